@@ -1,0 +1,50 @@
+# make demo   install, train a 4x4 Sudoku solver, measure it, watch it think
+# make test   install the tools too; every check
+# make lint   the quick checks alone
+# make clean  remove what the above have made, runs/ and data/ excepted
+# Another interpreter: make PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+PUZZLE := .1..3..12..4..3.
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/installed
+	$(BIN)/ostinato train sudoku4-tiny
+	$(BIN)/ostinato eval runs/sudoku4-tiny
+	$(BIN)/ostinato solve runs/sudoku4-tiny $(PUZZLE) --watch
+	@echo
+	@echo "What next?"
+	@echo "  $(BIN)/ostinato solve runs/sudoku4-tiny PUZZLE   a puzzle of your own: 16 digits, dots for blanks"
+	@echo "  $(BIN)/ostinato train sudoku9-easy               9x9 boards: an hour of two CPU cores"
+	@echo "  $(BIN)/ostinato --help                           everything else"
+
+test: lint
+	$(BIN)/pytest --no-header --numprocesses auto --maxprocesses 8 --dist loadfile --durations 5
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-logo --no-cache
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Ostinato needs Python 3.11 or newer: make PYTHON=python3.11')"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing PyTorch into $(VENV), a few hundred megabytes ..."
+	@$(PIP) torch
+	@echo "Installing Ostinato ..."
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@echo "Installing what the tests need ..."
+	@$(PIP) -e ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) dist .hypothesis .pytest_cache .ruff_cache
+	find ostinato tests -name __pycache__ -prune -exec rm -rf {} +

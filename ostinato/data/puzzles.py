@@ -1,0 +1,351 @@
+"""Puzzle data sets on disk. The order of training and the batches are in `batches.py`.
+
+The files are those of the official HRM and TRM projects, so data sets built by their scripts load
+here and ours load there. A split is a folder with `dataset.json` and one array a file:
+
+    all__inputs.npy, all__labels.npy   tokens, [examples, seq]
+    all__puzzle_indices.npy            puzzle p holds the examples indices[p] to indices[p + 1]
+    all__puzzle_identifiers.npy        the row of each puzzle in the puzzle embedding
+    all__group_indices.npy             group g holds the puzzles indices[g] to indices[g + 1]
+    all__ratings.npy                   the difficulty of each example (ours; optional)
+
+A group is a base puzzle with all its augmented variants; a puzzle has one example (Sudoku, Maze)
+or several (ARC: the pairs of a task).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int32, Integer, Real
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """The content of `dataset.json`. `PuzzleSet.assemble` counts groups and puzzles itself."""
+
+    pad_id: int = 0
+    """Input token of the rows that fill up the last test batch."""
+    ignore_label_id: int | None = 0
+    """Label that marks a position as unsupervised; None where every position is supervised."""
+    blank_identifier_id: int = 0
+    """Puzzle id of the rows that fill up the last test batch."""
+    vocab_size: int
+    """Tokens lie in 0..vocab_size-1."""
+    seq_len: int
+    """Tokens of an example."""
+    num_puzzle_identifiers: int
+    """Rows of the puzzle embedding."""
+    total_groups: int = 0
+    """Base puzzles."""
+    mean_puzzle_examples: float = 1.0
+    """Examples of a puzzle, on average."""
+    total_puzzles: int = 0
+    """Puzzles, every variant counted. (Some builders of the originals write the number of groups,
+    others nothing.)"""
+    sets: tuple[str, ...] = ("all",)
+    """Prefixes of the array files; several are concatenated by `PuzzleSet.load`."""
+    task: str = ""
+    """The kind of puzzle, like "sudoku9"; empty where a foreign file does not say."""
+    notes: dict[str, object] = field(default_factory=dict)
+    """Anything else (source, seed, hash of a subset): the further keys of the file."""
+
+    @classmethod
+    def load(cls, path: Path) -> Metadata:
+        """Read a `dataset.json`. Raises ValueError if it is unreadable or a field is wrong."""
+        try:
+            notes = dict(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"{path}: not readable ({error}); build the data set again") from None
+        known = {}
+        for entry in fields(cls):
+            if entry.name in notes and entry.name != "notes":
+                known[entry.name] = value = notes.pop(entry.name)
+                if not _is_valid(entry.name, value):
+                    raise ValueError(f"{path}: {entry.name} cannot be {value!r}; correct it")
+            elif entry.default is MISSING and entry.default_factory is MISSING:
+                raise ValueError(f"{path}: {entry.name} is missing; is this a puzzle data set?")
+        known["sets"] = tuple(known.get("sets", ("all",)))
+        metadata = cls(**known, notes=notes)
+        for key, size in (
+            ("pad_id", "vocab_size"),
+            ("blank_identifier_id", "num_puzzle_identifiers"),
+        ):
+            if getattr(metadata, key) >= getattr(metadata, size):
+                raise ValueError(f"{path}: {key} is not smaller than {size}; correct it")
+        return metadata
+
+    def save(self, path: Path) -> None:
+        """Write a `dataset.json`; the originals' loaders skip the keys they do not know."""
+        content = asdict(self)
+        notes = content.pop("notes")
+        assert not content.keys() & notes.keys(), "a note has the name of a field"
+        path.write_text(json.dumps(content | notes, indent=2) + "\n")
+
+
+def _is_valid(key: str, value: object) -> bool:
+    match key:
+        case "sets":
+            return isinstance(value, list) and bool(value) and all(type(n) is str for n in value)
+        case "task":
+            return isinstance(value, str)
+        case "mean_puzzle_examples":
+            return type(value) in (int, float)
+        case "ignore_label_id":
+            return value is None or type(value) is int
+        case _:
+            return type(value) is int and value >= 0
+
+
+@dataclass(frozen=True, eq=False)
+class PuzzleSet:
+    """One split of a data set. `load`, `assemble` and `of_examples` make it, and check it."""
+
+    metadata: Metadata
+    inputs: Integer[np.ndarray, "examples seq"]
+    labels: Integer[np.ndarray, "examples seq"]
+    puzzle_identifiers: Int32[np.ndarray, " puzzles"]
+    puzzle_indices: Int32[np.ndarray, " puzzles+1"]
+    group_indices: Int32[np.ndarray, " groups_plus_1"]
+    ratings: Float32[np.ndarray, " examples"] | None = None
+
+    @classmethod
+    def load(cls, folder: Path, split: str) -> PuzzleSet:
+        """Read `folder/split`; the tokens stay on disk (memory-mapped) until they are used.
+
+        Raises ValueError, with the file and the remedy, if anything is missing or wrong.
+        """
+        place = Path(folder) / split
+        if not (place / "dataset.json").is_file():
+            found = sorted(path.parent.name for path in Path(folder).glob("*/dataset.json"))
+            remedy = f"it has {', '.join(found)}" if found else "build or download the data set"
+            raise ValueError(f"{folder}: no split {split!r} (no {split}/dataset.json); {remedy}")
+        metadata = Metadata.load(place / "dataset.json")
+        parts = [_load_part(metadata, place, name) for name in metadata.sets]
+        puzzles = parts[0] if len(parts) == 1 else _concatenate(parts, place)
+        if metadata.total_groups not in (0, puzzles.num_groups):
+            raise ValueError(
+                f"{place / 'dataset.json'}: total_groups is {metadata.total_groups}, the arrays "
+                f"have {puzzles.num_groups}; the files do not belong together, build them again"
+            )
+        return puzzles
+
+    @classmethod
+    def assemble(
+        cls,
+        metadata: Metadata,
+        inputs: np.ndarray,
+        labels: np.ndarray,
+        puzzle_identifiers: np.ndarray,
+        puzzle_indices: np.ndarray,
+        group_indices: np.ndarray,
+        ratings: np.ndarray | None = None,
+        name_of: Callable[[str], str] = str,
+    ) -> PuzzleSet:
+        """Join arrays, once they are checked, with metadata whose counts are taken from them.
+
+        Raises ValueError if shapes, order or values are wrong; `name_of(array)` is what the
+        message calls the array.
+        """
+        arrays = {
+            "inputs": inputs,
+            "labels": labels,
+            "puzzle_identifiers": puzzle_identifiers,
+            "puzzle_indices": puzzle_indices,
+            "group_indices": group_indices,
+        }
+        fault = _first_fault(metadata, arrays if ratings is None else arrays | {"ratings": ratings})
+        if fault:
+            raise ValueError(f"{name_of(fault[0])}: {fault[1]}")
+        counted = replace(
+            metadata,
+            total_groups=len(group_indices) - 1,
+            mean_puzzle_examples=len(inputs) / len(puzzle_identifiers),
+            total_puzzles=len(puzzle_identifiers),
+            sets=("all",),
+        )
+        return cls(
+            counted,
+            inputs,
+            labels,
+            puzzle_identifiers.astype(np.int32),
+            puzzle_indices.astype(np.int32),
+            group_indices.astype(np.int32),
+            None if ratings is None else ratings.astype(np.float32),
+        )
+
+    @classmethod
+    def of_examples(
+        cls,
+        task: str,
+        inputs: Integer[np.ndarray, "examples seq"],
+        labels: Integer[np.ndarray, "examples seq"],
+        vocab_size: int,
+        ratings: Real[np.ndarray, " examples"] | None = None,
+        copies: int = 1,
+        **notes: object,
+    ) -> PuzzleSet:
+        """Puzzles of one example each, all with id 0; `copies` consecutive ones form a group.
+
+        Raises ValueError if shapes or values are wrong, or the last group is not full.
+        """
+        if copies < 1 or len(inputs) % copies:
+            raise ValueError(
+                f"{len(inputs)} examples make no whole groups of {copies}; "
+                "give every puzzle followed by the same number of copies"
+            )
+        metadata = Metadata(
+            vocab_size=vocab_size,
+            seq_len=inputs.shape[-1],
+            num_puzzle_identifiers=1,
+            task=task,
+            notes=notes,
+        )
+        puzzles = cls.assemble(
+            metadata,
+            inputs,
+            labels,
+            puzzle_identifiers=np.zeros(len(inputs), np.int32),
+            puzzle_indices=np.arange(len(inputs) + 1),
+            group_indices=np.arange(0, len(inputs) + 1, copies),
+            ratings=ratings,
+        )
+        small = np.min_scalar_type(vocab_size - 1)
+        return replace(puzzles, inputs=inputs.astype(small), labels=labels.astype(small))
+
+    def save(self, folder: Path, split: str) -> None:
+        """Write `folder/split`. An interrupted save leaves no `dataset.json`, so it cannot load."""
+        place = Path(folder) / split
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "dataset.json").unlink(missing_ok=True)
+        (place / "all__ratings.npy").unlink(missing_ok=True)
+        for key, array in self.arrays().items():
+            # A set loaded from this very place is memory-mapped: replace its files, never write
+            # into them.
+            partial = place / f"all__{key}.npy.partial"
+            with partial.open("wb") as file:
+                np.save(file, array)
+            os.replace(partial, place / f"all__{key}.npy")
+        self.metadata.save(place / "dataset.json")
+
+    def __len__(self) -> int:
+        """Examples."""
+        return len(self.inputs)
+
+    @property
+    def num_groups(self) -> int:
+        """Base puzzles: what an epoch visits once."""
+        return len(self.group_indices) - 1
+
+    @property
+    def epoch_examples(self) -> float:
+        """Examples of an epoch as the originals count them: groups · mean examples of a puzzle."""
+        return self.num_groups * self.metadata.mean_puzzle_examples
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all arrays and of what the tokens mean, to tell a changed set on resuming."""
+        facts = asdict(replace(self.metadata, task="", notes={}))
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        for key, array in self.arrays().items():
+            digest.update(f"{key} {array.dtype.str} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by the names of their files, without ratings where there are none."""
+        arrays = {key: getattr(self, key) for key in _ARRAYS}
+        return arrays if self.ratings is None else arrays | {"ratings": self.ratings}
+
+
+_ARRAYS = ("inputs", "labels", "puzzle_identifiers", "puzzle_indices", "group_indices")
+
+
+def _load_part(metadata: Metadata, place: Path, set_name: str) -> PuzzleSet:
+    def name_of(key: str) -> str:
+        return str(place / f"{set_name}__{key}.npy")
+
+    arrays = {}
+    for key in (*_ARRAYS, "ratings"):
+        try:
+            arrays[key] = np.asarray(np.load(name_of(key), mmap_mode="r"))
+        except FileNotFoundError:
+            if key != "ratings":
+                raise ValueError(
+                    f"{name_of(key)}: missing; build or download the data set again"
+                ) from None
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(
+                f"{name_of(key)}: not readable ({error}); build the data set again"
+            ) from None
+    return PuzzleSet.assemble(metadata, **arrays, name_of=name_of)
+
+
+def _concatenate(parts: list[PuzzleSet], place: Path) -> PuzzleSet:
+    """One set after the other; indices go on where the previous set ended."""
+    if len({part.ratings is None for part in parts}) > 1:
+        raise ValueError(f"{place}: only some sets have ratings; give all of them ratings, or none")
+    arrays: dict[str, Any] = {
+        key: np.concatenate([part.arrays()[key] for part in parts]) for key in parts[0].arrays()
+    }
+    for key in ("puzzle_indices", "group_indices"):
+        sizes = [np.diff(part.arrays()[key]) for part in parts]
+        arrays[key] = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
+    return PuzzleSet.assemble(parts[0].metadata, **arrays)
+
+
+def _first_fault(metadata: Metadata, arrays: dict[str, np.ndarray]) -> tuple[str, str] | None:
+    """The first array that is wrong and what is wrong with it, or None."""
+    examples, num_puzzles, bounds = (
+        len(np.atleast_1d(arrays[key])) for key in ("inputs", "puzzle_identifiers", "group_indices")
+    )
+    if not examples:
+        return "inputs", "no example; build the data set again with at least one"
+    shapes = {
+        "inputs": (examples, metadata.seq_len),
+        "labels": (examples, metadata.seq_len),
+        "puzzle_identifiers": (num_puzzles,),
+        "puzzle_indices": (num_puzzles + 1,),
+        "group_indices": (max(bounds, 2),),
+        "ratings": (examples,),
+    }
+    for key, array in arrays.items():
+        if array.shape != shapes[key]:
+            return key, f"shape {array.shape} is not {shapes[key]}; build the data set again"
+        if not np.issubdtype(array.dtype, np.number if key == "ratings" else np.integer):
+            return key, f"dtype {array.dtype} does not fit; build the data set again"
+    for key, end in (("puzzle_indices", examples), ("group_indices", num_puzzles)):
+        indices = arrays[key].astype(np.int64)
+        if indices[0] != 0 or indices[-1] != end or (np.diff(indices) < 1).any():
+            return key, f"does not increase from 0 to {end}; build the data set again"
+    for key, setting in (
+        ("inputs", "vocab_size"),
+        ("labels", "vocab_size"),
+        ("puzzle_identifiers", "num_puzzle_identifiers"),
+    ):
+        size = getattr(metadata, setting)
+        ignored = metadata.ignore_label_id if key == "labels" else None
+        wrong = _value_outside(arrays[key], size, ignored)
+        if wrong is not None:
+            return key, f"{wrong} is not in 0..{size - 1}; correct it or {setting} in dataset.json"
+    return None
+
+
+def _value_outside(array: np.ndarray, size: int, ignored: int | None) -> int | None:
+    """A value outside 0..size-1 other than `ignored`, or None; a big array is never copied."""
+    for block in np.array_split(array, max(1, array.size >> 24)):
+        if block.min() >= 0 and block.max() < size:
+            continue
+        wrong = block[(block < 0) | (block >= size)]
+        wrong = wrong[wrong != ignored] if ignored is not None else wrong
+        if wrong.size:
+            return int(wrong[0])
+    return None

@@ -1,0 +1,126 @@
+"""Random Sudokus with exactly one solution and a wished number of givens."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from ostinato.data.sudoku.candidates import (
+    candidates_of,
+    full_mask,
+    most_constrained,
+    solvable,
+    sweep,
+    tokens_of,
+)
+from ostinato.data.sudoku.rules import BLANK, Sudoku
+
+MINIMUM_GIVENS = {4: 4, 6: 8, 9: 17}
+"""Fewest givens that fix a solution. 9x9: McGuire, Tugemann, Civario 2012 (arXiv:1201.0749)."""
+
+BATCH = 1024  # boards at once: enough to hide numpy's overhead, few enough for the cache
+PATIENCE = 20_000  # grids tried in a row without success before a wish counts as out of reach
+
+
+def generate(
+    sudoku: Sudoku, count: int, givens: tuple[int, int], seed: int
+) -> tuple[UInt8[np.ndarray, "count cells"], UInt8[np.ndarray, "count cells"]]:
+    """Tokens of `count` puzzles and of their solutions; the same seed gives the same puzzles.
+
+    The number of givens is drawn uniformly from `givens` (both ends included) for each puzzle.
+    Each puzzle starts from a random solved board, from which cells are removed in random order as
+    long as the solution stays unique; that is checked exactly, so that some puzzles need guesses.
+
+    Raises ValueError where the wish cannot be met.
+    """
+    check_givens(sudoku, givens)
+    low, high = givens
+    rng = np.random.default_rng(seed)
+    wishes = rng.integers(low, high, size=count, endpoint=True)
+    puzzles = np.zeros((count, sudoku.seq_len), dtype=np.uint8)
+    solutions = np.zeros_like(puzzles)
+    open_wishes = np.arange(count)
+    failures = 0
+    while open_wishes.size:
+        # Hard wishes are left over: several grids each then keep the batch worth its while.
+        tries = open_wishes[:BATCH].repeat(max(1, BATCH // 4 // open_wishes.size))
+        grids = solved_boards(sudoku, len(tries), rng)
+        boards = remove_cells(sudoku, grids, wishes[tries], rng)
+        reached = (boards > BLANK).sum(axis=1) == wishes[tries]
+        met, first = np.unique(tries[reached], return_index=True)
+        puzzles[met], solutions[met] = boards[reached][first], grids[reached][first]
+        open_wishes = np.setdiff1d(open_wishes, met)
+        failures = 0 if met.size else failures + len(tries)
+        if failures >= PATIENCE:
+            raise ValueError(
+                f"found no {sudoku.name} puzzle with {wishes[open_wishes].min()} givens "
+                f"in {failures} boards: raise the smallest number of givens ({low})"
+            )
+    return puzzles, solutions
+
+
+def check_givens(sudoku: Sudoku, givens: tuple[int, int]) -> None:
+    """Raises ValueError if no puzzle can have so few or so many givens."""
+    low, high = givens
+    if not MINIMUM_GIVENS[sudoku.size] <= low <= high <= sudoku.seq_len:
+        raise ValueError(
+            f"givens from {low} to {high} are impossible for {sudoku.name}: choose a range "
+            f"within {MINIMUM_GIVENS[sudoku.size]} to {sudoku.seq_len}"
+        )
+
+
+def solved_boards(
+    sudoku: Sudoku, count: int, rng: np.random.Generator
+) -> UInt8[np.ndarray, "count cells"]:
+    """Random solved boards: random digits in the most constrained cells, dead ends dropped."""
+    boards = np.zeros((0, sudoku.seq_len), dtype=np.uint8)
+    while (missing := count - len(boards)) > 0:
+        # About one board in ten runs into a dead end.
+        boards = np.concatenate([boards, _fill(sudoku, missing + missing // 8 + 8, rng)])
+    return boards[:count]
+
+
+def _fill(
+    sudoku: Sudoku, attempts: int, rng: np.random.Generator
+) -> UInt8[np.ndarray, "boards cells"]:
+    candidates = np.full((sudoku.seq_len, attempts), full_mask(sudoku))
+    done = []
+    while candidates.shape[1]:
+        remaining, possible, solved = sweep(sudoku, candidates)
+        done.append(tokens_of(sudoku, candidates[:, solved]))
+        pending = possible & ~solved
+        stalled = np.flatnonzero(pending & (remaining == candidates).all(axis=0))
+        if stalled.size:
+            cell = most_constrained(sudoku, remaining[:, stalled], rng)
+            allowed = remaining[cell, stalled]
+            bits = np.uint16(1) << np.arange(sudoku.size, dtype=np.uint16)
+            draw = rng.random((stalled.size, sudoku.size)) * ((allowed[:, None] & bits) != 0)
+            remaining[cell, stalled] = bits[draw.argmax(axis=1)]
+        candidates = remaining[:, pending]
+    return np.concatenate(done)
+
+
+def remove_cells(
+    sudoku: Sudoku,
+    grids: UInt8[np.ndarray, "boards cells"],
+    wishes: Integer[np.ndarray, " boards"],
+    rng: np.random.Generator,
+) -> UInt8[np.ndarray, "boards cells"]:
+    """Blank cells in random order, keeping one solution, down to the wish or until none can go.
+
+    A cell can go if the other givens allow no solution with another digit in it.
+    """
+    puzzles = grids.copy()
+    order = rng.permuted(np.tile(np.arange(sudoku.seq_len), (len(grids), 1)), axis=1)
+    left = np.full(len(grids), sudoku.seq_len)
+    for cells in order.T:
+        boards = np.flatnonzero(left > wishes)
+        if not boards.size:
+            break
+        cell = cells[boards]
+        candidates = candidates_of(sudoku, puzzles[boards])
+        candidates[cell, np.arange(boards.size)] ^= full_mask(sudoku)
+        removable = ~solvable(sudoku, candidates)
+        puzzles[boards[removable], cell[removable]] = BLANK
+        left[boards[removable]] -= 1
+    return puzzles

@@ -1,0 +1,165 @@
+"""What a Sudoku is: sizes, tokens, and what is wrong with a board.
+
+A board is a flat array of tokens, row by row: 0 is padding, 1 a blank, digit d is d + 1 (so that
+9x9 has the vocabulary of 11 of the TRM and HRM papers).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+from torch import Generator, Tensor
+
+PAD = 0
+BLANK = 1
+BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
+
+
+@dataclass(frozen=True)
+class Sudoku:
+    """The rules of one size: 4 (2x2 boxes), 6 (boxes of 2 rows and 3 columns) or 9 (3x3 boxes)."""
+
+    size: int = 9
+    """Side of the board, and the number of digits."""
+
+    def __post_init__(self):
+        if self.size not in BOXES:
+            raise ValueError(f"a Sudoku of size {self.size} is unknown: choose 4, 6 or 9")
+
+    @property
+    def name(self) -> str:
+        return f"sudoku{self.size}"
+
+    @property
+    def box_rows(self) -> int:
+        return BOXES[self.size][0]
+
+    @property
+    def box_cols(self) -> int:
+        return BOXES[self.size][1]
+
+    @property
+    def seq_len(self) -> int:
+        return self.size**2
+
+    @property
+    def vocab_size(self) -> int:
+        return self.size + 2
+
+    @cached_property
+    def cell_units(self) -> Integer[np.ndarray, "cells 3"]:
+        """The row, column and box of every cell, as indices into `units`."""
+        row, col = np.divmod(np.arange(self.seq_len), self.size)
+        box = row // self.box_rows * self.box_rows + col // self.box_cols
+        return np.stack([row, self.size + col, 2 * self.size + box], axis=1)
+
+    @cached_property
+    def units(self) -> Integer[np.ndarray, "units size"]:
+        """The cells of every row, then of every column, then of every box."""
+        members = np.argsort(self.cell_units.T, axis=1, kind="stable")
+        return members.reshape(3 * self.size, self.size)
+
+    def parse(self, text: str) -> UInt8[np.ndarray, " cells"]:
+        """The tokens of a board written with digits and `.` or `0` for blanks; white space is free.
+
+        Raises ValueError for a wrong length, a foreign character or contradictory givens.
+        """
+        symbols = "".join(text.split())
+        if len(symbols) != self.seq_len:
+            raise ValueError(
+                f"a {self.size}x{self.size} Sudoku needs {self.seq_len} characters "
+                f"(digits, and . or 0 for blanks), not {len(symbols)}: {_shorten(symbols)!r}"
+            )
+        meaning = {".": BLANK, "0": BLANK} | {str(d): d + 1 for d in range(1, self.size + 1)}
+        for position, symbol in enumerate(symbols):
+            if symbol not in meaning:
+                raise ValueError(
+                    f"character {symbol!r} at position {position + 1} ({self.place(position)}) "
+                    f"is not allowed: use the digits 1 to {self.size}, and . or 0 for blanks"
+                )
+        tokens = np.array([meaning[symbol] for symbol in symbols], dtype=np.uint8)
+        if conflicts := self.conflicts(tokens):
+            raise ValueError(f"the givens contradict each other: {conflicts[0]}; correct one")
+        return tokens
+
+    def format(self, tokens: Integer[np.ndarray, " cells"]) -> str:
+        """One line of digits, with `.` for everything that is not a digit."""
+        return "".join(str(t - 1) if self.is_digit(t) else "." for t in tokens.tolist())
+
+    def draw(self, tokens: Integer[np.ndarray, " cells"]) -> str:
+        """A board of several lines, with rules between the boxes."""
+        symbols = self.format(tokens)
+        lines = []
+        for row in range(self.size):
+            cells = symbols[row * self.size : (row + 1) * self.size]
+            boxes = [cells[col : col + self.box_cols] for col in range(0, self.size, self.box_cols)]
+            if row and row % self.box_rows == 0:
+                lines.append("-+-".join("-" * (2 * len(box) - 1) for box in boxes))
+            lines.append(" | ".join(" ".join(box) for box in boxes))
+        return "\n".join(lines)
+
+    def is_digit(self, token: int) -> bool:
+        return BLANK < token < self.vocab_size
+
+    def place(self, cell: int) -> str:
+        return f"row {cell // self.size + 1}, column {cell % self.size + 1}"
+
+    def conflicts(self, tokens: Integer[np.ndarray, " cells"]) -> list[str]:
+        """Every repeated digit, as in `["digit 5 stands twice in row 3"]`; rows come first."""
+        found = []
+        for unit, cells in enumerate(self.units):
+            counts = np.bincount(tokens[cells].clip(min=PAD), minlength=self.vocab_size)
+            for token in range(BLANK + 1, self.vocab_size):
+                if (count := counts[token]) > 1:
+                    times = "twice" if count == 2 else f"{count} times"
+                    kind, index = divmod(unit, self.size)
+                    name = f"{('row', 'column', 'box')[kind]} {index + 1}"
+                    found.append(f"digit {token - 1} stands {times} in {name}")
+        return found
+
+    def check(
+        self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
+    ) -> str | None:
+        """What is wrong with an answer, in one sentence, or None if it solves the puzzle."""
+        empty = []
+        for cell, (given, digit) in enumerate(zip(puzzle.tolist(), answer.tolist(), strict=True)):
+            if self.is_digit(given) and digit != given:
+                shown = digit - 1 if self.is_digit(digit) else "no digit"
+                return f"the given {given - 1} in {self.place(cell)} was changed to {shown}"
+            if not self.is_digit(digit):
+                empty.append(cell)
+        if empty:
+            others = len(empty) - 1
+            more = f" and {others} more cell{'s' * (others > 1)} hold" if others else " holds"
+            return f"{self.place(empty[0])}{more} no digit"
+        return next(iter(self.conflicts(answer)), None)
+
+    def augment(
+        self,
+        inputs: Integer[Tensor, "batch cells"],
+        labels: Integer[Tensor, "batch cells"],
+        generator: Generator,
+    ) -> tuple[Integer[Tensor, "batch cells"], Integer[Tensor, "batch cells"]]:
+        """A random symmetry for every row, the same for inputs and labels: `symmetry.augment`."""
+        from ostinato.data.sudoku.symmetry import augment  # which imports this file
+
+        return augment(self, inputs, labels, generator)
+
+
+def sudoku_of(text: str) -> Sudoku:
+    """The Sudoku whose size fits the number of characters (16, 36 or 81; white space is free)."""
+    symbols = "".join(text.split())
+    for size in BOXES:
+        if len(symbols) == size**2:
+            return Sudoku(size)
+    raise ValueError(
+        f"a puzzle has 16 (4x4), 36 (6x6) or 81 (9x9) characters, "
+        f"not {len(symbols)}: {_shorten(symbols)!r}"
+    )
+
+
+def _shorten(text: str, width: int = 24) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

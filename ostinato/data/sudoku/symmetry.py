@@ -1,0 +1,112 @@
+"""The symmetries of Sudoku: how to draw one, and how to recognise a puzzle's copies.
+
+A symmetry renames the digits, permutes the bands and the rows within each band, the stacks and the
+columns within each stack, and, where the boxes are square, may transpose the board first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Integer, UInt64
+from torch import Tensor
+
+from ostinato.data.sudoku.rules import BLANK, Sudoku
+
+
+def augment(
+    sudoku: Sudoku,
+    inputs: Integer[Tensor, "batch cells"],
+    labels: Integer[Tensor, "batch cells"],
+    generator: torch.Generator,
+) -> tuple[Integer[Tensor, "batch cells"], Integer[Tensor, "batch cells"]]:
+    """A random symmetry for every row, the same for inputs and labels, uniform over the group.
+
+    The generator must live on the tensors' device. Values that are no digits (blank, padding, an
+    ignored label of -100) keep their value. Source: the Sudoku builders of HRM and TRM.
+    """
+    batch, size, device = len(inputs), sudoku.size, inputs.device
+    # One sort gives all three orders. A key's high bits come from the first place of its band or
+    # stack, its low bits are its own; the leader's number between them settles equal draws.
+    place = torch.arange(size, device=device)
+    leader = torch.stack(
+        [place - place % sudoku.box_rows, place - place % sudoku.box_cols, place * 0]
+    )
+    draws = torch.empty(batch, 3, size, dtype=torch.long, device=device).random_(
+        generator=generator
+    )
+    group = draws.gather(2, leader.expand(batch, 3, size)) >> 32 << 32
+    orders = (group + (leader << 28) + (draws & (2**28 - 1))).argsort(dim=2)
+    rows, cols, digits = orders.unbind(1)
+
+    row_step = torch.full((batch, 1), size, device=device)
+    if sudoku.box_rows == sudoku.box_cols:
+        transposed = torch.randint(2, (batch, 1), generator=generator, device=device)
+        row_step = torch.where(transposed == 1, 1, size)
+    col_step = size + 1 - row_step
+    source = (rows * row_step)[:, :, None] + (cols * col_step)[:, None, :]
+    source = source.flatten(1)
+
+    def transform(tokens: Tensor) -> Tensor:
+        moved = tokens.gather(1, source)
+        first = BLANK + 1
+        renamed = digits.gather(1, (moved.long() - first).clamp_(min=0)) + first
+        return torch.where(moved >= first, renamed.to(moved.dtype), moved)
+
+    return transform(inputs), transform(labels)
+
+
+def signature(
+    sudoku: Sudoku,
+    puzzles: Integer[np.ndarray, "puzzles cells"],
+    solutions: Integer[np.ndarray, "puzzles cells"],
+) -> UInt64[np.ndarray, " puzzles"]:
+    """A number that all symmetric copies of a puzzle share, and other puzzles almost never have.
+
+    Colour refinement: every cell starts with "given" or "blank" and takes up, again and again, a
+    hash of the colours in its row, column, box, band and stack, and in the cells of the same
+    digit. Sums make the order irrelevant. Puzzles that refinement cannot tell apart count as
+    copies, which errs on the safe side when data sets are to be disjoint.
+    """
+    chunks = [slice(start, start + 1024) for start in range(0, len(puzzles), 1024)]
+    parts = [_refine(sudoku, puzzles[chunk] > BLANK, solutions[chunk]) for chunk in chunks]
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+
+
+ROUNDS = 4
+
+
+def _refine(sudoku: Sudoku, given: np.ndarray, solutions: np.ndarray) -> np.ndarray:
+    size, box_rows, box_cols = sudoku.size, sudoku.box_rows, sudoku.box_cols
+    count, square = len(given), sudoku.box_rows == sudoku.box_cols
+    by_digit = np.argsort(solutions, axis=1, kind="stable")
+    digit_of = (solutions - (BLANK + 1)).astype(np.intp)
+    colors = _mix(given.astype(np.uint64) + np.uint64(1))
+    for _ in range(ROUNDS):
+        board = colors.reshape(count, size, size)
+        boxes = colors.reshape(count, box_cols, box_rows, box_rows, box_cols)
+        rows = _with_neighbours(board.sum(axis=2), box_rows)
+        cols = _with_neighbours(board.sum(axis=1), box_cols)
+        if not square:  # where boxes are square, a transposed copy must look the same
+            cols = _mix(cols)
+        box = _mix(boxes.sum(axis=(2, 4)) + np.uint64(1))
+        box = box.repeat(box_rows, axis=1).repeat(box_cols, axis=2)
+        digit = np.take_along_axis(colors, by_digit, axis=1).reshape(count, size, size).sum(axis=2)
+        digit = np.take_along_axis(_mix(digit + np.uint64(2)), digit_of, axis=1)
+        board = _mix(board) + rows[:, :, None] + cols[:, None, :] + box
+        colors = _mix(board.reshape(count, -1) + digit)
+    return _mix(colors.sum(axis=1))
+
+
+def _with_neighbours(lines: np.ndarray, width: int) -> np.ndarray:
+    """The hash of each line and of the group of `width` lines it stands in."""
+    lines = _mix(lines)
+    groups = lines.reshape(len(lines), -1, width).sum(axis=2)
+    return _mix(lines + _mix(groups).repeat(width, axis=1))
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """Scatter 64 bits over 64 bits, one to one (the finaliser of splitmix64)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

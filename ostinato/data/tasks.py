@@ -1,0 +1,55 @@
+"""The kinds of puzzles, by name: how their tokens are read, written and checked."""
+
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from torch import Generator, Tensor
+
+from ostinato.data.sudoku import Sudoku
+
+
+class Task(Protocol):
+    """What every kind of puzzle offers."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def seq_len(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+
+    def parse(self, text: str) -> UInt8[np.ndarray, " cells"]:
+        """Tokens of a puzzle as a person writes it; ValueError says what is wrong with it."""
+        ...
+
+    def format(self, tokens: Int[np.ndarray, " cells"]) -> str:
+        """The tokens on one line, as `parse` reads them."""
+        ...
+
+    def draw(self, tokens: Int[np.ndarray, " cells"]) -> str:
+        """The tokens as a board of several lines."""
+        ...
+
+    def check(
+        self, puzzle: Int[np.ndarray, " cells"], answer: Int[np.ndarray, " cells"]
+    ) -> str | None:
+        """What is wrong with an answer by the rules alone; None if it solves the puzzle."""
+        ...
+
+    def augment(
+        self, inputs: Int[Tensor, "batch seq"], labels: Int[Tensor, "batch seq"], generator: Generator
+    ) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
+        """A random symmetry of the puzzle per row, the same for inputs and labels."""
+        ...
+
+
+TASKS: dict[str, Task] = {task.name: task for task in (Sudoku(4), Sudoku(6), Sudoku(9))}
+"""Name → kind of puzzle."""
+
+
+def task_named(name: str) -> Task:
+    """The task of a model or a data set; ValueError if it is not known."""
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
+    return TASKS[name]

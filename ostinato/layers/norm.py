@@ -1,0 +1,14 @@
+"""Root-mean-square normalisation."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def rms_norm(x: Float[Tensor, "*batch dim"], eps: float) -> Float[Tensor, "*batch dim"]:
+    """Divide by the root mean square over the last axis, in fp32 at least; no learned weight.
+
+    Source: Zhang & Sennrich 2019 (arXiv 1910.07467), without the gain, as in TRM and HRM.
+    """
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)

@@ -1,0 +1,76 @@
+"""HRM, the Hierarchical Reasoning Model (HRM-ACT-v1).
+
+"Hierarchical Reasoning Model" (arXiv 2506.21734), released code as reference. Two networks on two
+timescales: f_L runs L_cycles times for every call of f_H, and that H_cycles times:
+
+    L_cycles times   z_L ← f_L(z_L, z_H + x)    fast, detailed computation
+    once             z_H ← f_H(z_H, z_L)        slow, abstract planning
+
+Only the very last call of each carries a gradient: the paper's one-step approximation (section 2.2).
+Halting is learnt with Q-values for halt and continue (section 2.3).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ostinato.models.recursive import (
+    Block,
+    Output,
+    ReasoningModule,
+    RecursiveConfig,
+    RecursiveModel,
+    State,
+)
+
+
+@dataclass(frozen=True)
+class HRMConfig(RecursiveConfig):
+    """Options of HRM; the defaults are the released Sudoku-Extreme model's."""
+
+    H_cycles: int = 2
+    L_cycles: int = 2
+    H_layers: int = 4
+    L_layers: int = 4
+    puzzle_emb_len: int = 0
+    no_ACT_continue: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.H_layers < 1:
+            raise ValueError(f"H_layers must be at least 1, not {self.H_layers}")
+
+
+class HRM(RecursiveModel):
+    """The Hierarchical Reasoning Model; `forward` is one supervision step."""
+
+    config: HRMConfig
+
+    def __init__(self, config: HRMConfig, generator: torch.Generator | None = None):
+        super().__init__(config)
+        self.H_level = ReasoningModule([Block(config) for _ in range(config.H_layers)])
+        self.L_level = ReasoningModule([Block(config) for _ in range(config.L_layers)])
+        self.reset_parameters(generator)
+
+    def forward(
+        self,
+        state: State,
+        inputs: Int[Tensor, "batch seq"],
+        puzzle_ids: Int[Tensor, " batch"],
+        puzzle_rows: Float[Tensor, "batch ndim"] | None = None,
+    ) -> tuple[State, Output]:
+        """One supervision step with the one-step gradient."""
+        x = self.embed(inputs, puzzle_ids, puzzle_rows)
+        z_H, z_L = state
+        with torch.no_grad():
+            for _ in range(self.config.H_cycles - 1):
+                for _ in range(self.config.L_cycles):
+                    z_L = self.L_level(z_L, z_H + x, self.rotary)
+                z_H = self.H_level(z_H, z_L, self.rotary)
+            for _ in range(self.config.L_cycles - 1):
+                z_L = self.L_level(z_L, z_H + x, self.rotary)
+        z_L = self.L_level(z_L, z_H + x, self.rotary)
+        z_H = self.H_level(z_H, z_L, self.rotary)
+        return State(z_H, z_L).detach(), self.read_out(z_H)

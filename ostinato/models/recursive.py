@@ -1,0 +1,264 @@
+"""What TRM and HRM have in common: their configuration, latent state, inputs and outputs.
+
+z_H     the latent that is read out as the answer           [batch, prefix + seq, dim]
+z_L     the latent that reasons                             [batch, prefix + seq, dim]
+x       the embedded question, added before every reasoning [batch, prefix + seq, dim]
+prefix  tokens in front of the grid that carry the puzzle's embedding; q is read at position 0
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ostinato.layers import (
+    Attention,
+    Embedding,
+    Linear,
+    RotaryEmbedding,
+    SparseEmbedding,
+    SwiGLU,
+    rms_norm,
+    truncated_normal_,
+)
+
+Q_HEAD_BIAS = -5.0
+"""Start of the q head's bias: nothing halts before the model has learnt when it is right."""
+
+
+@dataclass(frozen=True)
+class RecursiveConfig:
+    """Options shared by the recursive models. The names are those of the originals."""
+
+    task: str = ""
+    """Which puzzles the tokens stand for, e.g. "sudoku9"; empty: tokens only."""
+    vocab_size: int = 11
+    seq_len: int = 81
+    """Number of grid cells, without the prefix."""
+    hidden_size: int = 512
+    num_heads: int = 8
+    expansion: float = 4.0
+    """Inner width of SwiGLU in units of the width, before the factor 2/3."""
+    H_cycles: int = 3
+    L_cycles: int = 6
+    L_layers: int = 2
+    pos_encodings: Literal["rope", "learned", "none"] = "rope"
+    puzzle_emb_ndim: int = 512
+    """Floats per puzzle id; 0: the prefix has no content and nothing is learnt per puzzle."""
+    puzzle_emb_len: int = 16
+    """Prefix tokens; 0: as many as puzzle_emb_ndim fills."""
+    num_puzzle_identifiers: int = 1
+    halt_max_steps: int = 16
+    """Supervision steps per puzzle at most; evaluation always takes this many."""
+    q_outputs: Literal[1, 2] = 2
+    """Outputs of the q head: halt, or halt and continue."""
+    no_ACT_continue: bool = True
+    """Halt when q_halt > 0; False: when q_halt > q_continue, which is then trained too."""
+    rms_norm_eps: float = 1e-5
+    rope_theta: float = 10_000.0
+    forward_dtype: Literal["bfloat16", "float32", "float64"] = "bfloat16"
+    """Dtype of activations and states; weights are kept in fp32 and cast on use."""
+
+    def __post_init__(self):
+        for name in (
+            "vocab_size seq_len hidden_size num_heads H_cycles L_cycles L_layers "
+            "num_puzzle_identifiers halt_max_steps"
+        ).split():
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.puzzle_emb_ndim < 0 or self.puzzle_emb_len < 0:
+            raise ValueError("puzzle_emb_ndim and puzzle_emb_len must not be negative")
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}"
+            )
+        if self.pos_encodings == "rope" and self.hidden_size // self.num_heads % 2:
+            raise ValueError("rope needs an even head size: change hidden_size or num_heads")
+        if self.puzzle_emb_ndim > self.prefix_len * self.hidden_size:
+            raise ValueError(
+                f"puzzle_emb_ndim {self.puzzle_emb_ndim} does not fit in puzzle_emb_len "
+                f"{self.puzzle_emb_len} tokens of {self.hidden_size}; raise it or set it to 0"
+            )
+        if not self.no_ACT_continue and self.q_outputs == 1:
+            raise ValueError("no_ACT_continue=False needs q_outputs=2")
+
+    @property
+    def prefix_len(self) -> int:
+        return self.puzzle_emb_len or -(-self.puzzle_emb_ndim // self.hidden_size)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return getattr(torch, self.forward_dtype)
+
+
+class State(NamedTuple):
+    """What the model thinks. A gradient never flows from one supervision step into the one before."""
+
+    z_H: Float[Tensor, "*batch dim"]
+    z_L: Float[Tensor, "*batch dim"]
+
+    def detach(self) -> "State":
+        return State(self.z_H.detach(), self.z_L.detach())
+
+
+class Output(NamedTuple):
+    """What the model says after a supervision step."""
+
+    logits: Float[Tensor, "batch seq vocab"]
+    q_halt: Float[Tensor, " batch"]
+    """Above 0: "my answer is right" (a logit, fp32)."""
+    q_continue: Float[Tensor, " batch"] | None
+
+
+class Block(nn.Module):
+    """Post-norm transformer block: h ← rms(h + attention(h)); h ← rms(h + swiglu(h))."""
+
+    def __init__(self, config: RecursiveConfig):
+        super().__init__()
+        self.eps = config.rms_norm_eps
+        self.self_attn = Attention(config.hidden_size, config.num_heads)
+        self.mlp = SwiGLU(config.hidden_size, config.expansion)
+
+    def forward(
+        self, h: Float[Tensor, "batch length dim"], rotary: RotaryEmbedding | None
+    ) -> Float[Tensor, "batch length dim"]:
+        h = rms_norm(h + self.self_attn(h, rotary), self.eps)
+        return rms_norm(h + self.mlp(h), self.eps)
+
+
+class ReasoningModule(nn.Module):
+    """The network that is called again and again: add the injection, then run the layers."""
+
+    def __init__(self, layers: list[nn.Module]):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "batch length dim"],
+        injection: Float[Tensor, "batch length dim"],
+        rotary: RotaryEmbedding | None,
+    ) -> Float[Tensor, "batch length dim"]:
+        hidden = hidden + injection
+        for layer in self.layers:
+            hidden = layer(hidden, rotary)
+        return hidden
+
+
+class RecursiveModel(nn.Module):
+    """Embeds a question and reads answers off z_H. Subclasses write the recursion between the two.
+
+    Initial values (`reset_parameters`), drawn from the one generator passed in:
+
+    | weight               | distribution                                             |
+    |----------------------|----------------------------------------------------------|
+    | embeddings           | truncated normal, std 1/sqrt(dim)                        |
+    | linear layers        | truncated normal, std 1/sqrt(fan_in)                     |
+    | q head               | weight 0, bias -5                                        |
+    | puzzle rows          | 0                                                        |
+    | H_init, L_init       | truncated normal, std 1: one vector each, never trained  |
+    """
+
+    H_init: Float[Tensor, " dim"]
+    L_init: Float[Tensor, " dim"]
+
+    def __init__(self, config: RecursiveConfig):
+        super().__init__()
+        self.config = config
+        dim, length = config.hidden_size, config.prefix_len + config.seq_len
+        std = dim**-0.5
+        self.embed_tokens = Embedding(config.vocab_size, dim, std, config.dtype)
+        self.embed_pos = (
+            Embedding(length, dim, std, config.dtype) if config.pos_encodings == "learned" else None
+        )
+        self.rotary = (
+            RotaryEmbedding(dim // config.num_heads, length, config.rope_theta)
+            if config.pos_encodings == "rope"
+            else None
+        )
+        self.puzzle_emb = (
+            SparseEmbedding(config.num_puzzle_identifiers, config.puzzle_emb_ndim)
+            if config.puzzle_emb_ndim
+            else None
+        )
+        self.lm_head = Linear(dim, config.vocab_size)
+        self.q_head = Linear(dim, config.q_outputs, bias=True)
+        # Buffers, because the originals never train them; saved, because the weights grow around them
+        self.register_buffer("H_init", torch.empty(dim, dtype=config.dtype))
+        self.register_buffer("L_init", torch.empty(dim, dtype=config.dtype))
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw all initial values (see the table in the class docstring)."""
+        for module in self.modules():
+            if isinstance(module, Linear | Embedding):
+                module.reset_parameters(generator)
+        nn.init.zeros_(self.q_head.weight)
+        assert self.q_head.bias is not None
+        nn.init.constant_(self.q_head.bias, Q_HEAD_BIAS)
+        if self.puzzle_emb is not None:
+            nn.init.zeros_(self.puzzle_emb.weights)
+        truncated_normal_(self.H_init, std=1.0, generator=generator)
+        truncated_normal_(self.L_init, std=1.0, generator=generator)
+
+    def initial_state(self, batch_size: int) -> State:
+        """The state before the first step: the same vector at every position."""
+        shape = (batch_size, self.config.prefix_len + self.config.seq_len, self.config.hidden_size)
+        return State(self.H_init.expand(shape), self.L_init.expand(shape))
+
+    def embed(
+        self,
+        inputs: Int[Tensor, "batch seq"],
+        puzzle_ids: Int[Tensor, " batch"],
+        puzzle_rows: Float[Tensor, "batch ndim"] | None = None,
+    ) -> Float[Tensor, "batch length dim"]:
+        """Prefix and grid tokens (plus learned positions), times sqrt(dim)."""
+        config = self.config
+        x = self.embed_tokens(inputs)
+        if config.prefix_len:
+            x = torch.cat([self.embed_puzzle(puzzle_ids, puzzle_rows), x], dim=1)
+        if self.embed_pos is not None:
+            x = 0.5**0.5 * (x + self.embed_pos.weight.to(x.dtype))
+        return config.hidden_size**0.5 * x
+
+    def embed_puzzle(
+        self,
+        puzzle_ids: Int[Tensor, " batch"],
+        puzzle_rows: Float[Tensor, "batch ndim"] | None,
+    ) -> Float[Tensor, "batch prefix dim"]:
+        """The puzzle's row, zero-padded and cut into prefix tokens; zeros if there is no table."""
+        config = self.config
+        if self.puzzle_emb is None:
+            shape = (len(puzzle_ids), config.prefix_len, config.hidden_size)
+            return self.H_init.new_zeros(shape)
+        rows = self.puzzle_emb(puzzle_ids) if puzzle_rows is None else puzzle_rows
+        padding = config.prefix_len * config.hidden_size - config.puzzle_emb_ndim
+        rows = F.pad(rows.to(config.dtype), (0, padding))
+        return rows.unflatten(-1, (config.prefix_len, config.hidden_size))
+
+    def read_out(self, z_H: Float[Tensor, "batch length dim"]) -> Output:
+        """Logits at the grid positions, q at the first position."""
+        logits = self.lm_head(z_H[:, self.config.prefix_len :])
+        q = self.q_head(z_H[:, 0])
+        q = q.to(torch.promote_types(q.dtype, torch.float32))
+        return Output(logits, q[:, 0], q[:, 1] if self.config.q_outputs == 2 else None)
+
+    def forward(
+        self,
+        state: State,
+        inputs: Int[Tensor, "batch seq"],
+        puzzle_ids: Int[Tensor, " batch"],
+        puzzle_rows: Float[Tensor, "batch ndim"] | None = None,
+    ) -> tuple[State, Output]:
+        """One supervision step: think on from `state` about `inputs`.
+
+        `puzzle_rows` (from `puzzle_emb.copy_rows`) replaces the table's rows, so that training can
+        take their gradient. Returns the detached new state and what is read off it.
+        """
+        raise NotImplementedError
+
+    def reasoning_modules(self) -> list[ReasoningModule]:
+        """The networks that the recursion calls."""
+        return [module for module in self.modules() if isinstance(module, ReasoningModule)]

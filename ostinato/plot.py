@@ -1,0 +1,143 @@
+"""The curves of a run, drawn from its metrics.jsonl: `ostinato plot RUN`."""
+
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from ostinato.training.run_folder import RunFolder, atomic
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
+"""Told apart by colour-blind readers too (Okabe and Ito, "Color Universal Design", 2008)."""
+FORMATS = ("png", "svg", "pdf")
+Curve = list[tuple[int, float, float]]
+"""Step, seconds and value of each point; NaN where the value was not finite."""
+
+
+def plot(run: Path, output: Path | None = None) -> Path:
+    """Draw every metric of the run folder over steps and over time; returns the file written.
+
+    `output` is RUN/curves.png by default, its suffix one of .png, .svg and .pdf. Losses, accuracies
+    and the learning rate have a row each, other metrics one per quantity, such as `steps` for
+    train/steps and validation/steps. Raises ValueError if there is nothing to draw, if the suffix
+    is another, or if matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError("drawing needs matplotlib: pip install 'ostinato[plot]'") from error
+    output = output or run / "curves.png"
+    kind = output.suffix.removeprefix(".").lower()
+    if kind not in FORMATS:
+        raise ValueError(f"cannot draw {output.name}: end the name in .{', .'.join(FORMATS)}")
+    rows = group(read_curves(run))
+    unit, seconds = time_unit(
+        max(curve[-1][1] for curves in rows.values() for curve in curves.values())
+    )
+
+    figure = Figure(figsize=(11, 0.9 + 2.5 * len(rows)), layout="constrained")
+    figure.suptitle(run.resolve().name, fontsize=13, fontweight="bold")
+    grid = figure.subplots(len(rows), 2, squeeze=False, sharex="col", sharey="row")
+    for (title, curves), (over_steps, over_time) in zip(rows.items(), grid, strict=True):
+        for index, (key, curve) in enumerate(curves.items()):
+            steps, times, values = (list(column) for column in zip(*curve, strict=True))
+            noisy = len(values) > 200 and title != "learning rate"
+            style = {"color": COLORS[index % len(COLORS)], "label": f"{key}  {values[-1]:.4g}"}
+            _draw(over_steps, steps, values, noisy, style)
+            _draw(over_time, [time / seconds for time in times], values, noisy, style)
+        _decorate(over_steps)
+        _decorate(over_time)
+        _scale(over_steps, title)
+        over_time.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    figure.align_ylabels(grid[:, 0])
+    grid[-1][0].set_xlabel("optimiser steps")
+    grid[-1][1].set_xlabel(f"training time ({unit})")
+    with atomic(output) as temporary:
+        figure.savefig(temporary, format=kind, dpi=150)
+    return output
+
+
+def read_curves(run: Path) -> dict[str, Curve]:
+    """The points of each metric, in the order in which they were logged."""
+    metrics = RunFolder(run).metrics
+    curves: dict[str, Curve] = defaultdict(list)
+    lines = metrics.read_text("utf-8").splitlines() if metrics.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):  # being written, or cut off by a kill
+                break
+            raise ValueError(f"line {number} of {metrics} is damaged: remove that line") from error
+        step, time = record.pop("step"), record.pop("time")
+        for key, value in record.items():
+            value = math.nan if value is None else float(value)
+            curves[key].append((step, float(time), value))
+    if not curves:
+        raise ValueError(f"{run} has no metrics yet: give the folder of a run that has started")
+    return dict(curves)
+
+
+def group(curves: dict[str, Curve]) -> dict[str, dict[str, Curve]]:
+    """Metrics that share an axis, by the axis's title; accuracies in percent."""
+    rows: dict[str, dict[str, Curve]] = {"loss": {}, "accuracy (%)": {}}
+    rates: dict[str, dict[str, Curve]] = {}
+    for key, curve in curves.items():
+        quantity = key.rpartition("/")[2]
+        if "loss" in quantity:
+            rows["loss"][key] = curve
+        elif "accuracy" in quantity:
+            percent = [(step, time, 100 * value) for step, time, value in curve]
+            rows["accuracy (%)"][key] = percent
+        elif quantity in ("lr", "learning_rate"):
+            rates.setdefault("learning rate", {})[key] = curve
+        else:
+            rows.setdefault(quantity.replace("_", " "), {})[key] = curve
+    return {title: row for title, row in (rows | rates).items() if row}
+
+
+def time_unit(seconds: float) -> tuple[str, int]:
+    """A unit that suits a duration, and its length in seconds."""
+    return ("h", 3600) if seconds >= 7200 else ("min", 60) if seconds >= 120 else ("s", 1)
+
+
+def smooth(values: list[float]) -> list[float]:
+    """The mean of each value and its neighbours, 2 % of the curve in all; NaN are left out."""
+    reach = len(values) // 100
+    means = []
+    for index in range(len(values)):
+        window = values[max(0, index - reach) : index + reach + 1]
+        finite = [value for value in window if not math.isnan(value)]
+        means.append(sum(finite) / len(finite) if finite else math.nan)
+    return means
+
+
+def _draw(axes: Any, x: list, values: list[float], noisy: bool, style: dict) -> None:
+    if noisy:  # every point faintly, the trend over it
+        axes.plot(x, values, color=style["color"], alpha=0.25, linewidth=0.7)
+        values = smooth(values)
+    marker = "o" if len(values) <= 60 else None
+    axes.plot(x, values, linewidth=1.6, marker=marker, markersize=3, **style)
+
+
+def _decorate(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#E5E5E5", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.01)
+    axes.tick_params(labelsize=9, length=3, color="#888888")
+
+
+def _scale(axes: Any, title: str) -> None:
+    """Accuracies from 0 to 100 %, losses on a logarithmic axis if all are positive."""
+    axes.set_ylabel(title)
+    if title == "accuracy (%)":
+        axes.set_ylim(-2, 102)
+    elif title == "loss":
+        values = [value for line in axes.lines for value in line.get_ydata()]
+        if all(value > 0 or math.isnan(value) for value in values):
+            axes.set_yscale("log")
+    elif title == "learning rate":
+        axes.set_ylim(bottom=0)
+        axes.ticklabel_format(axis="y", scilimits=(-2, 3))

@@ -1,0 +1,116 @@
+"""The settings of a training run."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ostinato.data.sudoku import SudokuData
+from ostinato.models import HRMConfig, TRMConfig
+from ostinato.training.losses import LossType
+from ostinato.training.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a puzzle model is trained; the defaults are TRM's on Sudoku-Extreme."""
+
+    total_steps: int = 65_104
+    """Optimiser steps, each with one supervision step of every slot."""
+    global_batch_size: int = 768
+    """Slots over all processes."""
+    optimizer: Literal["adam_atan2", "adamw", "muon"] = "adam_atan2"
+    """"muon": Muon for the matrices of the reasoning modules, AdamW for the rest."""
+    lr: float = 1e-4
+    weight_decay: float = 1.0
+    beta1: float = 0.9
+    beta2: float = 0.95
+    muon_lr: float = 0.02
+    muon_momentum: float = 0.95
+    muon_weight_decay: float = 0.05
+    puzzle_emb_lr: float = 1e-4
+    """Sign-SGD on the puzzle rows of each batch."""
+    puzzle_emb_weight_decay: float = 1.0
+    grad_clip: float = 0.0
+    """Largest global gradient norm; 0: no clipping, as in the originals."""
+    warmup_steps: int = 2000
+    decay_start: float = 0.0
+    """Where the learning rate starts to fall, as a share of total_steps."""
+    decay_shape: Literal["cosine", "linear"] = "cosine"
+    lr_min_ratio: float = 1.0
+    """Learning rate at the end, as a share of lr; 1: constant after the warm-up."""
+    loss_type: LossType = "stablemax_cross_entropy"
+    label_smoothing: float = 0.0
+    q_weight: float = 0.5
+    """Weight of the halting losses."""
+    halt_exploration_prob: float = 0.1
+    """Chance per slot and step that a random minimum of steps holds off halting."""
+    ema_decay: float = 0.999
+    """Decay of the averaged weights that are evaluated and published; 0: none."""
+    eval_every: int = 2000
+    """Steps between evaluations on the validation split."""
+    eval_batch_size: int = 512
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+    keep_checkpoints: int = 2
+    log_every: int = 50
+    """Steps between lines in metrics.jsonl."""
+    seed: int = 0
+    """Seeds the weights, the order of the data, its symmetries and the exploration."""
+    device: str = "auto"
+    """"auto": CUDA, else MPS, else CPU."""
+    compile: bool = False
+    """Compile the reasoning modules: slower start, faster steps."""
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Where metrics go besides metrics.jsonl."""
+
+    def __post_init__(self):
+        for name in (
+            "total_steps global_batch_size eval_every eval_batch_size checkpoint_every "
+            "keep_checkpoints log_every"
+        ).split():
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("ema_decay", "beta1", "beta2", "muon_momentum", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
+        for name in ("halt_exploration_prob", "lr_min_ratio", "decay_start"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
+        for name in (
+            "lr muon_lr puzzle_emb_lr weight_decay muon_weight_decay puzzle_emb_weight_decay "
+            "grad_clip warmup_steps q_weight"
+        ).split():
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(
+            self.total_steps,
+            self.warmup_steps,
+            self.decay_start,
+            self.lr_min_ratio,
+            self.decay_shape,
+        )
+
+
+FREE_ON_RESUME = {
+    "eval_every",
+    "eval_batch_size",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_every",
+    "device",
+    "compile",
+    "track",
+}
+"""Settings that a resumed run may change: they do not enter the mathematics of training."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model, its data and its training: all that a run depends on."""
+
+    name: str
+    model: TRMConfig | HRMConfig
+    data: SudokuData
+    training: TrainingConfig

@@ -1,0 +1,151 @@
+"""From a recipe to a finished run folder: data, device, processes, resume, training, result."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ostinato.data.puzzles import PuzzleSet
+from ostinato.training.checkpoint import Checkpoints, load_checkpoint
+from ostinato.training.config import FREE_ON_RESUME, Recipe
+from ostinato.training.config_file import differences, read_config, write_config
+from ostinato.training.distributed import World
+from ostinato.training.puzzles import Outcome, train
+from ostinato.training.run_folder import RunFolder
+
+
+def run(
+    recipe: Recipe,
+    path: Path,
+    data_root: Path,
+    resume: str = "auto",
+    extend: bool = False,
+    time_limit: float | None = None,
+    report: Callable[[str], None] = print,
+) -> Outcome:
+    """Train `recipe` in the run folder `path`, with data sets built below `data_root`.
+
+    `resume` is "auto" (go on if the folder holds a checkpoint), "never" (refuse a folder that is in
+    use) or the path of a checkpoint. `extend` allows another `total_steps` than the run began with,
+    and plans the learning rate anew. `time_limit` is in seconds.
+
+    Raises ValueError, with the remedy, for what the user can put right; `TrainingError` if the loss
+    is no longer finite.
+    """
+    device = pick_device(recipe.training.device)
+    world = World.join(device.type)
+    try:
+        if device.type == "cuda" and world.size > 1:
+            device = torch.device("cuda", world.local_rank)
+        say = report if world.is_main else ignore
+        folder = RunFolder(path)
+        with folder.lock() if world.is_main else nullcontext():
+            world.main_first(lambda: recipe.data.prepare(data_root, say))
+            data = recipe.data.prepare(data_root, ignore)
+            train_set = PuzzleSet.load(data, "train")
+            validation_set = PuzzleSet.load(data, "validation")
+            check_fits(recipe, train_set, data)
+            checkpoint = find_checkpoint(recipe, folder, resume, extend, say)
+            if checkpoint is not None and checkpoint["data"] != train_set.fingerprint:
+                raise ValueError(
+                    f"the training data in {data} is not what {path} was trained on: "
+                    "restore it, or train in a new folder"
+                )
+            if world.is_main:
+                write_config(folder.config, recipe)
+                folder.record_environment(device, 0 if checkpoint is None else checkpoint["step"])
+            say(describe(recipe, train_set, validation_set, device, world))
+            return train(
+                recipe, folder, train_set, validation_set, device, world, checkpoint, time_limit
+            )
+    finally:
+        world.leave()
+
+
+def ignore(line: str) -> None:
+    """A report that nobody reads."""
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name`; "auto" takes the best there is. ValueError if it is absent."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(
+            f"unknown device {name!r}: use auto, cpu, cuda, cuda:0, … or mps"
+        ) from None
+    present = {
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not present.get(device.type, True):
+        raise ValueError(f"there is no {name} device on this machine: use --device cpu")
+    return device
+
+
+def check_fits(recipe: Recipe, puzzles: PuzzleSet, data: Path) -> None:
+    """ValueError if the model's shape is not that of the data."""
+    for name in ("vocab_size", "seq_len", "num_puzzle_identifiers"):
+        wanted, given = getattr(puzzles.metadata, name), getattr(recipe.model, name)
+        if wanted > given or (name == "seq_len" and wanted != given):
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{data} has {name} {wanted}, the model {given}: use {flag} {wanted}")
+
+
+def find_checkpoint(
+    recipe: Recipe, folder: RunFolder, resume: str, extend: bool, say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """The checkpoint to go on from, or None for a fresh start; refuses a recipe that has changed."""
+    if resume == "never":
+        if folder.config.exists():
+            raise ValueError(
+                f"{folder.path} holds a run already: use --resume auto to go on with it, "
+                "or --run with another folder"
+            )
+        return None
+    checkpoints = Checkpoints(folder.checkpoints, recipe.training.keep_checkpoints)
+    chosen = checkpoints.latest(warn=say) if resume == "auto" else Path(resume)
+    if chosen is None:
+        if checkpoints.paths():
+            raise ValueError(f"no checkpoint in {folder.checkpoints} is readable: start a new run")
+        return None
+    if folder.config.exists():
+        refuse_changes(recipe, read_config(folder.config, Recipe), extend, folder.path)
+    checkpoint = load_checkpoint(chosen)
+    say(f"resuming from {chosen} at step {checkpoint['step']}")
+    return checkpoint
+
+
+def refuse_changes(recipe: Recipe, saved: Recipe, extend: bool, path: Path) -> None:
+    """ValueError if `recipe` differs from the `saved` one in anything that training depends on."""
+    free = {f"training.{name}" for name in FREE_ON_RESUME | ({"total_steps"} if extend else set())}
+    changed = {key: v for key, v in differences(saved, recipe).items() if key not in free}
+    if not changed:
+        return
+    key, (old, new) = next(iter(changed.items()))
+    remedy = "go on with the old value, or start a new run with --run"
+    if key == "training.total_steps":
+        remedy += "; --extend plans the run anew"
+    raise ValueError(f"{path} was started with {key} = {old}, not {new}: {remedy}")
+
+
+def describe(
+    recipe: Recipe,
+    train_set: PuzzleSet,
+    validation_set: PuzzleSet,
+    device: torch.device,
+    world: World,
+) -> str:
+    """One line about what is about to run."""
+    processes = f" × {world.size} processes" if world.size > 1 else ""
+    return (
+        f"{recipe.name}: {len(train_set):,} training and {len(validation_set):,} validation "
+        f"examples, {recipe.training.total_steps:,} steps of {recipe.training.global_batch_size} "
+        f"slots in {recipe.model.forward_dtype} on {device}{processes}"
+    )

@@ -1,0 +1,237 @@
+"""What a run folder holds, and how it is written.
+
+    RUN/
+      config.json           every setting of the run, the whole truth
+      environment.json      code version, packages and machine of each start and resume
+      metrics.jsonl         one object a line: step, time in seconds, metrics
+      checkpoints/          step-00001000.safetensors …: everything needed to go on
+      model.safetensors     the weights that did best on validation
+      result.json           the final evaluation
+      curves.png            drawn by `ostinato plot RUN`
+
+Every file but metrics.jsonl is replaced whole, so that a kill leaves the old one or the new one.
+"""
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run, and the lock that keeps two processes from training in it at once."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder, made if needed; ValueError if another process trains in it.
+
+        The kernel gives the lock back when the process ends, however it ends.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ValueError(f"cannot write to {self.path}: {error.strerror}") from error
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = os.read(handle, 32).decode() or "unknown"
+                raise ValueError(
+                    f"process {owner} trains in {self.path}: wait for it or choose another folder"
+                ) from None
+            os.truncate(handle, 0)
+            os.write(handle, str(os.getpid()).encode())
+            remove_partial_files(self.path)
+            yield
+        finally:
+            os.close(handle)
+
+    def record_environment(self, device: torch.device, step: int = 0) -> None:
+        """Add to environment.json with what, and from which step, the run goes on."""
+        starts = read_json(self.environment) if self.environment.exists() else []
+        write_json(self.environment, [*starts, {"step": step, **environment(device)}])
+
+    def discard_metrics_after(self, step: int) -> None:
+        """Drop the lines of metrics.jsonl later than `step`, and a last line cut off by a kill.
+
+        A resumed run logs those steps again. Raises ValueError if another line is damaged.
+        """
+        if not self.metrics.exists():
+            return
+        text = self.metrics.read_text("utf-8")
+        lines = text.splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            lines.pop()
+        kept = [line for number, line in enumerate(lines, 1) if self._step(number, line) <= step]
+        if "".join(kept) != text:
+            write_text(self.metrics, "".join(kept))
+
+    def _step(self, number: int, line: str) -> int:
+        try:
+            return json.loads(line)["step"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"line {number} of {self.metrics} is damaged: remove that line"
+            ) from error
+
+
+class WriteError(ValueError):
+    """A file could not be written; `reason` is the system's, as in "No space left on device"."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(f"could not write {path}: {reason}: make room or choose another folder")
+        self.reason = reason
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Write `path` whole or not at all: yields a temporary file to write, then moves it to `path`.
+
+    Both the file and the folder's entry are flushed to the disk before this returns. On an
+    exception the temporary file is removed; after a kill it stays, as `.NAME.partial`. Raises
+    `WriteError` if the system refuses, for instance because the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
+        _flush(path.parent)
+    except OSError as error:
+        raise WriteError(path, error.strerror or str(error)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what kills during `atomic` have left in `folder`."""
+    for path in folder.glob(".*.partial"):
+        path.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text`, atomically; `WriteError` if that fails."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace `path` by `content` as indented JSON, atomically."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; ValueError in one line if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"there is no {path}: give a folder made by `ostinato train`") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): restore it from a copy") from error
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Code, packages and machine: what a result depends on beside config.json."""
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "ostinato": _package_version("ostinato"),
+        "git": _git_state(Path(__file__).parents[1]),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    }
+
+
+def _package_version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # imported from a source tree that is not installed
+        return None
+
+
+def _git_state(package: Path) -> dict[str, Any] | None:
+    """Commit of the checkout that `package` is part of; None outside a checkout or without git."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            run = subprocess.run(
+                ["git", "-C", package, *arguments],
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=10,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return run.stdout.strip() if run.returncode == 0 else None
+
+    # Without tracked files the package is merely installed somewhere below another checkout.
+    if not git("ls-files", "--", "."):
+        return None
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": bool(git("status", "--porcelain", "--", ".")),
+    }
+
+
+def _cpu_name() -> str:
+    """The model name, which Linux has in /proc and `platform` does not look up there."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

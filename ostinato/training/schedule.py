@@ -1,0 +1,31 @@
+"""The learning rate over the course of a run."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up, a constant part, then a decay to `min_ratio`; factors of the base rate."""
+
+    total_steps: int
+    warmup_steps: int = 0
+    decay_start: float = 0.0
+    """Where the decay begins, as a share of total_steps (never before the end of the warm-up)."""
+    min_ratio: float = 1.0
+    """The factor at the end; 1.0: constant after the warm-up, as in all official recipes."""
+    shape: Literal["cosine", "linear"] = "cosine"
+
+    def __call__(self, step: int) -> float:
+        """The factor of update number `step`, counted from 1."""
+        assert step >= 1
+        if step < self.warmup_steps:
+            return step / self.warmup_steps
+        start = max(self.warmup_steps, self.decay_start * self.total_steps)
+        progress = (step - start) / max(1.0, self.total_steps - start)
+        progress = min(1.0, max(0.0, progress))
+        remaining = (
+            1 - progress if self.shape == "linear" else (1 + math.cos(math.pi * progress)) / 2
+        )
+        return self.min_ratio + (1 - self.min_ratio) * remaining

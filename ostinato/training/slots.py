@@ -1,0 +1,114 @@
+"""The batch as a set of slots: each holds one puzzle until the model halts on it.
+
+One supervision step is one optimiser step, and the slots persist in between: a halted slot takes a
+new puzzle and a fresh state, the others think on. Running all steps in one forward with one backward
+is a different algorithm.
+
+Source: TRM and HRM, `ACTLossHead` and the `forward` of the ACT wrapper; HRM section 2.3.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ostinato.data.batches import Batch
+from ostinato.models import Output, RecursiveConfig, RecursiveModel, State
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Who sits in the batch, what the model thinks about each, and for how long it has."""
+
+    state: State
+    steps: Int[Tensor, " batch"]
+    """Supervision steps taken on the current puzzle."""
+    halted: Bool[Tensor, " batch"]
+    inputs: Int[Tensor, "batch seq"]
+    labels: Int[Tensor, "batch seq"]
+    puzzle_ids: Int[Tensor, " batch"]
+
+    @classmethod
+    def empty(cls, model: RecursiveModel, batch_size: int, device: torch.device) -> "Slots":
+        """All halted, so that the first batch fills every slot."""
+        config = model.config
+        tokens = torch.zeros(batch_size, config.seq_len, dtype=torch.int32, device=device)
+        counts = torch.zeros(batch_size, dtype=torch.int32, device=device)
+        state = State(*(z.clone() for z in model.initial_state(batch_size)))
+        return cls(state, counts, torch.ones_like(counts, dtype=torch.bool), tokens, tokens, counts)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it by name, one row per slot, for checkpoints."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**named.pop("state")._asdict(), **named}
+
+    @classmethod
+    def of_tensors(cls, tensors: dict[str, Tensor]) -> "Slots":
+        """The inverse of `tensors`."""
+        state = State(tensors["z_H"], tensors["z_L"])
+        return cls(state, **{k: v for k, v in tensors.items() if k not in State._fields})
+
+    def refill(self, batch: Batch, initial: State) -> "Slots":
+        """Halted slots take the row of the same index of `batch` and start afresh from `initial`."""
+        fresh, fresh_row, fresh_cell = (self.halted.view(-1, *[1] * n) for n in (0, 1, 2))
+        return Slots(
+            State(*(torch.where(fresh_cell, new, z) for new, z in zip(initial, self.state))),
+            torch.where(fresh, 0, self.steps),
+            torch.zeros_like(self.halted),
+            torch.where(fresh_row, batch.inputs, self.inputs),
+            torch.where(fresh_row, batch.labels, self.labels),
+            torch.where(fresh, batch.puzzle_ids, self.puzzle_ids),
+        )
+
+    def advance(
+        self,
+        state: State,
+        output: Output,
+        config: RecursiveConfig,
+        minimum_steps: Int[Tensor, " batch"] | int = 0,
+    ) -> "Slots":
+        """Count the step and decide which slots halt; none halts by q before `minimum_steps`."""
+        steps = self.steps + 1
+        halted = steps >= config.halt_max_steps
+        if config.halt_max_steps > 1:
+            halted = halted | (wants_to_halt(output, config) & (steps >= minimum_steps))
+        return Slots(state, steps, halted, self.inputs, self.labels, self.puzzle_ids)
+
+
+def wants_to_halt(output: Output, config: RecursiveConfig) -> Bool[Tensor, " batch"]:
+    """q_halt > 0, or q_halt > q_continue where the continue head is trained."""
+    if config.no_ACT_continue:
+        return output.q_halt > 0
+    assert output.q_continue is not None
+    return output.q_halt > output.q_continue
+
+
+def draw_minimum_steps(
+    batch_size: int, halt_max_steps: int, exploration_prob: float, generator: torch.Generator
+) -> Int[Tensor, " batch"]:
+    """Exploration: with `exploration_prob` a minimum drawn from 2…halt_max_steps, else 0.
+
+    Drawn anew at every step. Both draws are made for every slot, so that the stream of random numbers
+    does not depend on their outcome.
+    """
+    device = generator.device
+    explore = torch.rand(batch_size, generator=generator, device=device) < exploration_prob
+    if halt_max_steps < 2:
+        return torch.zeros(batch_size, dtype=torch.int32, device=device)
+    minimum = torch.randint(
+        2, halt_max_steps + 1, (batch_size,), generator=generator, device=device, dtype=torch.int32
+    )
+    return torch.where(explore, minimum, 0)
+
+
+def target_q_continue(
+    next_output: Output, steps: Int[Tensor, " batch"], halt_max_steps: int
+) -> Float[Tensor, " batch"]:
+    """The value of thinking on: what the best action is worth after one more step.
+
+    `next_output` is the model's on the new state. At the last step only halting remains.
+    """
+    assert next_output.q_continue is not None
+    best = torch.maximum(next_output.q_halt, next_output.q_continue)
+    return torch.sigmoid(torch.where(steps >= halt_max_steps, next_output.q_halt, best))

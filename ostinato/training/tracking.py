@@ -1,0 +1,223 @@
+"""Metrics of a run: metrics.jsonl, the progress line, and other trackers if wished.
+
+Metrics are plain numbers by the time they come here: a tensor would have to be fetched from its
+device, and the loop decides when it can afford to wait for that.
+"""
+
+import importlib
+import json
+import math
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
+
+from rich.console import Console
+
+from ostinato.training.config_file import to_json
+from ostinato.training.progress import Progress
+from ostinato.training.run_folder import RunFolder
+
+TrackerName = Literal["tensorboard", "wandb", "trackio"]
+
+
+class Sink(Protocol):
+    """Another tracker that the metrics are forwarded to."""
+
+    def log(self, step: int, seconds: float, metrics: Mapping[str, int | float]) -> None: ...
+
+    def close(self, failed: bool) -> None: ...
+
+
+class Tracker:
+    """Records what a run reports. A context manager, used by one process of a run.
+
+        with Tracker(folder, total_steps, track=config.track, config=config) as tracker:
+            for step in ...:
+                tracker.advance(step)
+                tracker.log(step, {"train/loss": loss.item()})     # now and then
+
+    A line of metrics.jsonl holds the step, the seconds of training so far (those before a resume
+    included) and the metrics. `resumed_step` is the last step already done: later lines are
+    dropped, since those steps will come again; None starts a new file.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        total_steps: int,
+        *,
+        resumed_step: int | None = None,
+        track: tuple[TrackerName, ...] = (),
+        config: Any = None,
+        unit: str = "examples",
+        units_per_step: int = 1,
+        shown: tuple[str, ...] = (),
+        time_limit: float | None = None,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """`unit` and `units_per_step` give a second rate, such as examples/s; `shown` names the
+        metrics of the progress line; `time_limit` is what this session may still take, in seconds.
+
+        Raises ValueError if a tracker of `track` is not installed or metrics.jsonl is damaged.
+        """
+        self.sinks = [SINKS[name](folder, resumed_step, to_json(config)) for name in track]
+        self.folder, self.shown, self.clock = folder, shown, clock
+        folder.discard_metrics_after(-1 if resumed_step is None else resumed_step)
+        lines = folder.metrics.read_text("utf-8").splitlines() if folder.metrics.exists() else []
+        self.seconds_before: float = json.loads(lines[-1])["time"] if lines else 0.0
+        self.start = clock()
+        self.last_step = -1
+        self.file = folder.metrics.open("ab", buffering=0)
+        self.progress = Progress(
+            total_steps,
+            resumed_step or 0,
+            unit=unit,
+            units_per_step=units_per_step,
+            time_limit=time_limit,
+            elapsed_before=self.seconds_before,
+            console=console or Console(stderr=True),
+            clock=clock,
+        )
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.progress.close()
+        self.file.close()
+        for sink in self.sinks:
+            sink.close(failed=kind is not None)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training so far, those before a resume included."""
+        return self.seconds_before + self.clock() - self.start
+
+    def advance(self, step: int) -> None:
+        """Call it after every step: moves the progress line when that is due."""
+        self.progress.advance(step)
+
+    def log(self, step: int, metrics: Mapping[str, int | float]) -> None:
+        """Record the metrics of `step`, such as "train/loss"; steps never go back.
+
+        A value that is not finite is written as null, since JSON has no other name for it. Raises
+        TypeError for a value that is not a plain number, ValueError if the disk is full.
+        """
+        assert step >= self.last_step, f"step {step} after step {self.last_step}"
+        for key, value in metrics.items():
+            if type(value) not in (int, float):
+                raise TypeError(f"{key} is a {type(value).__name__}, not a float: use .item()")
+        self.last_step, seconds = step, round(self.elapsed, 3)
+        written = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
+        line = json.dumps({"step": step, "time": seconds, **written}).encode() + b"\n"
+        try:
+            while line:  # the last bytes of a disk may take only a part
+                line = line[self.file.write(line) :]
+        except OSError as error:
+            raise ValueError(
+                f"could not write {self.folder.metrics}: {error.strerror}: make room on the disk, "
+                "then continue with --resume auto"
+            ) from error
+        for sink in self.sinks:
+            sink.log(step, seconds, metrics)
+        self.progress.advance(step, {key: metrics[key] for key in self.shown if key in metrics})
+
+    def note(self, message: str) -> None:
+        """Print a line without disturbing the progress line."""
+        self.progress.print(message)
+
+
+class TensorBoard:
+    """Event files in RUN/tensorboard."""
+
+    def __init__(self, folder: RunFolder, resumed_step: int | None, config: Any):
+        tensorboard = _import("torch.utils.tensorboard")
+        first_step = 0 if resumed_step is None else resumed_step + 1
+        self.writer = tensorboard.SummaryWriter(folder.path / "tensorboard", purge_step=first_step)
+        self.writer.add_text("config", f"```json\n{json.dumps(config, indent=2)}\n```", first_step)
+
+    def log(self, step: int, seconds: float, metrics: Mapping[str, int | float]) -> None:
+        for key, value in metrics.items():
+            self.writer.add_scalar(key, value, step)
+
+    def close(self, failed: bool) -> None:
+        self.writer.close()
+
+
+class WandB:
+    """A run of the project "ostinato" at Weights & Biases; after a resume the same one goes on."""
+
+    def __init__(self, folder: RunFolder, resumed_step: int | None, config: Any):
+        wandb = _import("wandb")
+        file = folder.path / "wandb" / "run-id"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if resumed_step is None or not file.exists():
+            file.write_text(secrets.token_hex(4))
+        self.run = wandb.init(
+            project="ostinato",
+            name=folder.path.resolve().name,
+            dir=folder.path,
+            config=config,
+            id=file.read_text(),
+            resume="allow",
+        )
+        # Its own step counter never goes back, as a resumed run does.
+        self.run.define_metric("*", step_metric="step")
+
+    def log(self, step: int, seconds: float, metrics: Mapping[str, int | float]) -> None:
+        self.run.log({"step": step, "time": seconds, **metrics})
+
+    def close(self, failed: bool) -> None:
+        self.run.finish(exit_code=int(failed))
+
+
+class Trackio:
+    """A run of the project "ostinato" in trackio's local database, named as the run folder."""
+
+    def __init__(self, folder: RunFolder, resumed_step: int | None, config: Any):
+        trackio = _import("trackio")
+        self.run = trackio.init(
+            project="ostinato",
+            name=folder.path.resolve().name,
+            config=config,
+            resume="never" if resumed_step is None else "allow",
+            embed=False,
+        )
+
+    def log(self, step: int, seconds: float, metrics: Mapping[str, int | float]) -> None:
+        self.run.log(dict(metrics), step=step)
+
+    def close(self, failed: bool) -> None:
+        self.run.finish()
+
+
+SINKS: dict[TrackerName, Callable[[RunFolder, int | None, Any], Sink]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WandB,
+    "trackio": Trackio,
+}
+
+
+def _import(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = module.split(".")[-1]
+        raise ValueError(
+            f"tracking with {name} needs a package: pip install 'ostinato[track]'"
+        ) from error
+
+
+class Silent:
+    """What the other processes of a run have in place of a `Tracker`: it records nothing."""
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def advance(self, step: int) -> None: ...
+
+    def log(self, step: int, metrics: Mapping[str, int | float]) -> None: ...

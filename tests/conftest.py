@@ -1,0 +1,27 @@
+"""What every test shares: one thread, no network, repeatable examples, shapes checked or not."""
+
+import os
+from collections.abc import Iterator
+
+import hypothesis
+import jaxtyping
+import pytest
+
+# Read by torch when it is first imported, and inherited by the processes that tests start
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+hypothesis.settings.register_profile("ostinato", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("ostinato")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Switch the shape checks off around a test marked `compile`, its fixtures included."""
+    checks_are_off = jaxtyping.config.jaxtyping_disable
+    if item.get_closest_marker("compile"):
+        jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        return (yield)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", checks_are_off)
