@@ -1,0 +1,33 @@
+"""Ostinato: small models that think by repeating themselves.
+
+import ostinato
+
+model = ostinato.load("runs/sudoku4-tiny")
+for step in ostinato.think(model, ".1..3..12..4..3."):
+    print(step)
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "load": "ostinato.models.pretrained",
+    "think": "ostinato.inference.think",
+    "Step": "ostinato.inference.think",
+    "solve": "ostinato.inference.solve",
+    "Solution": "ostinato.inference.solve",
+    "evaluate": "ostinato.evaluation.puzzles",
+}
+"""Public name → module. Imported on first use, so that `import ostinato` does not import torch."""
+
+__all__ = ["Solution", "Step", "evaluate", "load", "solve", "think"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ostinato' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

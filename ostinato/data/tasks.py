@@ -1,14 +1,16 @@
 """The kinds of puzzles, by name: how their tokens are read, written and checked."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 from torch import Generator, Tensor
 
 from ostinato.data.sudoku import Sudoku
 
 
+@runtime_checkable
 class Task(Protocol):
     """What every kind of puzzle offers."""
 
@@ -27,8 +29,10 @@ class Task(Protocol):
         """The tokens on one line, as `parse` reads them."""
         ...
 
-    def draw(self, tokens: Int[np.ndarray, " cells"]) -> str:
-        """The tokens as a board of several lines."""
+    def draw(
+        self, tokens: Int[np.ndarray, " cells"], mark: Callable[[int, str], str] | None = None
+    ) -> str:
+        """The tokens as a board of several lines; `mark(cell, symbol)` may colour a symbol."""
         ...
 
     def check(
@@ -37,8 +41,17 @@ class Task(Protocol):
         """What is wrong with an answer by the rules alone; None if it solves the puzzle."""
         ...
 
+    def faults(
+        self, puzzle: Int[np.ndarray, " cells"], answer: Int[np.ndarray, " cells"]
+    ) -> Bool[np.ndarray, " cells"]:
+        """The cells of an answer that break a rule."""
+        ...
+
     def augment(
-        self, inputs: Int[Tensor, "batch seq"], labels: Int[Tensor, "batch seq"], generator: Generator
+        self,
+        inputs: Int[Tensor, "batch seq"],
+        labels: Int[Tensor, "batch seq"],
+        generator: Generator,
     ) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
         """A random symmetry of the puzzle per row, the same for inputs and labels."""
         ...

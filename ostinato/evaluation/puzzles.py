@@ -2,40 +2,36 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from ostinato.data.batches import IGNORE_LABEL, test_batches
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.inference.think import think
 from ostinato.models import RecursiveModel
 
+Interval = tuple[float, float]
+
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The result of `evaluate`; accuracies are shares of 1."""
+class RatingRange:
+    """The puzzles of about the same difficulty."""
 
+    ratings: str
+    """"3", or "5-8" for those from 5 to below 9."""
     puzzles: int
-    steps: int
-    """Supervision steps given to every puzzle."""
     exact_accuracy: float
-    """Share of puzzles with every cell right."""
-    exact_interval: tuple[float, float]
-    """95 % Wilson interval of the exact accuracy."""
-    cell_accuracy: float
-    """Share of right cells, averaged over puzzles."""
-    exact_by_step: list[float]
-    """Exact accuracy of the answers after step 1, 2, …"""
-    exact_by_rating: dict[str, tuple[int, float]]
-    """Range of ratings → (puzzles, exact accuracy); empty if the data set has no ratings."""
-    q_calibration: "Calibration"
-    puzzles_per_second: float
+    exact_interval: Interval
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Does the q head know? Counts of puzzles after the last step, by q_halt > 0 and by being right."""
+    """Does the q head know? Counts of puzzles after the last step: sure is q_halt > 0."""
 
     sure_right: int
     sure_wrong: int
@@ -43,16 +39,44 @@ class Calibration:
     unsure_wrong: int
 
     @property
-    def precision(self) -> float:
-        """Share of right answers among those with q_halt > 0 (NaN if there are none)."""
+    def precision(self) -> float | None:
+        """Share of right answers among the sure ones; None if there are none."""
         sure = self.sure_right + self.sure_wrong
-        return self.sure_right / sure if sure else math.nan
+        return self.sure_right / sure if sure else None
 
     @property
-    def recall(self) -> float:
-        """Share of answers with q_halt > 0 among the right ones (NaN if there are none)."""
+    def recall(self) -> float | None:
+        """Share of sure answers among the right ones; None if there are none."""
         right = self.sure_right + self.unsure_right
-        return self.sure_right / right if right else math.nan
+        return self.sure_right / right if right else None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of `evaluate`. Accuracies are shares of 1, intervals hold 95 %."""
+
+    puzzles: int
+    """Puzzles with an answer to compare with."""
+    steps: int
+    """Supervision steps given to every puzzle."""
+    exact_accuracy: float
+    """Share of puzzles with every cell right."""
+    exact_interval: Interval
+    cell_accuracy: float
+    """Share of right cells, averaged over puzzles."""
+    cell_interval: Interval
+    exact_by_step: list[float]
+    """Exact accuracy of the answers after step 1, 2, …"""
+    exact_by_rating: list[RatingRange]
+    """From easy to hard; empty if the puzzles have no ratings."""
+    q_calibration: Calibration
+    puzzles_per_second: float
+    """All processes together."""
+
+
+def alone(tensor: Tensor) -> Tensor:
+    """The sum over ranks where there is one."""
+    return tensor
 
 
 def evaluate(
@@ -60,68 +84,126 @@ def evaluate(
     puzzles: PuzzleSet,
     batch_size: int = 512,
     max_steps: int | None = None,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    sum_over_ranks: Callable[[Tensor], Tensor] = alone,
+    progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Give every puzzle of the split `max_steps` steps (default: as many as in training).
 
-    As in the originals nothing halts early and the answer is the one after the last step.
+    As in the originals nothing halts early, and the answer is the one after the last step. Batches
+    have at most `batch_size` puzzles, all equally many.
+
+    With `world_size` processes each thinks about its share, and `sum_over_ranks` (`World.sum`)
+    brings the shares together: the result counts every puzzle once and is the same everywhere.
+    `progress` is told how many puzzles are done. Raises ValueError if the puzzles do not fit the
+    model or have no answers.
     """
+    check_fits(model, puzzles)
+    num_steps = model.config.halt_max_steps if max_steps is None else max_steps
+    rounds = math.ceil(len(puzzles) / (batch_size * world_size))
+    batch_size = math.ceil(len(puzzles) / (rounds * world_size))
+
     device = model.H_init.device
-    exact_by_step, cells, confident = [], [], []
+    exact = torch.zeros(num_steps, len(puzzles), device=device)
+    cells, sure, labelled = torch.zeros(3, len(puzzles), device=device)
     start = time.perf_counter()
-    for batch, real in test_batches(puzzles, batch_size):
-        labels = batch.labels.to(device)
+    for number, (batch, real) in enumerate(test_batches(puzzles, batch_size, rank, world_size)):
+        first = (number * world_size + rank) * batch_size
+        here = slice(first, first + real)
+        labels = batch.labels[:real].to(device)
         valid = labels != IGNORE_LABEL
         count = valid.sum(-1)
-        exact, right, step = [], None, None
         for step in think(model, batch.inputs, batch.puzzle_ids, max_steps):
-            right = ((step.answer == labels) & valid).sum(-1)
-            exact.append(right == count)
-        assert right is not None and step is not None
-        exact_by_step.append(torch.stack(exact)[:, :real].cpu())
-        cells.append((right / count.clamp(min=1))[:real].cpu())
-        confident.append((step.q_halt > 0)[:real].cpu())
+            right = ((step.answer[:real] == labels) & valid).sum(-1)
+            exact[step.number - 1, here] = (right == count).float()
+            cells[here] = right / count.clamp(min=1)
+            sure[here] = (step.q_halt[:real] > 0).float()
+        labelled[here] = (count > 0).float()
+        if progress is not None:
+            progress(min((number + 1) * world_size * batch_size, len(puzzles)))
+    exact, cells, sure, labelled = (
+        sum_over_ranks(found).cpu() for found in (exact, cells, sure, labelled)
+    )
     seconds = time.perf_counter() - start
 
-    exact = torch.cat(exact_by_step, dim=1)
-    final, sure = exact[-1], torch.cat(confident)
+    scored = labelled > 0
+    if not scored.any():
+        raise ValueError("none of the puzzles has an answer to compare with: choose another split")
+    exact, cells, sure = exact[:, scored] > 0, cells[scored].double(), sure[scored] > 0
+    final = exact[-1]
+    ratings = None if puzzles.ratings is None else puzzles.ratings[scored.numpy()]
+    exact_accuracy = final.double().mean().item()
     return Evaluation(
         puzzles=len(final),
-        steps=len(exact),
-        exact_accuracy=final.double().mean().item(),
-        exact_interval=wilson_interval(int(final.sum()), len(final)),
-        cell_accuracy=torch.cat(cells).double().mean().item(),
+        steps=num_steps,
+        exact_accuracy=exact_accuracy,
+        exact_interval=wilson_interval(exact_accuracy, len(final)),
+        cell_accuracy=cells.mean().item(),
+        cell_interval=interval_of_shares(cells),
         exact_by_step=exact.double().mean(1).tolist(),
-        exact_by_rating=accuracy_by_rating(final, puzzles),
+        exact_by_rating=[] if ratings is None else by_rating(final, ratings),
         q_calibration=Calibration(
             sure_right=int((sure & final).sum()),
             sure_wrong=int((sure & ~final).sum()),
             unsure_right=int((~sure & final).sum()),
             unsure_wrong=int((~sure & ~final).sum()),
         ),
-        puzzles_per_second=len(final) / seconds,
+        puzzles_per_second=len(puzzles) / seconds,
     )
 
 
-def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+def check_fits(model: RecursiveModel, puzzles: PuzzleSet) -> None:
+    """ValueError if the puzzles are not of the kind that the model was made for."""
+    data, config = puzzles.metadata, model.config
+    if data.seq_len != config.seq_len or data.vocab_size > config.vocab_size:
+        raise ValueError(
+            f"the puzzles have {data.seq_len} cells and {data.vocab_size} tokens, the model is for "
+            f"{config.seq_len} cells and {config.vocab_size} tokens: use data like those it was "
+            "trained on"
+        )
+    largest = int(puzzles.puzzle_identifiers.max())
+    if model.puzzle_emb is not None and largest >= config.num_puzzle_identifiers:
+        raise ValueError(
+            f"the puzzles have ids up to {largest}, the model knows those below "
+            f"{config.num_puzzle_identifiers}: use the data set it was trained on"
+        )
+
+
+def wilson_interval(share: float, trials: float, z: float = 1.959964) -> Interval:
     """95 % confidence interval of a proportion (Wilson 1927); sound at 0 and 1 too."""
-    assert 0 <= successes <= trials and trials > 0
-    share = successes / trials
+    assert 0 <= share <= 1 and trials > 0
     centre = share + z * z / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def accuracy_by_rating(exact: torch.Tensor, puzzles: PuzzleSet) -> dict[str, tuple[int, float]]:
-    """Exact accuracy for rating 0, 1, 2, 3-4, 5-8, 9-16, …: each range twice as wide."""
-    if puzzles.ratings is None:
-        return {}
-    ratings = torch.from_numpy(puzzles.ratings)
-    table, low, high = {}, 0, 0
-    while low <= ratings.max():
-        inside = (ratings >= low) & (ratings < high + 1)
-        if inside.any():
-            name = str(low) if low == high else f"{low}-{high}"
-            table[name] = (int(inside.sum()), exact[inside].double().mean().item())
-        low, high = high + 1, max(1, 2 * high)
+def interval_of_shares(shares: Float[Tensor, " puzzles"]) -> Interval:
+    """95 % interval of the mean of one share per puzzle.
+
+    Cells of a puzzle are right or wrong together, so they are not trials of their own: Wilson's
+    interval gets as many trials as a proportion of the same variance would have needed.
+    """
+    mean = shares.mean().item()
+    variance = shares.var(correction=0).item()
+    trials = len(shares) * mean * (1 - mean) / variance if variance else len(shares)
+    return wilson_interval(mean, trials)
+
+
+def by_rating(
+    exact: Bool[Tensor, " puzzles"], ratings: Float[np.ndarray, " puzzles"]
+) -> list[RatingRange]:
+    """Exact accuracy for ratings of 0, 1, 2, 3-4, 5-8, 9-16, …: each range twice as wide."""
+    starts = [0, 1, 2, 3]
+    while starts[-1] <= ratings.max():
+        starts.append(2 * starts[-1] - 1)
+    table = []
+    for low, end in zip(starts, starts[1:]):
+        inside = exact.numpy()[(ratings >= low) & (ratings < end)]
+        if len(inside):
+            share = float(inside.mean())
+            name = str(low) if end == low + 1 else f"{low}-{end - 1}"
+            table.append(RatingRange(name, len(inside), share, wilson_interval(share, len(inside))))
     return table

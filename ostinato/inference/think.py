@@ -1,4 +1,4 @@
-"""`think()`: the one way to run a recursive model. Solving, evaluation and tests all loop over it."""
+"""`think()`: the one way to run a recursive model. Solving, evaluation and tests loop over it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ostinato.data.tasks import task_named
+from ostinato.data.tasks import TASKS, task_named
 from ostinato.models import Output, RecursiveModel, State
 
 
@@ -27,11 +27,21 @@ class Step:
     """Kind of puzzle, for printing; empty if the model does not say."""
 
     def __str__(self) -> str:
-        confidence = ", ".join(f"{p:.0%}" for p in torch.sigmoid(self.q_halt[:8]).tolist())
-        lines = [f"step {self.number}, sure of being right: {confidence}"]
-        if self.task:
-            lines += [task_named(self.task).draw(row) for row in self.answer.cpu().numpy()]
+        """The boards of the first few puzzles, each with the model's confidence in it."""
+        batch = len(self.answer)
+        lines = []
+        for row, logit in enumerate(self.q_halt[:BOARDS_SHOWN]):
+            which = f", puzzle {row + 1} of {batch}" if batch > 1 else ""
+            lines.append(f"step {self.number}{which}: {torch.sigmoid(logit).item():.0%} sure")
+            if self.task:
+                lines.append(task_named(self.task).draw(self.answer[row].cpu().numpy()))
+        if batch > BOARDS_SHOWN:
+            lines.append(f"… and {batch - BOARDS_SHOWN} more")
         return "\n".join(lines)
+
+
+BOARDS_SHOWN = 4
+"""Puzzles of a batch that a printed step shows."""
 
 
 def think(
@@ -51,6 +61,7 @@ def think(
         max_steps = model.config.halt_max_steps
     if max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, not {max_steps}")
+    check_tokens(model, tokens)
     device = model.H_init.device
     tokens = tokens.to(device)
     if puzzle_ids is None:
@@ -67,7 +78,32 @@ def think(
 
 
 def read_puzzle(model: RecursiveModel, text: str) -> Int[Tensor, "1 seq"]:
-    """Tokens of a written puzzle of the kind the model was trained on."""
+    """Tokens of a written puzzle of the kind the model was trained on.
+
+    Raises ValueError for any other, and for a model of which the kind is not known.
+    """
     if not model.config.task:
         raise ValueError("the model does not say what its puzzles look like: give it token rows")
-    return torch.from_numpy(task_named(model.config.task).parse(text)).to(torch.int32)[None]
+    task = task_named(model.config.task)
+    length = len("".join(text.split()))
+    for other in TASKS.values():
+        if other.seq_len == length != task.seq_len:
+            raise ValueError(
+                f"a puzzle of {length} characters is a {other.name}, the model was trained on "
+                f"{task.name} ({task.seq_len} characters): give a puzzle or a model that fits"
+            )
+    return torch.from_numpy(task.parse(text)).to(torch.int32)[None]
+
+
+def check_tokens(model: RecursiveModel, tokens: Int[Tensor, "..."]) -> None:
+    """ValueError for token rows that do not fit the model."""
+    seq_len, vocab_size = model.config.seq_len, model.config.vocab_size
+    if tokens.ndim != 2 or tokens.shape[1] != seq_len:
+        raise ValueError(
+            f"the model needs token rows of shape [batch, {seq_len}], not {list(tokens.shape)}"
+        )
+    if tokens.numel() and not 0 <= tokens.min() <= tokens.max() < vocab_size:
+        raise ValueError(
+            f"the model knows the tokens 0 to {vocab_size - 1}: "
+            f"{tokens.min()} to {tokens.max()} were given"
+        )

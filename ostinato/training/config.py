@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ostinato.data.stored import StoredData
 from ostinato.data.sudoku import SudokuData
 from ostinato.models import HRMConfig, TRMConfig
 from ostinato.training.losses import LossType
@@ -26,6 +27,8 @@ class TrainingConfig:
     muon_lr: float = 0.02
     muon_momentum: float = 0.95
     muon_weight_decay: float = 0.05
+    muon_ns_steps: int = 5
+    """Newton-Schulz iterations of Muon; 3 are nearly as good and cheaper."""
     puzzle_emb_lr: float = 1e-4
     """Sign-SGD on the puzzle rows of each batch."""
     puzzle_emb_weight_decay: float = 1.0
@@ -112,5 +115,5 @@ class Recipe:
 
     name: str
     model: TRMConfig | HRMConfig
-    data: SudokuData
+    data: SudokuData | StoredData
     training: TrainingConfig

@@ -38,6 +38,7 @@ def make_optimizers(model: RecursiveModel, config: TrainingConfig) -> list[Optim
         lr=config.muon_lr,
         momentum=config.muon_momentum,
         weight_decay=config.muon_weight_decay,
+        ns_steps=config.muon_ns_steps,
         adjust_lr_fn="match_rms_adamw",
     )
     others = [p for p in model.parameters() if id(p) not in chosen]

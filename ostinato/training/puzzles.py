@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -196,8 +196,9 @@ def validate(
         result = evaluate(state.model, validation_set, config.eval_batch_size)
         if state.world.is_main and result.exact_accuracy > state.best:
             with atomic(folder.model) as path:
-                notes = {"recipe": recipe.name, "step": state.step}
-                save_weights(path, state.model, **notes, validation=asdict(result))
+                score = {"puzzles": result.puzzles, "exact_accuracy": result.exact_accuracy}
+                notes = {"recipe": recipe.name, "step": state.step, "validation": score}
+                save_weights(path, state.model, **notes)
     state.best = max(state.best, result.exact_accuracy)
     state.model.train()
     tracker.log(

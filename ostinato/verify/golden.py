@@ -1,108 +1,199 @@
 """`ostinato verify --golden DIR`: replay recorded runs of the originals and compare every number.
 
-A file holds a few training steps of a small random problem: weights before, the batch offered at each
-step, outputs, carry, loss, metrics and gradients after it, weights at the end, and an evaluation.
+Rounding sets a limit to that. The same sums in another order, as on another CPU, differ in the last
+bits, and these models amplify it: the recorded numbers themselves can be further from the exact ones
+than the wished tolerance. So the limit is measured: the replay is repeated in float64 and with its
+numbers shaken by a few roundings, and a tensor's *floor* is how far that moves it. Differences up to
+the floor say nothing against either side.
 """
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ostinato.data.batches import Batch
-from ostinato.models import MODELS, RecursiveModel
-from ostinato.models.official import (
-    from_official_config,
-    from_official_name,
-    from_official_weights,
-)
-from ostinato.training.losses import act_loss
-from ostinato.training.optimizers import AdamATan2, SparseSignSGD
-from ostinato.training.slots import Slots, target_q_continue
+from ostinato.models import MODELS
+from ostinato.verify.replay import Recording, Replay, Rounding
 
-TOLERANCE = {"float32": 1e-5, "bfloat16": 3e-2, "float16": 3e-2}
-"""Largest absolute difference allowed, by forward dtype."""
-GRADIENT_TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-1, "float16": 1e-1}
-"""Largest gradient difference relative to the largest entry of that gradient."""
-
-METRICS = {
-    "count": "halted_count",
-    "accuracy": "halted_accuracy",
-    "exact_accuracy": "halted_exact_accuracy",
-    "q_halt_accuracy": "halted_q_halt_accuracy",
-    "steps": "halted_steps",
-    "lm_loss": "lm_loss",
-    "q_halt_loss": "q_halt_loss",
-    "q_continue_loss": "q_continue_loss",
-}
-"""The originals' names → ours."""
+MARGIN = 4.0
+"""A floor is this many times what rounding does to one replay."""
+SHAKEN_REPLAYS = 4
 
 
 @dataclass(frozen=True)
-class Difference:
-    """The largest difference of one kind of number in one file."""
+class Precision:
+    """What can be asked of a run in one dtype."""
 
-    file: str
-    kind: str
-    count: int
-    """How many tensors were compared."""
-    largest: float
     tolerance: float
+    """Largest absolute difference."""
+    gradient_tolerance: float
+    """Largest difference relative to the largest entry of the gradient."""
+    rounding: float
+    """Relative size of one rounding, as accumulated within a layer."""
+    cap: float
+    """A number whose floor is above this is no evidence."""
+
+
+PRECISIONS = {
+    "float64": Precision(1e-5, 1e-4, 2**-53, 1e-2),
+    "float32": Precision(1e-5, 1e-4, 2**-24, 1e-2),
+    # Sums are kept in fp32 there, so that only few results are rounded the other way
+    "bfloat16": Precision(3e-2, 1e-1, 2**-11, 0.5),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All numbers of one kind in one file."""
+
+    kind: str
+    tolerance: float
+    numbers: int
+    strict: int
+    """Within the tolerance."""
+    limited: int
+    """Beyond it, but within their floor."""
+    chaotic: int
+    """Within a floor so high that they prove nothing."""
+    missed: int
+    largest: float
+    """Largest difference, chaotic numbers aside; NaN if there is any NaN."""
+    floor: float
+    """Largest floor, chaotic numbers aside."""
+    where: str
+    """Key of the largest difference."""
 
     @property
     def passed(self) -> bool:
-        return self.largest <= self.tolerance  # false for NaN
+        return self.missed == 0 and self.strict + self.limited > 0
 
 
-def verify_golden(path: Path) -> list[Difference]:
-    """Replay one file. Raises ValueError if it is not a golden file of a known model."""
+@dataclass(frozen=True)
+class GoldenResult:
+    """What became of one file: comparisons by kind, or an error."""
+
+    file: str
+    comparisons: list[Comparison]
+    error: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return not self.error and all(comparison.passed for comparison in self.comparisons)
+
+
+def verify_folder(folder: Path) -> Iterator[GoldenResult]:
+    """Replay every golden file of a folder. Raises ValueError if it holds none."""
+    paths = sorted(Path(folder).glob("*.safetensors"))
+    if not paths:
+        raise ValueError(f"{folder} holds no *.safetensors: give a folder of golden files")
+    for path in paths:
+        try:
+            yield GoldenResult(path.name, verify_golden(path))
+        except ValueError as error:
+            yield GoldenResult(path.name, [], str(error))
+
+
+def verify_golden(path: Path) -> list[Comparison]:
+    """Replay one file, whichever model it was recorded from. Raises ValueError if that is unknown."""
     golden, metadata = read_golden(path)
-    if metadata.get("model") not in MODELS:
-        raise ValueError(f"{path}: no golden file of a known model ({', '.join(MODELS)})")
-    settings = json.loads(metadata["config"])
-    replay = Replay(metadata["model"], settings, json.loads(metadata["optimizer"]), golden)
-    largest: dict[str, float] = defaultdict(float)
-    count: dict[str, int] = defaultdict(int)
-    compared = set()
-    for key, value in replay.run():
-        kind = kind_of(key)
-        expected = golden[key].to(torch.float64).flatten()
-        got = torch.as_tensor(value).to(torch.float64).flatten()
-        if expected.shape != got.shape:
-            raise ValueError(f"{path}: {key} has {len(expected)} numbers, the model gives {len(got)}")
-        difference = (expected - got).abs().max().item() if len(got) else 0.0
-        if kind == "gradients":
-            difference /= max(expected.abs().max().item(), 1e-12)
-        # max() would drop a NaN
-        largest[kind] = difference if difference != difference else max(largest[kind], difference)
-        count[kind] += 1
-        compared.add(key)
-    recorded = {key for key in golden.keys() if not key.startswith("init/") and "/batch/" not in key}
-    if missed := recorded - compared:
-        raise ValueError(f"{path}: {min(missed)} and {len(missed) - 1} more numbers have no counterpart")
-    dtype = settings.get("forward_dtype", "bfloat16")
-    return [
-        Difference(
-            path.name,
-            kind,
-            count[kind],
-            largest[kind],
-            (GRADIENT_TOLERANCE if kind == "gradients" else TOLERANCE)[dtype],
-        )
-        for kind in count
-    ]
+    if "model" in metadata:
+        return verify_recursive(golden, metadata)
+    raise ValueError(f"recorded from no model that this version has ({', '.join(MODELS)})")
 
 
-def read_golden(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_golden(path: Path) -> tuple[Recording, dict[str, str]]:
     """The tensors of a safetensors file and its metadata."""
-    with safe_open(path, "pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+    try:
+        with safe_open(path, "pt") as file:
+            return Recording((k, file.get_tensor(k)) for k in file.keys()), file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"truncated, or no safetensors file ({error})") from None
+
+
+def verify_recursive(golden: Recording, metadata: dict[str, str]) -> list[Comparison]:
+    """Replay a run of TRM or HRM: outputs, carry, loss, metrics, gradients, weights, evaluation."""
+    precision = precision_of(metadata)
+    ours = replay(golden, metadata, Rounding())
+    return compare(golden, ours, rounding_floors(golden, metadata, ours), precision)
+
+
+def precision_of(metadata: dict[str, str]) -> Precision:
+    dtype = json.loads(metadata["config"]).get("forward_dtype", "bfloat16")
+    if dtype not in PRECISIONS:
+        raise ValueError(f"recorded in {dtype}, not in one of {', '.join(PRECISIONS)}")
+    return PRECISIONS[dtype]
+
+
+def replay(golden: Recording, metadata: dict[str, str], rounding: Rounding) -> dict[str, Tensor]:
+    """Our numbers by key of the file."""
+    return dict(Replay(golden, metadata, rounding).run())
+
+
+def rounding_floors(
+    golden: Recording, metadata: dict[str, str], ours: dict[str, Tensor]
+) -> dict[str, float]:
+    """How far rounding can move our numbers, by `floor_group`."""
+    precision = precision_of(metadata)
+    others = [
+        (1.0, replay(golden, metadata, Rounding(jitter=MARGIN * precision.rounding, seed=seed)))
+        for seed in range(SHAKEN_REPLAYS)
+    ]
+    if precision is PRECISIONS["float32"]:
+        others.append((MARGIN, replay(golden, metadata, Rounding(dtype="float64"))))
+    floors: dict[str, float] = defaultdict(float)
+    for factor, other in others:
+        for key in ours:
+            apart = factor * differences(key, golden[key], ours[key], other[key]).max().item()
+            group = floor_group(key)
+            floors[group] = max(floors[group], math.inf if math.isnan(apart) else apart)
+    return floors
+
+
+def compare(
+    golden: Recording, ours: dict[str, Tensor], floors: dict[str, float], precision: Precision
+) -> list[Comparison]:
+    """Count by kind how our numbers agree with the recorded ones."""
+    recorded = {key for key in golden if not key.startswith("init/") and "/batch/" not in key}
+    if unknown := recorded - ours.keys():
+        raise ValueError(f"{min(unknown)} ({len(unknown)} such tensors) has no counterpart here")
+    tallies: dict[str, Tally] = {}
+    for key, value in ours.items():
+        if golden[key].numel() != value.numel():
+            raise ValueError(
+                f"{key} has {golden[key].numel()} numbers, the model gives {value.numel()}"
+            )
+        tally = tallies.setdefault(kind_of(key), Tally(kind_of(key), precision))
+        apart = differences(key, golden[key], golden[key], value)
+        tally.add(key, apart, floors[floor_group(key)])
+    return [tally.comparison() for tally in tallies.values()]
+
+
+def differences(key: str, golden: Tensor, one: Tensor, other: Tensor) -> Float[Tensor, " numbers"]:
+    """Absolute differences; for a gradient in units of its largest recorded entry."""
+    apart = (one.to(torch.float64).flatten() - other.to(torch.float64).flatten()).abs()
+    if kind_of(key) == "gradients":
+        apart /= golden.abs().max().clamp(min=1e-12)
+    return apart
+
+
+def floor_group(key: str) -> str:
+    """The numbers that share a floor, because a few numbers alone can stay still by chance."""
+    step, _, name = key.partition("/")
+    if key.endswith("loss"):
+        return f"{step}/losses"
+    kind = kind_of(key)
+    if kind in ("outputs", "gradients"):
+        return f"{step}/{kind}"
+    if kind == "final weights":
+        return key.rpartition(".")[0]
+    return key if "metrics" in name or kind != "evaluation" else key.rpartition("/")[0]
 
 
 def kind_of(key: str) -> str:
@@ -112,124 +203,38 @@ def kind_of(key: str) -> str:
         return "final weights"
     if scope == "eval":
         return "evaluation"
-    return {"out": "outputs", "carry": "carry", "loss": "loss", "metrics": "metrics"}.get(
-        rest.split("/")[0], "gradients"
-    )
+    kinds = {"out": "outputs", "grad": "gradients"}
+    part = rest.split("/")[0]
+    return kinds.get(part, part)
 
 
-class Replay:
-    """One recorded training run, done again with this package."""
+class Tally:
+    """Counts the numbers of one kind."""
 
-    def __init__(
-        self,
-        name: str,
-        settings: dict[str, Any],
-        optimizer: dict[str, float],
-        golden: dict[str, Tensor],
-    ):
-        self.golden = golden
-        self.config = from_official_config(name, settings)
-        self.loss_type = settings.get("loss_type", "stablemax_cross_entropy")
-        self.model: RecursiveModel = MODELS[name][0](self.config)
-        weights = {k.removeprefix("init/"): v for k, v in golden.items() if k.startswith("init/")}
-        self.model.load_state_dict(from_official_weights(weights), strict=True)
-        self.optimizer = AdamATan2(
-            self.model.parameters(),
-            lr=optimizer["lr"],
-            betas=(optimizer["beta1"], optimizer["beta2"]),
-            weight_decay=optimizer["weight_decay"],
-        )
-        self.sparse = self.model.puzzle_emb and SparseSignSGD(
-            self.model.puzzle_emb,
-            optimizer["puzzle_emb_lr"],
-            optimizer["puzzle_emb_weight_decay"],
-        )
-        self.steps = max(int(k[4 : k.index("/")]) for k in golden if k.startswith("step"))
+    def __init__(self, kind: str, precision: Precision):
+        gradients = kind == "gradients"
+        self.kind, self.cap = kind, precision.cap
+        self.tolerance = precision.gradient_tolerance if gradients else precision.tolerance
+        self.numbers = self.strict = self.limited = self.chaotic = self.missed = 0
+        self.largest, self.floor, self.where = 0.0, 0.0, ""
 
-    def run(self) -> Iterator[tuple[str, Any]]:
-        """All recorded numbers, as (key of the file, our value)."""
-        batch_size = len(self.golden["step1/batch/inputs"])
-        slots = Slots.empty(self.model, batch_size, torch.device("cpu"))
-        for step in range(1, self.steps + 1):
-            slots = slots.refill(self.batch(step), self.model.initial_state(1))
-            slots = yield from self.train_step(step, slots)
-        for key in self.golden:
-            if key.startswith("final/"):
-                yield key, self.model.state_dict()[from_official_name(key.removeprefix("final/"))]
-        yield from self.evaluate(self.batch(self.steps))
+    def add(self, key: str, apart: Float[Tensor, " numbers"], floor: float) -> None:
+        """Take in the differences of one tensor."""
+        strict = apart <= self.tolerance  # false for NaN, as the next one
+        within = apart <= max(self.tolerance, floor)
+        self.numbers += len(apart)
+        self.missed += int((~within).sum())
+        if floor <= self.cap or bool(strict.all()):
+            self.strict += int(strict.sum())
+            self.limited += int((within & ~strict).sum())
+            self.floor = max(self.floor, floor)
+        else:
+            self.chaotic += int(within.sum())
+            apart = apart[~within]
+        worst = apart.max().item() if len(apart) else 0.0
+        if math.isnan(worst) or worst >= self.largest:
+            self.largest, self.where = worst, key
 
-    def batch(self, step: int) -> Batch:
-        names = ("inputs", "labels", "puzzle_identifiers")
-        return Batch(*(self.golden[f"step{step}/batch/{name}"] for name in names))
-
-    def train_step(self, step: int, slots: Slots) -> Iterator[tuple[str, Any]]:
-        model, config = self.model, self.config
-        rows = model.puzzle_emb and model.puzzle_emb.copy_rows(slots.puzzle_ids)
-        state, output = model(slots.state, slots.inputs, slots.puzzle_ids, rows)
-        slots = slots.advance(state, output, config)
-        target = None
-        if not config.no_ACT_continue:
-            with torch.no_grad():
-                _, next_output = model(state, slots.inputs, slots.puzzle_ids, rows)
-            target = target_q_continue(next_output, slots.steps, config.halt_max_steps)
-        loss, metrics = act_loss(output, slots, self.loss_type, target)
-        (loss / len(slots.steps)).backward()
-
-        yield from self.recorded_step(f"step{step}", slots, output, target, loss, metrics)
-        for name, parameter in model.named_parameters():
-            yield from self.recorded_gradient(step, name, parameter.grad)
-        if rows is not None and f"step{step}/grad/puzzle_emb.local" in self.golden:
-            yield f"step{step}/grad/puzzle_emb.local", rows.grad
-
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if self.sparse is not None:
-            self.sparse.step(slots.puzzle_ids, rows.grad)
-        return slots
-
-    def recorded_step(self, scope, slots, output, target, loss, metrics):
-        yield f"{scope}/out/logits", output.logits.detach()
-        yield f"{scope}/out/q_halt_logits", output.q_halt.detach()
-        if f"{scope}/out/q_continue_logits" in self.golden:
-            yield f"{scope}/out/q_continue_logits", output.q_continue.detach()
-        if target is not None:
-            yield f"{scope}/out/target_q_continue", target
-        carry = {
-            "z_H": slots.state.z_H,
-            "z_L": slots.state.z_L,
-            "steps": slots.steps,
-            "halted": slots.halted,
-            "inputs": slots.inputs,
-            "labels": slots.labels,
-            "puzzle_identifiers": slots.puzzle_ids,
-        }
-        for name, value in carry.items():
-            yield f"{scope}/carry/{name}", value
-        yield f"{scope}/loss", loss.detach()
-        for name, ours in METRICS.items():
-            if f"{scope}/metrics/{name}" in self.golden:
-                yield f"{scope}/metrics/{name}", metrics[ours]
-
-    def recorded_gradient(self, step, name, gradient):
-        for key in self.golden:
-            prefix = f"step{step}/grad/"
-            if key.startswith(prefix) and from_official_name(key.removeprefix(prefix)) == name:
-                yield key, torch.zeros_like(self.golden[key]) if gradient is None else gradient
-
-    @torch.no_grad()
-    def evaluate(self, batch: Batch) -> Iterator[tuple[str, Any]]:
-        """The last batch with the final weights: all steps, metrics from the last."""
-        slots = Slots.empty(self.model, len(batch.inputs), torch.device("cpu"))
-        slots = slots.refill(batch, self.model.initial_state(1))
-        never = self.config.halt_max_steps
-        output = None
-        for step in range(1, self.config.halt_max_steps + 1):
-            state, output = self.model(slots.state, slots.inputs, slots.puzzle_ids)
-            slots = slots.advance(state, output, self.config, minimum_steps=never)
-            yield f"eval/step{step}/logits", output.logits
-            yield f"eval/step{step}/q_halt_logits", output.q_halt
-        assert output is not None
-        _, metrics = act_loss(output, slots, self.loss_type)
-        for name, ours in METRICS.items():
-            if f"eval/metrics/{name}" in self.golden:
-                yield f"eval/metrics/{name}", metrics[ours]
+    def comparison(self) -> Comparison:
+        names = [field.name for field in fields(Comparison)]
+        return Comparison(**{name: getattr(self, name) for name in names})

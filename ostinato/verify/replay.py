@@ -20,6 +20,7 @@ from ostinato.models.official import (
     from_official_name,
     from_official_weights,
 )
+from ostinato.models.pretrained import load_weights
 from ostinato.training.losses import act_loss
 from ostinato.training.optimizers import AdamATan2, SparseSignSGD
 from ostinato.training.slots import Slots, target_q_continue
@@ -36,6 +37,8 @@ METRICS = {
 }
 """The originals' names → ours."""
 
+SLOT_TENSORS = ("z_H", "z_L", "steps", "halted", "inputs", "labels", "puzzle_ids")
+OFFICIAL_SLOTS = {"puzzle_ids": "puzzle_identifiers"}
 LOCAL_ROWS = "puzzle_emb.local"
 """The originals' name for the copied puzzle rows of a batch."""
 
@@ -72,13 +75,17 @@ class Rounding:
     seed: int = 0
 
 
+class Recording(dict[str, Tensor]):
+    """The tensors of a golden file by key; a missing one is the file's fault."""
+
+    def __missing__(self, key: str) -> Tensor:
+        raise ValueError(f"lacks {key}")
+
+
 class Replay:
     """A recorded run; `run` yields our counterpart of every recorded number."""
 
-    def __init__(
-        self, golden: dict[str, Tensor], metadata: dict[str, str], rounding: Rounding | None = None
-    ):
-        rounding = rounding or Rounding()
+    def __init__(self, golden: Recording, metadata: dict[str, str], rounding: Rounding):
         name, settings = metadata["model"], json.loads(metadata["config"])
         config = from_official_config(name, settings)
         self.golden = golden
@@ -109,8 +116,7 @@ class Replay:
         for step in range(1, self.steps + 1):
             yield from self.train_step(step, slots.refill(self.batch(step), self.initial_state()))
             slots = self.recorded_slots(step)
-        for key, name in self.recorded("final/"):
-            yield key, self.model.state_dict()[name]
+        yield from self.recorded("final/", self.model.state_dict())
         self.load("final")
         yield from self.evaluate(self.batch(self.steps))
 
@@ -136,10 +142,9 @@ class Replay:
         trained: dict[str, Tensor] = dict(model.named_parameters())
         if rows is not None:
             trained[LOCAL_ROWS] = rows
-        for key, name in self.recorded(f"{scope}/grad/"):
-            gradient = trained[name].grad
-            yield key, torch.zeros_like(trained[name]) if gradient is None else gradient.clone()
-            trained[name].grad = self.shaken(self.golden[key].to(trained[name].dtype))
+        for key, weight in self.recorded(f"{scope}/grad/", trained):
+            yield key, torch.zeros_like(weight) if weight.grad is None else weight.grad.clone()
+            weight.grad = self.shaken(self.golden[key].to(weight.dtype))
         self.update(slots, rows)
 
     def update(self, slots: Slots, rows: Tensor | None) -> None:
@@ -182,10 +187,14 @@ class Replay:
             if f"{scope}/{name}" in self.golden:
                 yield f"{scope}/{name}", metrics[ours]
 
-    def recorded(self, prefix: str) -> list[tuple[str, str]]:
-        """Keys of the file that begin so, with our names for what they hold."""
-        keys = [key for key in self.golden if key.startswith(prefix)]
-        return [(key, from_official_name(key.removeprefix(prefix))) for key in keys]
+    def recorded(self, prefix: str, ours: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """For each key of the file that begins so, what we have under its name."""
+        for key in self.golden:
+            if key.startswith(prefix):
+                name = from_official_name(key.removeprefix(prefix))
+                if name not in ours:
+                    raise ValueError(f"{key} is nothing that this model has")
+                yield key, ours[name]
 
     def batch(self, step: int) -> Batch:
         names = ("inputs", "labels", "puzzle_identifiers")
@@ -193,8 +202,10 @@ class Replay:
 
     def recorded_slots(self, step: int) -> Slots:
         """The slots after a step, as recorded."""
-        names = {name: OFFICIAL_SLOTS.get(name, name) for name in SLOT_TENSORS}
-        tensors = {name: self.golden[f"step{step}/carry/{key}"] for name, key in names.items()}
+        tensors = {
+            name: self.golden[f"step{step}/carry/{OFFICIAL_SLOTS.get(name, name)}"]
+            for name in SLOT_TENSORS
+        }
         for name in State._fields:
             tensors[name] = self.shaken(tensors[name].to(self.config.dtype))
         return Slots.of_tensors(tensors)
@@ -205,9 +216,11 @@ class Replay:
     def load(self, scope: str) -> None:
         """Take the recorded weights of `init` or `final`."""
         prefix = f"{scope}/"
-        weights = {k.removeprefix(prefix): v for k, v in self.golden.items() if k.startswith(prefix)}
+        weights = {
+            k.removeprefix(prefix): v for k, v in self.golden.items() if k.startswith(prefix)
+        }
         shaken = {name: self.shaken(value) for name, value in weights.items()}
-        self.model.load_state_dict(from_official_weights(shaken), strict=True)
+        load_weights(self.model, from_official_weights(shaken), source=scope)
 
     def shaken(self, tensor: Tensor) -> Tensor:
         """The tensor with every entry changed by a factor 1 ± jitter or less."""
@@ -215,7 +228,3 @@ class Replay:
             return tensor
         uniform = torch.rand(tensor.shape, generator=self.noise, dtype=torch.float64)
         return (tensor * (1 + self.jitter * (2 * uniform - 1))).to(tensor.dtype)
-
-
-OFFICIAL_SLOTS = {"puzzle_ids": "puzzle_identifiers"}
-SLOT_TENSORS = ("z_H", "z_L", "steps", "halted", "inputs", "labels", "puzzle_ids")

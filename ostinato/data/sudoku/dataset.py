@@ -100,11 +100,11 @@ class SudokuData:
         and of local CSV files. An interrupted build leaves nothing behind that would be used.
         Raises ValueError for a missing or faulty source, and where there are too few puzzles.
         """
-        files = _csv_files(self.source)
         facts = asdict(self) | {"givens": self.givens, "build": BUILD}
         for name in ("augment", "min_givens", "max_givens"):
             del facts[name]  # the files do not depend on the first; the others are in givens
         if self.source not in ("generated", "sudoku-extreme"):
+            files = _local_files(self.source)
             facts["source"] = {split: _sha256(path) for split, path in files.items()}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         folder = Path(root) / f"{self.sudoku.name}-{Path(self.source).stem}-{digest[:12]}"
@@ -114,7 +114,7 @@ class SudokuData:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=folder.parent) as place:
             building = Path(place) / "data"
-            self._build(building, files, report)
+            self._build(building, report)
             try:
                 os.rename(building, folder)
             except OSError:
@@ -123,11 +123,13 @@ class SudokuData:
         report(f"data are in {folder}")
         return folder
 
-    def _build(self, folder: Path, files: dict[str, Path], report: Callable[[str], None]) -> None:
+    def _build(self, folder: Path, report: Callable[[str], None]) -> None:
         seed = self.data_seed
         if self.source == "generated":
             splits = generated_splits(self.sudoku, self.counts, self.givens, seed, report)
         else:
+            on_hub = self.source == "sudoku-extreme"
+            files = _hub_files() if on_hub else _local_files(self.source)
             splits = csv_splits(self.sudoku, files, self.counts, seed, report)
         for split, rows in splits.items():
             copies = self.num_aug if split == "train" else 0
@@ -148,12 +150,8 @@ class SudokuData:
             report(f"{split}: {len(rows)} puzzles" + f" with {copies} copies each" * (copies > 0))
 
 
-def _csv_files(source: str) -> dict[str, Path]:
+def _local_files(source: str) -> dict[str, Path]:
     """The CSV files by split."""
-    if source == "generated":
-        return {}
-    if source == "sudoku-extreme":
-        return {split: _from_hub(f"{split}.csv") for split in ("train", "test")}
     path = Path(source).expanduser()
     if path.is_dir():
         found = {split: path / f"{split}.csv" for split in ("train", "validation", "test")}
@@ -169,16 +167,20 @@ def _csv_files(source: str) -> dict[str, Path]:
     return {"train": path}
 
 
-def _from_hub(name: str) -> Path:
+def _hub_files() -> dict[str, Path]:
+    """The CSV files of Sudoku-Extreme by split, downloaded unless they are in the Hub's cache."""
     from huggingface_hub import hf_hub_download  # slow to import, and rarely needed
 
     try:
-        return Path(hf_hub_download(HUB_DATA_SET, name, repo_type="dataset"))
+        return {
+            split: Path(hf_hub_download(HUB_DATA_SET, f"{split}.csv", repo_type="dataset"))
+            for split in ("train", "test")
+        }
     except OSError as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
-            f"cannot get {name} of {HUB_DATA_SET} from the Hub: go online, or set source to a "
-            f"folder with its train.csv and test.csv ({reason})"
+            f"cannot get {HUB_DATA_SET} from the Hub: go online, or set source to a folder with "
+            f"its train.csv and test.csv ({reason})"
         ) from error
 
 

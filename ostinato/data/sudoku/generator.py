@@ -19,7 +19,7 @@ MINIMUM_GIVENS = {4: 4, 6: 8, 9: 17}
 """Fewest givens that fix a solution. 9x9: McGuire, Tugemann, Civario 2012 (arXiv:1201.0749)."""
 
 BATCH = 1024  # boards at once: enough to hide numpy's overhead, few enough for the cache
-PATIENCE = 20_000  # grids tried in a row without success before a wish counts as out of reach
+PATIENCE = 5000  # grids tried in a row without success before a wish counts as out of reach
 
 
 def generate(
@@ -40,10 +40,11 @@ def generate(
     puzzles = np.zeros((count, sudoku.seq_len), dtype=np.uint8)
     solutions = np.zeros_like(puzzles)
     open_wishes = np.arange(count)
-    failures = 0
+    failures, attempts = 0, 1
     while open_wishes.size:
-        # Hard wishes are left over: several grids each then keep the batch worth its while.
-        tries = open_wishes[:BATCH].repeat(max(1, BATCH // 4 // open_wishes.size))
+        # Hard wishes are left over, so ever more grids try the same one, up to a fair batch.
+        tries = open_wishes[:BATCH].repeat(min(attempts, max(1, BATCH // 4 // open_wishes.size)))
+        attempts *= 4
         grids = solved_boards(sudoku, len(tries), rng)
         boards = remove_cells(sudoku, grids, wishes[tries], rng)
         reached = (boards > BLANK).sum(axis=1) == wishes[tries]
@@ -77,7 +78,7 @@ def solved_boards(
     while (missing := count - len(boards)) > 0:
         # About one board in ten runs into a dead end.
         boards = np.concatenate([boards, _fill(sudoku, missing + missing // 8 + 8, rng)])
-    return boards[:count]
+    return rng.permutation(boards)[:count]  # the quickly filled ones come first
 
 
 def _fill(

@@ -6,11 +6,12 @@ A board is a flat array of tokens, row by row: 0 is padding, 1 a blank, digit d 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Bool, Integer, UInt8
 from torch import Generator, Tensor
 
 PAD = 0
@@ -89,16 +90,26 @@ class Sudoku:
         """One line of digits, with `.` for everything that is not a digit."""
         return "".join(str(t - 1) if self.is_digit(t) else "." for t in tokens.tolist())
 
-    def draw(self, tokens: Integer[np.ndarray, " cells"]) -> str:
-        """A board of several lines, with rules between the boxes."""
-        symbols = self.format(tokens)
+    def draw(
+        self,
+        tokens: Integer[np.ndarray, " cells"],
+        mark: Callable[[int, str], str] | None = None,
+    ) -> str:
+        """A board of several lines, with rules between the boxes.
+
+        `mark(cell, symbol)` gives what stands for the symbol of a cell, such as a coloured one.
+        """
+        symbols = list(self.format(tokens))
+        if mark is not None:
+            symbols = [mark(cell, symbol) for cell, symbol in enumerate(symbols)]
+        rule = "─┼─".join(["─" * (2 * self.box_cols - 1)] * (self.size // self.box_cols))
         lines = []
         for row in range(self.size):
+            if row and row % self.box_rows == 0:
+                lines.append(rule)
             cells = symbols[row * self.size : (row + 1) * self.size]
             boxes = [cells[col : col + self.box_cols] for col in range(0, self.size, self.box_cols)]
-            if row and row % self.box_rows == 0:
-                lines.append("-+-".join("-" * (2 * len(box) - 1) for box in boxes))
-            lines.append(" | ".join(" ".join(box) for box in boxes))
+            lines.append(" │ ".join(" ".join(box) for box in boxes))
         return "\n".join(lines)
 
     def is_digit(self, token: int) -> bool:
@@ -136,6 +147,21 @@ class Sudoku:
             more = f" and {others} more cell{'s' * (others > 1)} hold" if others else " holds"
             return f"{self.place(empty[0])}{more} no digit"
         return next(iter(self.conflicts(answer)), None)
+
+    def faults(
+        self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
+    ) -> Bool[np.ndarray, " cells"]:
+        """The cells that break a rule: a given was changed, no digit, or one that stands twice.
+
+        Of equal digits a given is in the right, and the others are at fault.
+        """
+        given = (puzzle > BLANK) & (puzzle < self.vocab_size)
+        digit = (answer > BLANK) & (answer < self.vocab_size)
+        in_units = answer[self.units]
+        copies = (in_units[:, :, None] == in_units[:, None, :]).sum(axis=2)
+        repeated = np.zeros(self.seq_len, dtype=bool)
+        repeated[self.units[copies > 1]] = True
+        return ~digit | np.where(given, answer != puzzle, repeated)
 
     def augment(
         self,

@@ -13,7 +13,6 @@ from ostinato.data.sudoku.rules import Sudoku
 from ostinato.data.sudoku.symmetry import signature
 from ostinato.data.sudoku.table import Rows, join, read_csv
 
-Signatures = UInt64[np.ndarray, " seen"]
 CHUNK = 8192  # puzzles generated between two lines of the report
 SATURATED = 1 / 1000  # of a chunk is new: practically all different puzzles have been found
 
@@ -33,16 +32,16 @@ def generated_splits(
     wanted = sum(counts.values())
     parts: list[Rows] = []
     seen = np.zeros(0, np.uint64)
+    number = 0
     while len(seen) < wanted:
-        # Nearly all 9x9 puzzles are new, but a small chunk says nothing about saturation.
-        number = min(max(wanted - len(seen), 1024), CHUNK)
+        number = min(max(wanted - len(seen), 2 * number), CHUNK)
         puzzles, solutions = generate(sudoku, number, givens, int(rng.integers(2**63)))
         rows = Rows(sudoku, puzzles, solutions, np.full(number, np.nan, np.float32))
         fresh, signatures = _fresh(rows, np.arange(number), seen)
         parts.append(rows.take(fresh))
         seen = np.concatenate([seen, signatures[fresh]])
         report(f"generated {min(len(seen), wanted)} of {wanted} {sudoku.name} puzzles")
-        if len(seen) < wanted and len(fresh) < SATURATED * number:
+        if len(seen) < wanted and number == CHUNK and len(fresh) < SATURATED * CHUNK:
             raise ValueError(
                 f"found only {len(seen)} different {sudoku.name} puzzles with {givens[0]} to "
                 f"{givens[1]} givens, not {wanted}: ask for fewer or widen the range of givens"
@@ -98,8 +97,12 @@ def csv_splits(
 
 
 def _take(
-    rows: Rows, order: Integer[np.ndarray, " rows"], count: int, seen: Signatures, split: str
-) -> tuple[Integer[np.ndarray, " chosen"], Signatures, int]:
+    rows: Rows,
+    order: Integer[np.ndarray, " rows"],
+    count: int,
+    seen: UInt64[np.ndarray, " seen"],
+    split: str,
+) -> tuple[Integer[np.ndarray, " chosen"], UInt64[np.ndarray, " seen+chosen"], int]:
     """The first `count` rows in order that are no copies, and how many were passed to get them."""
     wanted = count or len(order)
     window = wanted
@@ -115,7 +118,7 @@ def _take(
 
 
 def _fresh(
-    rows: Rows, order: Integer[np.ndarray, " rows"], seen: Signatures
+    rows: Rows, order: Integer[np.ndarray, " rows"], seen: UInt64[np.ndarray, " seen"]
 ) -> tuple[Integer[np.ndarray, " fresh"], UInt64[np.ndarray, " rows"]]:
     """The places in `order` of rows that copy neither `seen` nor an earlier row; all signatures."""
     signatures = signature(rows.sudoku, rows.inputs[order], rows.labels[order])

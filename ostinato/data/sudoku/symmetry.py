@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ostinato.data.sudoku.rules import BLANK, Sudoku
 
+ROUNDS = 4  # of refinement; three already tell apart all 4x4 puzzles that more rounds do
+
 
 def augment(
     sudoku: Sudoku,
@@ -71,9 +73,6 @@ def signature(
     chunks = [slice(start, start + 1024) for start in range(0, len(puzzles), 1024)]
     parts = [_refine(sudoku, puzzles[chunk] > BLANK, solutions[chunk]) for chunk in chunks]
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
-
-
-ROUNDS = 4
 
 
 def _refine(sudoku: Sudoku, given: np.ndarray, solutions: np.ndarray) -> np.ndarray:

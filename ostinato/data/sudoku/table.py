@@ -115,7 +115,7 @@ def _parse(
                 )
         symbols = np.frombuffer("".join(texts).encode("ascii", "replace"), dtype=np.uint8)
         tokens = _token_of_symbol(sudoku)[symbols].reshape(len(texts), sudoku.seq_len)
-        for row, cell in np.argwhere(tokens == FOREIGN)[:1]:
+        for row, cell in np.argwhere(tokens == FOREIGN)[:1].tolist():
             fail(
                 row,
                 f"character {texts[row][cell]!r} at position {cell + 1} of {name}: use the digits "
@@ -123,7 +123,7 @@ def _parse(
             )
         boards.append(tokens)
     inputs, labels = boards
-    for row in np.flatnonzero(_wrong(sudoku, inputs, labels))[:1]:
+    for row in np.flatnonzero(_wrong(sudoku, inputs, labels))[:1].tolist():
         fail(row, f"wrong answer: {sudoku.check(inputs[row], labels[row])}; correct it")
     values = np.full(len(lines), np.nan, dtype=np.float32)
     for row, rating in enumerate(ratings):

@@ -1,0 +1,83 @@
+"""The command line: a table of verbs, each in a module of its own that is imported when it is used.
+
+A verb's module has a frozen dataclass whose fields are its arguments, whose docstring is its help
+and whose `run` does the work and returns the exit code: 0, or 1 where the verb says so. A mistake of
+the user's is a ValueError with the remedy: it becomes one line on standard error and exit code 2.
+"""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+VERBS = {
+    "train": "train a recipe, or go on with an interrupted run",
+    "eval": "measure a trained model on puzzles it has not seen",
+    "solve": "solve puzzles, and watch the model think",
+    "plot": "draw the curves of a run",
+    "verify": "compare this implementation with the originals' numbers",
+    "bench": "measure the speed of training",
+    "recipes": "list the recipes",
+}
+"""Verb → what it does. `ostinato.cli.VERB_verb` holds the code."""
+
+Command = Callable[[], int]
+
+
+def parse(argv: list[str]) -> Command:
+    """What the words of a command line ask for, ready to be called for its exit code.
+
+    Raises SystemExit: 2 after a one-line error for a word that is not understood, 0 after help.
+    """
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(overview())
+        raise SystemExit(0)
+    verb, *words = argv
+    if verb == "--version":
+        from importlib.metadata import version
+
+        print(version("ostinato"))
+        raise SystemExit(0)
+    try:
+        if verb not in VERBS:
+            from ostinato.cli.arguments import suggestion
+
+            raise ValueError(f"unknown verb {verb!r}{suggestion(verb, VERBS)}")
+        return import_module(f"ostinato.cli.{verb}_verb").parse(words)
+    except ValueError as error:
+        raise fail(error) from error
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line; returns the exit code."""
+    command = parse(sys.argv[1:] if argv is None else argv)
+    try:
+        return command()
+    except ValueError as error:
+        raise fail(error) from error
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        sys.stderr.close()
+        return 1
+
+
+def fail(error: ValueError) -> SystemExit:
+    """Say what is wrong, in one line."""
+    print(f"ostinato: {' '.join(str(error).split())}", file=sys.stderr)
+    return SystemExit(2)
+
+
+def overview() -> str:
+    """The help that lists the verbs."""
+    lines = [f"  {verb:<9} {purpose}" for verb, purpose in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: ostinato VERB …",
+            "",
+            "Small models that think by repeating themselves.",
+            "",
+            *lines,
+            "",
+            "`ostinato VERB --help` explains a verb.",
+        ]
+    )

@@ -1,0 +1,97 @@
+"""A puzzle on the terminal: the board of the model's answer, and how it came about."""
+
+import time
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from jaxtyping import Integer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from ostinato.data.puzzle_files import WrittenPuzzle
+from ostinato.data.tasks import Task, task_named
+from ostinato.inference.solve import Solution, solve, tokens_of
+from ostinato.inference.think import Step
+from ostinato.models import RecursiveModel
+
+PAUSE = 0.25
+"""Seconds that each picture of an animation stays."""
+
+
+def show(
+    model: RecursiveModel,
+    puzzle: WrittenPuzzle,
+    max_steps: int | None,
+    watch: bool,
+    screen: Console,
+) -> Solution:
+    """Solve a puzzle and print the answer as a board, with the verdict.
+
+    With `watch` the answer of every step is shown: on a terminal each in the place of the one
+    before, elsewhere one below the other.
+    """
+    givens = answer = tokens_of(model, puzzle)[0].numpy()
+    task = task_named(model.config.task)
+    num_steps = max_steps or model.config.halt_max_steps
+    animated = watch and screen.is_terminal and not screen.is_dumb_terminal
+    stage = Live(console=screen, auto_refresh=False, transient=True) if animated else nullcontext()
+    with stage as live:
+
+        def picture(title: str, board: Text | str) -> None:
+            if live is None:
+                screen.print(title, board, "", sep="\n")
+            else:
+                live.update(Group(title, board), refresh=True)
+                time.sleep(PAUSE)
+
+        def on_step(step: Step) -> None:
+            nonlocal answer
+            before, answer = answer, step.answer[0].cpu().numpy()
+            if watch:
+                sure = f"{torch.sigmoid(step.q_halt[0]).item():.0%} sure"
+                title = f"step {step.number} of {num_steps}: {sure}"
+                if live is None and (before == answer).all():
+                    screen.print(f"{title}, nothing changed\n")
+                else:
+                    picture(title, paint(task, givens, answer, before))
+
+        if watch:
+            picture("the puzzle", task.draw(givens))
+        (solution,) = solve(model, [puzzle], max_steps, on_step=on_step)
+    if animated or not watch:
+        screen.print(paint(task, givens, answer, answer), "", sep="\n")
+    sentence = verdict(solution)
+    sentence = f"{sentence[0].upper()}{sentence[1:]}."
+    screen.print(Text(sentence, style="green" if solution.solved else "red"))
+    return solution
+
+
+def paint(
+    task: Task,
+    givens: Integer[np.ndarray, " cells"],
+    answer: Integer[np.ndarray, " cells"],
+    before: Integer[np.ndarray, " cells"],
+) -> Text:
+    """An answer's board: givens are bold, cells that break a rule red, and new ones yellow."""
+    faults = task.faults(givens, answer)
+
+    def mark(cell: int, symbol: str) -> str:
+        if faults[cell]:
+            style = "bold red"
+        elif answer[cell] != before[cell]:
+            style = "yellow"
+        else:
+            style = "bold" if answer[cell] == givens[cell] else "cyan"
+        return f"[{style}]{symbol}[/]"
+
+    return Text.from_markup(task.draw(answer, mark))
+
+
+def verdict(solution: Solution) -> str:
+    """What became of a puzzle, in half a sentence."""
+    sure = f"the model is {solution.confidence:.0%} sure"
+    if solution.solved:
+        return f"solved in {solution.steps} step{'s' * (solution.steps > 1)}; {sure}"
+    return f"not solved: {solution.problem}; {sure}"

@@ -1,0 +1,148 @@
+"""`ostinato solve [RUN] PUZZLE…`."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from itertools import chain, islice
+from pathlib import Path
+
+import tyro
+
+from ostinato.cli import Command
+from ostinato.cli.arguments import read
+from ostinato.data.puzzle_files import STANDARD_INPUT, WrittenPuzzle, read_puzzles
+
+PACKAGED = Path(__file__).parents[1] / "weights"
+"""The folder of the model that comes with the package."""
+
+
+@dataclass(frozen=True)
+class Solve:
+    """Solve puzzles with a trained model, and check its answers by the rules.
+
+    The first word is the model: a run folder or a .safetensors file. Each other word is a puzzle
+    (digits, with . or 0 for blanks), a file of puzzles, or - for standard input, which is also read
+    if there is no puzzle. Exit code: 0 if all puzzles are solved, 1 if one is not, 2 for bad input.
+    """
+
+    words: tyro.conf.Positional[tuple[str, ...]] = ()
+    """The model and the puzzles."""
+    file: Path | None = None
+    """A file of puzzles: one a line (# begins a comment), or a CSV table with a column "question"
+    or "puzzle"."""
+    watch: bool = False
+    """Show how the answer changes step by step."""
+    json: bool = False
+    """Print one JSON object a line, for each puzzle."""
+    max_steps: int | None = None
+    """Steps to think about a puzzle (default: as many as in training)."""
+    device: str = "auto"
+    """"auto": CUDA, else MPS, else CPU."""
+    batch_size: int = 512
+    """Puzzles to think about at a time."""
+
+    def run(self) -> int:
+        if self.watch and self.json:
+            raise ValueError("--watch draws boards and --json prints objects: choose one of them")
+        path, words = find_model(list(self.words))
+        puzzles = find_puzzles(words, self.file)
+
+        # What is heavy comes after what can be wrong with the words
+        from rich.console import Console
+        from rich.text import Text
+
+        from ostinato.cli.boards import show, verdict
+        from ostinato.inference.solve import solve
+        from ostinato.models.pretrained import load
+        from ostinato.training.run import pick_device
+
+        model = load(path, pick_device(self.device))
+        screen = Console(highlight=False, soft_wrap=True)
+        first_two = list(islice(puzzles, 2))
+        puzzles = chain(first_two, puzzles)
+        many = len(first_two) > 1
+        as_boards = self.watch or not (many or self.json)
+        if as_boards:
+            solutions = (show(model, p, self.max_steps, self.watch, screen) for p in puzzles)
+        else:
+            solutions = solve(model, puzzles, self.max_steps, self.batch_size)
+
+        total = solved = 0
+        for solution in solutions:
+            total += 1
+            solved += solution.solved
+            if as_boards:
+                screen.print("\n" * many, end="")
+            elif self.json:
+                print(json.dumps(asdict(solution)), flush=True)
+            else:
+                style = "green" if solution.solved else "red"
+                text = f"{solution.puzzle} {solution.answer} "
+                screen.print(Text.assemble(text, (verdict(solution), style)))
+        if many and not self.json:
+            screen.print(f"{solved} of {total} puzzles solved")
+        return 0 if solved == total else 1
+
+
+def parse(words: list[str]) -> Command:
+    """The words behind `ostinato solve`, in any order."""
+    switches = {"-h", "--help"}
+    for field in fields(Solve):
+        if field.type is bool:
+            switches |= {f"--{field.name}", f"--no-{field.name}"}
+    # Flags first, because tyro wants the other words to stand together
+    flags, others, rest = [], [], iter(words)
+    for word in rest:
+        if word == str(STANDARD_INPUT) or not word.startswith("-"):
+            others.append(word)
+        else:
+            flags.append(word)
+            if word not in switches and "=" not in word:
+                flags += islice(rest, 1)  # the flag's value
+    return read(Solve, [*flags, *others], "solve").run
+
+
+def find_model(words: list[str]) -> tuple[Path, list[str]]:
+    """Where the model is, and the words behind it."""
+    if words and (os.path.isdir(words[0]) or words[0].endswith(".safetensors")):
+        return Path(words[0]), words[1:]
+    if words and is_missing(words[0]):
+        raise ValueError(f"{words[0]} does not exist: give a run folder, or a file of puzzles")
+    for packaged in sorted(PACKAGED.glob("*.safetensors")):
+        return packaged, words
+    what = f"{words[0]!r} is no run folder" if words else "no run folder is given"
+    raise ValueError(
+        f"which model? {what}: write ostinato solve RUN PUZZLE, "
+        "and if you have no run yet, ostinato train sudoku4-tiny"
+    )
+
+
+def find_puzzles(words: list[str], file: Path | None) -> Iterator[WrittenPuzzle]:
+    """What the words stand for; puzzles in files are read when their turn comes."""
+    sources: list[list[WrittenPuzzle] | Path] = []
+    for number, word in enumerate(words, start=1):
+        if os.path.isdir(word) or word.endswith(".safetensors"):
+            raise ValueError(f"{word} is a model: give one model, as the first word")
+        if is_missing(word):
+            raise ValueError(f"{word} does not exist: give a puzzle, or a file of puzzles")
+        if os.path.isfile(word) or Path(word) == STANDARD_INPUT:
+            sources.append(Path(word))
+        else:
+            sources.append([WrittenPuzzle(word, f"puzzle {number}")])
+    if file is not None:
+        if not file.exists() and file != STANDARD_INPUT:
+            raise ValueError(f"{file} does not exist: give a file of puzzles")
+        sources.append(file)
+    if not sources:
+        if os.isatty(0):
+            raise ValueError("no puzzle: give one, or a file of puzzles, or - to type them")
+        sources.append(STANDARD_INPUT)
+    return chain.from_iterable(
+        read_puzzles(source) if isinstance(source, Path) else source for source in sources
+    )
+
+
+def is_missing(word: str) -> bool:
+    """Whether a word is meant to be a file or folder, but there is none."""
+    return not os.path.exists(word) and (os.sep in word or word.endswith((".csv", ".txt")))

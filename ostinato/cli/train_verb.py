@@ -1,0 +1,89 @@
+"""`ostinato train RECIPE`."""
+
+import sys
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from ostinato.cli import Command
+from ostinato.cli.arguments import seconds
+
+if TYPE_CHECKING:
+    from ostinato.data.stored import StoredData
+    from ostinato.training.config import Recipe
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a recipe. The same command goes on with a run that was interrupted, bit for bit.
+
+    Every setting of the recipe can be changed by a flag; without RECIPE, the recipes are listed.
+    """
+
+    run_folder: Annotated[Path | None, tyro.conf.arg(name="run")] = None
+    """Folder of the run (default: runs/RECIPE)."""
+    data_dir: Annotated[Path | None, tyro.conf.arg(name="data")] = None
+    """A data set on disk to use instead of the recipe's, such as the originals' scripts build."""
+    data_root: Path = Path("data")
+    """Where data sets are built."""
+    resume: str = "auto"
+    """"auto": go on if there is a checkpoint; "never": refuse a folder in use; or a checkpoint."""
+    extend: bool = False
+    """Allow a resumed run another --total-steps, which plans the learning rate anew."""
+    time_limit: str | None = None
+    """Save and stop after so long, e.g. 90s, 25m, 1h30m; the same command goes on."""
+
+
+def parse(words: list[str]) -> Command:
+    from ostinato.cli.recipe_arguments import read_recipe
+
+    arguments, recipe = read_recipe(Train, words, "train")
+    return lambda: run(recipe, arguments)
+
+
+def run(recipe: "Recipe", arguments: Train) -> int:
+    from ostinato.training.puzzles import TrainingError
+    from ostinato.training.run import run as run_recipe
+
+    if arguments.data_dir is not None:
+        recipe = replace(recipe, data=stored_data(recipe, arguments.data_dir))
+    path = arguments.run_folder or Path("runs") / recipe.name
+    try:
+        outcome = run_recipe(
+            recipe,
+            path,
+            arguments.data_root,
+            arguments.resume,
+            arguments.extend,
+            seconds(arguments.time_limit) if arguments.time_limit else None,
+            report=lambda line: print(line, file=sys.stderr),
+        )
+    except TrainingError as error:
+        print(f"ostinato: {error}", file=sys.stderr)
+        return 1
+    best = f"best exact accuracy on validation {outcome.best:.1%}"
+    if outcome.finished:
+        print(f"done after {outcome.step:,} steps: {best}; measure it with ostinato eval {path}")
+    else:
+        print(f"stopped by {outcome.reason} at step {outcome.step:,}; the same command goes on")
+    return 0
+
+
+def stored_data(recipe: "Recipe", folder: Path) -> "StoredData":
+    """The data set in `folder`; settings that only the recipe's own data have are refused."""
+    from ostinato.data.stored import StoredData
+    from ostinato.recipes import recipe_named
+
+    preset = recipe_named(recipe.name).data
+    settings = {"augment": recipe.data.augment}
+    for field in fields(recipe.data):
+        value = getattr(recipe.data, field.name)
+        if value != getattr(preset, field.name):
+            settings[field.name] = value
+    known = {field.name for field in fields(StoredData)}
+    for name in sorted(settings.keys() - known):
+        flag = "--" + name.replace("_", "-")
+        raise ValueError(f"{flag} is for data that the recipe builds: leave it out with --data")
+    return StoredData(str(folder.resolve()), **settings)

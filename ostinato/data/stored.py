@@ -1,0 +1,170 @@
+"""Data sets on disk that somebody else has built, such as the originals' scripts do."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Integer
+
+from ostinato.data.build_once import build_once
+from ostinato.data.puzzles import PuzzleSet
+from ostinato.data.tasks import TASKS
+
+BUILD = 1  # raise it whenever the same data set and settings would give other files
+SAMPLE = 200  # examples that are checked to recognise a kind of puzzle
+
+
+@dataclass(frozen=True)
+class StoredData:
+    """A data set on disk, in the format of `ostinato.data.puzzles`."""
+
+    path: str
+    """Folder with train/, perhaps validation/, and test/."""
+    augment: bool = True
+    """Apply a random symmetry to a training puzzle each time it is loaded, where the kind of puzzle
+    is known. Variants that the data set holds already are used in any case."""
+    num_validation: int = 0
+    """Base puzzles held out from train/ where there is no validation/; 0: a tenth, at most 1000."""
+    data_seed: int = 0
+    """Seed of the choice of puzzles held out."""
+
+    def __post_init__(self):
+        for name in ("num_validation", "data_seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it cannot be negative")
+
+    def prepare(self, root: Path, report: Callable[[str], None]) -> Path:
+        """The data set's own folder if nothing is missing in it, or else a completed copy.
+
+        The copy, under `root`, has a validation split held out from train/, and says what kind of
+        puzzle it holds where the original does not and examples tell. Its name holds a hash of the
+        content and the settings, and it is used again. Nothing is ever taken from test/.
+        Raises ValueError if there is no training data, if files are faulty, or if too few puzzles
+        can be held out.
+        """
+        source = Path(self.path).expanduser()
+        splits = load_splits(source)
+        train = splits["train"]
+        task = train.metadata.task or recognise(train)
+        if self.augment and task not in TASKS:
+            report(f"{source}: no symmetries are known for these puzzles, so none are applied")
+        if "validation" in splits and self.num_validation:
+            raise ValueError(f"{source} has a validation split: leave num_validation at 0")
+        if "validation" in splits and task == train.metadata.task:
+            report(f"data are in {source}")
+            return source
+
+        facts: dict[str, object] = {"task": task, "build": BUILD}
+        facts |= {split: puzzles.fingerprint for split, puzzles in splits.items()}
+        held_out = None
+        if "validation" not in splits:
+            held_out = self.choose(source, train, splits.get("test"))
+            facts |= {"held_out": held_out.tolist()}
+            report(
+                f"{source} has no validation split: {held_out.sum():,} of its {train.num_groups:,} "
+                "training puzzles are held out for it"
+            )
+
+        def build(folder: Path) -> None:
+            if held_out is not None:
+                splits["validation"] = first_variants(train, np.flatnonzero(held_out))
+                splits["train"] = take_groups(train, np.flatnonzero(~held_out))
+            for split, puzzles in splits.items():
+                notes = puzzles.metadata.notes | {"copied_from": str(source)}
+                metadata = replace(puzzles.metadata, task=task, notes=notes)
+                replace(puzzles, metadata=metadata).save(folder, split)
+
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return build_once(Path(root) / f"{source.name}-{digest[:12]}", build, report)
+
+    def choose(
+        self, source: Path, train: PuzzleSet, test: PuzzleSet | None
+    ) -> Bool[np.ndarray, " groups"]:
+        """Which groups of `train` are held out.
+
+        Where puzzles have ids of their own, groups that share one with test/ stay: the rows of the
+        puzzle embedding that test/ needs are learnt from them (as in ARC).
+        """
+        free = np.ones(train.num_groups, bool)
+        if test is not None and train.metadata.num_puzzle_identifiers > 1:
+            shared = np.isin(train.puzzle_identifiers, test.puzzle_identifiers)
+            free = ~np.logical_or.reduceat(shared, train.group_indices[:-1])
+        candidates = np.flatnonzero(free)
+        count = self.num_validation or max(1, min(1000, train.num_groups // 10))
+        if count > len(candidates) or count >= train.num_groups:
+            raise ValueError(
+                f"{source}: {count} of {train.num_groups} training puzzles cannot be held out for "
+                "validation: lower num_validation, or add a validation split"
+            )
+        chosen = np.zeros(train.num_groups, bool)
+        rng = np.random.default_rng(self.data_seed)
+        chosen[rng.permutation(candidates)[:count]] = True
+        return chosen
+
+
+def load_splits(folder: Path) -> dict[str, PuzzleSet]:
+    """The splits of a data set by name; ValueError, with the remedy, if there is none for training."""
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}: give one that holds train/ and test/")
+    if any(folder.glob("*.csv")) and not any(folder.glob("*/dataset.json")):
+        raise ValueError(f"{folder} holds CSV files: train on them with --source {folder}")
+    splits = {"train": PuzzleSet.load(folder, "train")}
+    for split in ("validation", "test"):
+        if (folder / split / "dataset.json").exists():
+            splits[split] = PuzzleSet.load(folder, split)
+    return splits
+
+
+def recognise(puzzles: PuzzleSet) -> str:
+    """The kind of puzzle whose shape and rules all of a sample of the examples obey; "" if none."""
+    sample = np.linspace(0, len(puzzles) - 1, min(SAMPLE, len(puzzles))).astype(int)
+    for name, task in TASKS.items():
+        if (puzzles.metadata.vocab_size, puzzles.metadata.seq_len) == (
+            task.vocab_size,
+            task.seq_len,
+        ):
+            pairs = zip(puzzles.inputs[sample], puzzles.labels[sample], strict=True)
+            if all(task.check(question, answer) is None for question, answer in pairs):
+                return name
+    return ""
+
+
+def take_groups(puzzles: PuzzleSet, groups: Integer[np.ndarray, " chosen"]) -> PuzzleSet:
+    """These groups alone, in this order, with all their variants."""
+    members, sizes = _members(puzzles.group_indices, groups)
+    return _take(puzzles, members, sizes)
+
+
+def first_variants(puzzles: PuzzleSet, groups: Integer[np.ndarray, " chosen"]) -> PuzzleSet:
+    """The first variant alone, which builders make the puzzle itself, of each of these groups."""
+    return _take(puzzles, puzzles.group_indices[groups], np.ones(len(groups), int))
+
+
+def _take(
+    puzzles: PuzzleSet,
+    chosen: Integer[np.ndarray, " chosen"],
+    group_sizes: Integer[np.ndarray, " groups"],
+) -> PuzzleSet:
+    examples, sizes = _members(puzzles.puzzle_indices, chosen)
+    return PuzzleSet.assemble(
+        puzzles.metadata,
+        puzzles.inputs[examples],
+        puzzles.labels[examples],
+        puzzle_identifiers=puzzles.puzzle_identifiers[chosen],
+        puzzle_indices=np.concatenate([[0], np.cumsum(sizes)]),
+        group_indices=np.concatenate([[0], np.cumsum(group_sizes)]),
+        ratings=None if puzzles.ratings is None else puzzles.ratings[examples],
+    )
+
+
+def _members(
+    bounds: Integer[np.ndarray, " owners_plus_1"], owners: Integer[np.ndarray, " chosen"]
+) -> tuple[Integer[np.ndarray, " members"], Integer[np.ndarray, " chosen"]]:
+    """All that the owners hold, one after the other, and how much each does."""
+    first = bounds[owners].astype(np.int64)
+    sizes = bounds[owners + 1] - first
+    begin = np.cumsum(sizes) - sizes
+    return np.arange(sizes.sum()) + np.repeat(first - begin, sizes), sizes

@@ -1,0 +1,229 @@
+"""A run that is stopped, killed or resumed ends with the bits of one that never was."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ostinato.data.sudoku import SudokuData
+from ostinato.models import HRMConfig, RecursiveConfig, TRMConfig
+from ostinato.training.checkpoint import load_checkpoint
+from ostinato.training.config import Recipe, TrainingConfig
+from ostinato.training.run import run
+
+SHAPE = {
+    "task": "sudoku4",
+    "vocab_size": 6,
+    "seq_len": 16,
+    "hidden_size": 16,
+    "num_heads": 2,
+    "expansion": 1.0,
+    "H_cycles": 2,
+    "L_cycles": 1,
+    "L_layers": 1,
+    "puzzle_emb_ndim": 16,
+    "puzzle_emb_len": 1,
+    "halt_max_steps": 4,
+    "forward_dtype": "float32",
+}
+MODELS = {
+    "trm": TRMConfig(**SHAPE),
+    "trm-mlp": TRMConfig(**SHAPE, mlp_t=True, pos_encodings="none"),
+    "hrm": HRMConfig(**SHAPE, H_layers=1),
+}
+
+
+def tiny(model: RecursiveConfig = MODELS["trm-mlp"], **training) -> Recipe:
+    settings = {
+        "total_steps": 24,
+        "global_batch_size": 8,
+        "lr": 1e-2,
+        "warmup_steps": 3,
+        "lr_min_ratio": 0.1,
+        "ema_decay": 0.9,
+        "eval_every": 8,
+        "eval_batch_size": 16,
+        "checkpoint_every": 5,
+        "log_every": 4,
+        "device": "cpu",
+        **training,
+    }
+    data = SudokuData(size=4, num_train=40, num_validation=16, num_test=8)
+    return Recipe("tiny", model, data, TrainingConfig(**settings))
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    tiny().data.prepare(root, print)
+    return root
+
+
+def train(recipe: Recipe, path: Path, data_root: Path, **options):
+    return run(recipe, path, data_root, report=lambda line: None, **options)
+
+
+def final_state(path: Path) -> dict[str, object]:
+    """Every leaf of the last checkpoint: weights, optimisers, EMA, slots, generators, best."""
+    tree = load_checkpoint(sorted((path / "checkpoints").iterdir())[-1])
+    leaves: dict[str, object] = {}
+
+    def walk(node: object, name: str) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                walk(value, f"{name}/{key}")
+        elif isinstance(node, list | tuple):
+            for index, value in enumerate(node):
+                walk(value, f"{name}/{index}")
+        else:
+            leaves[name] = node
+
+    walk(tree, "")
+    return leaves
+
+
+def assert_same_bits(one: Path, other: Path) -> None:
+    first, second = final_state(one), final_state(other)
+    assert first.keys() == second.keys()
+    assert len(first) > 30
+    for name, value in first.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, second[name]), name  # pyright: ignore[reportArgumentType]
+        else:
+            assert value == second[name], name
+    model = "model.safetensors"
+    assert (one / model).read_bytes() == (other / model).read_bytes()
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, action: Callable[[], None]) -> None:
+    """Do `action` once after that many training steps of this process."""
+    from ostinato.training import puzzles
+
+    step, taken = puzzles.train_step, [0]
+
+    def counted(*arguments):
+        result = step(*arguments)
+        taken[0] += 1
+        if taken[0] == steps:
+            action()
+        return result
+
+    monkeypatch.setattr(puzzles, "train_step", counted)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("optimizer", ["adam_atan2", "adamw", "muon"])
+def test_resumed_run_equals_uninterrupted_one(model, optimizer, tmp_path, data_root, monkeypatch):
+    recipe = tiny(MODELS[model], optimizer=optimizer)
+    outcome = train(recipe, tmp_path / "whole", data_root)
+    assert outcome.finished and outcome.step == 24
+
+    with monkeypatch.context() as patch:
+        stop_after(patch, 11, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        outcome = train(recipe, tmp_path / "parts", data_root)
+    assert (outcome.step, outcome.finished, outcome.reason) == (11, False, "SIGTERM")
+    outcome = train(recipe, tmp_path / "parts", data_root)
+    assert outcome.finished
+    assert_same_bits(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.slow
+@pytest.mark.compile
+def test_resumed_compiled_run_equals_uninterrupted_one(tmp_path, data_root, monkeypatch):
+    recipe = tiny(compile=True)
+    train(recipe, tmp_path / "whole", data_root)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 7, lambda: os.kill(os.getpid(), signal.SIGINT))
+        train(recipe, tmp_path / "parts", data_root)
+    train(recipe, tmp_path / "parts", data_root)
+    assert_same_bits(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_other_seed_gives_other_weights(tmp_path, data_root):
+    """The comparison above can fail."""
+    train(tiny(total_steps=2, eval_every=2), tmp_path / "one", data_root)
+    train(tiny(total_steps=2, eval_every=2, seed=1), tmp_path / "other", data_root)
+    with pytest.raises(AssertionError):
+        assert_same_bits(tmp_path / "one", tmp_path / "other")
+
+
+def test_kill_at_random_moments(tmp_path, data_root):
+    """SIGKILL 20 times, often while saving; every restart goes on, and the end is the same."""
+    recipe = tiny(total_steps=150, checkpoint_every=1, eval_every=30)
+    train(recipe, tmp_path / "whole", data_root)
+    kills, rng = 0, random.Random(0)
+    while kills < 20:
+        child = os.fork()
+        if child == 0:
+            train(recipe, tmp_path / "killed", data_root)
+            os._exit(0)
+        time.sleep(rng.uniform(0.05, 0.4))
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            assert status == 0, "a restart failed"
+            break
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        kills += 1
+    assert kills >= 10, "the run was too short for the test"
+    assert train(recipe, tmp_path / "killed", data_root).finished
+    assert_same_bits(tmp_path / "whole", tmp_path / "killed")
+    steps = [line.split(",")[0] for line in (tmp_path / "killed/metrics.jsonl").open()]
+    assert steps == [line.split(",")[0] for line in (tmp_path / "whole/metrics.jsonl").open()]
+
+
+def test_time_limit_saves_and_leaves(tmp_path, data_root):
+    outcome = train(tiny(total_steps=100_000), tmp_path / "run", data_root, time_limit=0.5)
+    assert not outcome.finished and outcome.reason == "the time limit"
+    assert final_state(tmp_path / "run")["/step"] == outcome.step
+
+
+def test_changed_model_is_refused(tmp_path, data_root):
+    train(tiny(total_steps=2), tmp_path / "run", data_root)
+    changed = tiny(replace(MODELS["trm-mlp"], hidden_size=32), total_steps=2)
+    with pytest.raises(ValueError, match=r"model\.hidden_size = 16, not 32"):
+        train(changed, tmp_path / "run", data_root)
+    with pytest.raises(ValueError, match="--extend"):
+        train(tiny(total_steps=4), tmp_path / "run", data_root)
+    assert train(tiny(total_steps=4), tmp_path / "run", data_root, extend=True).step == 4
+    with pytest.raises(ValueError, match="holds a run already"):
+        train(tiny(total_steps=4), tmp_path / "run", data_root, resume="never")
+
+
+def test_other_logging_is_allowed_on_resume(tmp_path, data_root):
+    train(tiny(total_steps=8, log_every=4), tmp_path / "run", data_root)
+    assert train(tiny(total_steps=8, log_every=2), tmp_path / "run", data_root).finished
+
+
+def test_non_finite_loss_keeps_the_last_good_state(tmp_path, data_root, monkeypatch):
+    from ostinato.training import puzzles
+
+    def poison(*arguments, step=puzzles.train_step, taken=[0]):  # noqa: B006
+        metrics = step(*arguments)
+        taken[0] += 1
+        return {k: v * (float("nan") if taken[0] == 13 else 1.0) for k, v in metrics.items()}
+
+    monkeypatch.setattr(puzzles, "train_step", poison)
+    with pytest.raises(puzzles.TrainingError, match="no longer finite"):
+        train(tiny(log_every=1), tmp_path / "run", data_root)
+    saved = final_state(tmp_path / "run")
+    assert saved["/step"] == 10
+    assert all(v.isfinite().all() for v in saved.values() if isinstance(v, torch.Tensor))
+
+
+def test_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, data_root):
+    recipe = tiny()
+    train(recipe, tmp_path / "whole", data_root)
+    train(recipe, tmp_path / "run", data_root)
+    newest = sorted((tmp_path / "run/checkpoints").iterdir())[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    said: list[str] = []
+    run(recipe, tmp_path / "run", data_root, report=said.append)
+    assert any("truncated" in line for line in said)
+    assert_same_bits(tmp_path / "whole", tmp_path / "run")
