@@ -139,5 +139,5 @@ def _scale(axes: Any, title: str) -> None:
         if all(value > 0 or math.isnan(value) for value in values):
             axes.set_yscale("log")
     elif title == "learning rate":
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
         axes.ticklabel_format(axis="y", scilimits=(-2, 3))

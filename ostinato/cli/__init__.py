@@ -1,10 +1,11 @@
 """The command line: a table of verbs, each in a module of its own that is imported when it is used.
 
 A verb's module has a frozen dataclass whose fields are its arguments, whose docstring is its help
-and whose `run` does the work and returns the exit code: 0, or 1 where the verb says so. A mistake of
-the user's is a ValueError with the remedy: it becomes one line on standard error and exit code 2.
+and whose `run` does the work and returns the exit code: 0, or 1 where the verb says so. A user's
+mistake is a ValueError with the remedy: it becomes one line on standard error and exit code 2.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -14,6 +15,7 @@ VERBS = {
     "eval": "measure a trained model on puzzles it has not seen",
     "solve": "solve puzzles, and watch the model think",
     "plot": "draw the curves of a run",
+    "export": "write a trained model in another format",
     "verify": "compare this implementation with the originals' numbers",
     "bench": "measure the speed of training",
     "recipes": "list the recipes",
@@ -49,15 +51,17 @@ def parse(argv: list[str]) -> Command:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
-    command = parse(sys.argv[1:] if argv is None else argv)
     try:
-        return command()
+        code = parse(sys.argv[1:] if argv is None else argv)()
+        sys.stdout.flush()
+        return code
     except ValueError as error:
         raise fail(error) from error
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
-        sys.stderr.close()
+        # Python flushes once more at the end, and must not find the broken pipe then
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 

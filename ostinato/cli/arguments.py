@@ -43,10 +43,12 @@ def flags(kind: Any) -> list[str]:
     """The flags of a dataclass and of those within it."""
     found = []
     for field in fields(kind):
+        marks = getattr(field.type, "__metadata__", ())
         if is_dataclass(field.type):
             found += flags(field.type)
-        else:
-            found.append("--" + field.name.replace("_", "-"))
+        elif tyro.conf.Positional not in marks:
+            names = [mark.name for mark in marks if getattr(mark, "name", None)]
+            found.append("--" + (names or [field.name])[0].replace("_", "-"))
     return found
 
 
@@ -60,10 +62,11 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def one_line(box: str) -> str:
-    """The message in one of tyro's boxes: what stands between the rule under its title and the next."""
+    """The message in one of tyro's boxes: what stands between its title and the next rule."""
     parts = re.split(r"^[ │|]*(?:╭.*|[─-]{3,})[ │|]*$", box, flags=re.MULTILINE)
     message = parts[1] if len(parts) > 1 else box
-    return " ".join(line.strip("│| ") for line in message.split("\n")).strip()
+    sentences = " ".join(line.strip("│| ") for line in message.split("\n")).strip()
+    return sentences.partition(" Got errors:")[0].rstrip(".")  # each type that did not fit either
 
 
 def seconds(text: str) -> float:

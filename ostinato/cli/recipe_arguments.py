@@ -28,7 +28,7 @@ def read_recipe(
         raise SystemExit(0 if words else 2)
     name, *settings = words
     recipe = recipe_named(name)
-    # A class with the recipe's own types: its defaults are the recipe's, and no subcommand is needed
+    # A class with the recipe's own types and values, so that no subcommands are needed
     with_settings = make_dataclass(
         kind.__name__,
         [(p, type(getattr(recipe, p)), field(default=getattr(recipe, p))) for p in parts],

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from itertools import chain, islice
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -21,16 +22,19 @@ PACKAGED = Path(__file__).parents[1] / "weights"
 class Solve:
     """Solve puzzles with a trained model, and check its answers by the rules.
 
-    The first word is the model: a run folder or a .safetensors file. Each other word is a puzzle
-    (digits, with . or 0 for blanks), a file of puzzles, or - for standard input, which is also read
-    if there is no puzzle. Exit code: 0 if all puzzles are solved, 1 if one is not, 2 for bad input.
+    The model comes first: a run folder or a .safetensors file. Then puzzles (digits, and . or 0 for
+    blanks), files of puzzles, or - for standard input, which is also read if there is no puzzle.
+
+    The exit code is 0 if all puzzles are solved, 1 if one is not, 2 for bad input.
     """
 
-    words: tyro.conf.Positional[tuple[str, ...]] = ()
+    words: Annotated[
+        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[RUN] [PUZZLE ...]")
+    ] = ()
     """The model and the puzzles."""
     file: Path | None = None
-    """A file of puzzles: one a line (# begins a comment), or a CSV table with a column "question"
-    or "puzzle"."""
+    """A file of puzzles: one a line (# begins a comment), or a CSV table with a column named
+    question or puzzle."""
     watch: bool = False
     """Show how the answer changes step by step."""
     json: bool = False
@@ -123,7 +127,7 @@ def find_puzzles(words: list[str], file: Path | None) -> Iterator[WrittenPuzzle]
     sources: list[list[WrittenPuzzle] | Path] = []
     for number, word in enumerate(words, start=1):
         if os.path.isdir(word) or word.endswith(".safetensors"):
-            raise ValueError(f"{word} is a model: give one model, as the first word")
+            raise ValueError(f"{word} is no puzzle: the model is the first word, and only that")
         if is_missing(word):
             raise ValueError(f"{word} does not exist: give a puzzle, or a file of puzzles")
         if os.path.isfile(word) or Path(word) == STANDARD_INPUT:

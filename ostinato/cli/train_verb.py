@@ -37,6 +37,7 @@ class Train:
 
 
 def parse(words: list[str]) -> Command:
+    """What the words behind `train` ask for."""
     from ostinato.cli.recipe_arguments import read_recipe
 
     arguments, recipe = read_recipe(Train, words, "train")
@@ -44,6 +45,7 @@ def parse(words: list[str]) -> Command:
 
 
 def run(recipe: "Recipe", arguments: Train) -> int:
+    """Train, and say how it ended."""
     from ostinato.training.puzzles import TrainingError
     from ostinato.training.run import run as run_recipe
 

@@ -106,7 +106,7 @@ class StoredData:
 
 
 def load_splits(folder: Path) -> dict[str, PuzzleSet]:
-    """The splits of a data set by name; ValueError, with the remedy, if there is none for training."""
+    """The splits of a data set by name; ValueError, with the remedy, if train/ is missing."""
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}: give one that holds train/ and test/")
     if any(folder.glob("*.csv")) and not any(folder.glob("*/dataset.json")):

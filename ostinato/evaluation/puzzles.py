@@ -1,9 +1,10 @@
-"""How well a recursive model solves a split: accuracy with its uncertainty, by step and by rating."""
+"""How well a recursive model solves a split: accuracy, its uncertainty, by step, by rating."""
 
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -102,6 +103,9 @@ def evaluate(
     """
     check_fits(model, puzzles)
     num_steps = model.config.halt_max_steps if max_steps is None else max_steps
+    for name, value in (("max_steps", num_steps), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
     rounds = math.ceil(len(puzzles) / (batch_size * world_size))
     batch_size = math.ceil(len(puzzles) / (rounds * world_size))
 
@@ -115,7 +119,7 @@ def evaluate(
         labels = batch.labels[:real].to(device)
         valid = labels != IGNORE_LABEL
         count = valid.sum(-1)
-        for step in think(model, batch.inputs, batch.puzzle_ids, max_steps):
+        for step in think(model, batch.inputs, batch.puzzle_ids, num_steps):
             right = ((step.answer[:real] == labels) & valid).sum(-1)
             exact[step.number - 1, here] = (right == count).float()
             cells[here] = right / count.clamp(min=1)
@@ -171,7 +175,7 @@ def check_fits(model: RecursiveModel, puzzles: PuzzleSet) -> None:
         )
 
 
-def wilson_interval(share: float, trials: float, z: float = 1.959964) -> Interval:
+def wilson_interval(share: float, trials: int | float, z: float = 1.959964) -> Interval:
     """95 % confidence interval of a proportion (Wilson 1927); sound at 0 and 1 too."""
     assert 0 <= share <= 1 and trials > 0
     centre = share + z * z / (2 * trials)
@@ -200,7 +204,7 @@ def by_rating(
     while starts[-1] <= ratings.max():
         starts.append(2 * starts[-1] - 1)
     table = []
-    for low, end in zip(starts, starts[1:]):
+    for low, end in pairwise(starts):
         inside = exact.numpy()[(ratings >= low) & (ratings < end)]
         if len(inside):
             share = float(inside.mean())

@@ -1,20 +1,31 @@
 """Building blocks shared by all models: one idea a file, torch only."""
 
 from ostinato.layers.attention import Attention
+from ostinato.layers.causal_attention import CausalAttention, KeyValueCache
 from ostinato.layers.embedding import Embedding, SparseEmbedding
 from ostinato.layers.feedforward import SwiGLU
+from ostinato.layers.hyper_connections import HyperConnection, Residual
 from ostinato.layers.initialization import truncated_normal_
 from ostinato.layers.linear import Linear
-from ostinato.layers.norm import rms_norm
+from ostinato.layers.norm import RMSNorm, rms_norm
 from ostinato.layers.rotary import RotaryEmbedding, apply_rotary
+from ostinato.layers.ternary import PackedTernaryLinear, Ternary, TernaryLinear
 
 __all__ = [
     "Attention",
+    "CausalAttention",
     "Embedding",
+    "HyperConnection",
+    "KeyValueCache",
     "Linear",
+    "PackedTernaryLinear",
+    "RMSNorm",
+    "Residual",
     "RotaryEmbedding",
     "SparseEmbedding",
     "SwiGLU",
+    "Ternary",
+    "TernaryLinear",
     "apply_rotary",
     "rms_norm",
     "truncated_normal_",

@@ -13,7 +13,7 @@ def truncated_normal_(
     upper: float = 2.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Fill `tensor` with a normal variable cut to [lower, upper], whose std *after the cut* is `std`.
+    """Fill `tensor` with a normal variable cut to [lower, upper] whose std after the cut is `std`.
 
     `torch.nn.init.trunc_normal_` takes the std before the cut, so its samples come out narrower
     (0.88 of the wish at two sigmas). `lower` and `upper` are in units of the underlying sigma.

@@ -23,6 +23,7 @@ class RotaryEmbedding(nn.Module):
 
 
 def rotate_half(x: Float[Tensor, "*batch head_dim"]) -> Float[Tensor, "*batch head_dim"]:
+    """A quarter turn of each pair: (x1, x2) → (-x2, x1)."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat([-second, first], dim=-1)
 
@@ -32,7 +33,27 @@ def apply_rotary(
     cos: Float[Tensor, "seq head_dim"],
     sin: Float[Tensor, "seq head_dim"],
 ) -> Float[Tensor, "batch seq heads head_dim"]:
-    """Rotate each pair (x[i], x[i + head_dim/2]) by its position's angle; in fp32 at least, cast back."""
+    """Rotate each pair (x[i], x[i + head_dim/2]) by its position's angle, in fp32 at least."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     rotated = wide * cos[:, None, :] + rotate_half(wide) * sin[:, None, :]
     return rotated.to(x.dtype)
+
+
+def half_split_rows(
+    weight: Float[Tensor, "rows in_features"], num_heads: int
+) -> Float[Tensor, "rows in_features"]:
+    """Reorder a query or key projection from adjacent pairs (x[2i], x[2i + 1]) to our half-split.
+
+    Llama's released weights and llama.cpp's `llama` architecture have adjacent pairs. Attention
+    does not care for the order of a head's entries, so only the rows have to move.
+    """
+    pairs = weight.unflatten(0, (num_heads, -1, 2))
+    return pairs.transpose(1, 2).flatten(0, 2)
+
+
+def adjacent_pair_rows(
+    weight: Float[Tensor, "rows in_features"], num_heads: int
+) -> Float[Tensor, "rows in_features"]:
+    """The inverse of `half_split_rows`."""
+    halves = weight.unflatten(0, (num_heads, 2, -1))
+    return halves.transpose(1, 2).flatten(0, 2)

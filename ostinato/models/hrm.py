@@ -1,12 +1,12 @@
 """HRM, the Hierarchical Reasoning Model (HRM-ACT-v1).
 
-"Hierarchical Reasoning Model" (arXiv 2506.21734), released code as reference. Two networks on two
-timescales: f_L runs L_cycles times for every call of f_H, and that H_cycles times:
+"Hierarchical Reasoning Model" (arXiv 2506.21734); the reference is the released code. Two networks
+on two timescales: f_L runs L_cycles times for every call of f_H, and that H_cycles times:
 
     L_cycles times   z_L ← f_L(z_L, z_H + x)    fast, detailed computation
     once             z_H ← f_H(z_H, z_L)        slow, abstract planning
 
-Only the very last call of each carries a gradient: the paper's one-step approximation (section 2.2).
+Only the very last call of each carries a gradient, the one-step approximation (section 2.2).
 Halting is learnt with Q-values for halt and continue (section 2.3).
 """
 

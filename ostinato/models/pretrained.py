@@ -1,75 +1,208 @@
-"""Trained weights on disk: one safetensors file that says which model it is for. No pickle."""
+"""Trained weights: written as one safetensors file that says which model it is for, and read back.
 
+Checkpoints of the originals are read too, from disk or from the Hub (see `official.py`).
+"""
+
+import difflib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from ostinato.models import MODELS, RecursiveModel
+from ostinato.models import MODELS, RecursiveConfig, RecursiveModel
+from ostinato.models.official import (
+    TABLE,
+    from_official_file,
+    from_official_weights,
+    infer_sizes,
+    recognise,
+    without_derived,
+)
+from ostinato.models.weight_files import (
+    CONFIGS,
+    locate,
+    read_settings,
+    read_tensors,
+    settings_beside,
+)
 
-WEIGHTS = "model.safetensors"
-"""Name of the weights file in a run folder."""
+METADATA_KEY = "ostinato"
 
-_METADATA_KEY = "ostinato"
+PuzzleEmbeddings = Literal["keep", "mean"]
+"""What becomes of the puzzle rows of a file: "keep" them, or start all from their "mean"."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights as they were found, and what is known of the model they are for."""
+
+    source: str
+    model: str
+    """Key of `MODELS`."""
+    settings: dict[str, Any] | None
+    """Its configuration, perhaps incomplete; None if there is no file that tells it."""
+    tensors: dict[str, Tensor]
+    """Under our names."""
+    notes: dict[str, Any]
+    """What `save_weights` was told to keep."""
+
+
+def describe(model: RecursiveModel, **notes: Any) -> dict[str, Any]:
+    """What a weights file says of itself: "model", "config" and "notes", as JSON can hold them."""
+    name = next(name for name, (cls, _) in MODELS.items() if type(model) is cls)
+    return {"model": name, "config": asdict(model.config), "notes": notes}
 
 
 def save_weights(path: Path, model: RecursiveModel, **notes: Any) -> None:
-    """Write the weights and configuration of `model` to `path`; `notes` (JSON) are kept with them."""
-    name = next(name for name, (cls, _) in MODELS.items() if type(model) is cls)
-    description = {"model": name, "config": asdict(model.config), "notes": notes}
+    """Write weights and configuration of `model` to `path`; `notes` (JSON) are kept with them."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, metadata={_METADATA_KEY: json.dumps(description)})
+    save_file(tensors, path, metadata={METADATA_KEY: json.dumps(describe(model, **notes))})
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> RecursiveModel:
-    """A trained model, ready to think, from a run folder or a weights file.
+def load(
+    source: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    config: str | Path | None = None,
+    revision: str | None = None,
+    puzzle_embeddings: PuzzleEmbeddings = "keep",
+    **settings: Any,
+) -> RecursiveModel:
+    """A trained model, ready to think.
 
-    Raises ValueError, naming the file and the remedy, if there is none, if it is damaged or foreign,
-    or if a tensor is missing, extra or mis-shaped.
+    `source` is a run folder, a weights file, a checkpoint of the originals (`step_N`, a pickled
+    state dict or safetensors, with `all_config.yaml` beside it or given as `config`), a folder with
+    one of these, or `owner/name[/file]` on the Hub (at `revision`).
+
+    `settings` replace those of the file. An original with rotary positions needs `seq_len`, which
+    it takes from its data set; with `task` ("sudoku9") any original can read and draw puzzles;
+    `forward_dtype="float32"` suits CPUs. `puzzle_embeddings="mean"` starts all puzzle rows from the
+    mean of the file's, as many of them as `num_puzzle_identifiers` says.
+
+    Raises ValueError, naming the file and the remedy, if there is none, if it is damaged or
+    foreign, or if a tensor is missing, extra or mis-shaped.
     """
-    path = Path(path)
-    if path.is_dir():
-        if not (path / WEIGHTS).exists():
-            raise ValueError(
-                f"{path} holds no {WEIGHTS}: give a run folder whose training has been evaluated "
-                "at least once, or the file itself"
-            )
-        path = path / WEIGHTS
-    description, tensors = read_weights(path)
-    if description.get("model") not in MODELS:
-        raise ValueError(f"{path}: unknown model {description.get('model')!r}; update ostinato")
-    model_class, config_class = MODELS[description["model"]]
+    found = read_pretrained(source, config, revision)
+    return build(found, puzzle_embeddings, **settings).to(device).eval()
+
+
+def read_pretrained(
+    source: str | Path, config: str | Path | None = None, revision: str | None = None
+) -> Pretrained:
+    """Weights from any `source` that `load` takes, not yet in a model.
+
+    Raises ValueError if there are none, or if they or their settings cannot be read.
+    """
+    path = locate(source, revision)
+    tensors, metadata = read_tensors(path)
+    if METADATA_KEY in metadata:
+        if config is not None:
+            raise ValueError(f"{path} holds its own settings: leave out config")
+        return _described(path, path, json.loads(metadata[METADATA_KEY]), tensors)
+    config_path = Path(config) if config is not None else settings_beside(path)
+    content = None if config_path is None else read_settings(config_path)
+    if content is not None and content.keys() >= {"model", "config"}:
+        assert config_path is not None
+        return _described(path, config_path, content, tensors)
     try:
-        config = config_class(**description["config"])
-    except TypeError as error:
-        raise ValueError(f"{path}: its configuration does not fit this version ({error})") from None
-    model = model_class(config)
-    load_weights(model, tensors, source=str(path))
-    return model.to(device).eval()
-
-
-def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What a weights file says of itself ("model", "config", "notes"), and its tensors."""
-    if not path.exists():
-        raise ValueError(f"{path} does not exist: give a run folder or a .safetensors file")
+        tensors = from_official_weights(tensors)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if content is None:
+        return Pretrained(str(path), recognise(tensors), None, tensors, {})
     try:
-        with safe_open(path, "pt") as file:
-            description = (file.metadata() or {}).get(_METADATA_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is truncated or no safetensors file ({error})") from None
-    if description is None:
-        raise ValueError(f"{path} was not written by ostinato: it names no model")
-    return json.loads(description), tensors
+        model, settings = from_official_file(content, tensors)
+    except ValueError as error:
+        raise ValueError(f"{config_path}: {error}") from None
+    prefix_len = make_config(model, settings | {"seq_len": 1}, str(config_path)).prefix_len
+    return Pretrained(
+        str(path), model, infer_sizes(tensors, prefix_len) | settings, tensors, notes={}
+    )
 
 
-def load_weights(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
-    """Copy `tensors` into `model`. Every name and shape must fit: ValueError names the one that does not."""
+def build(
+    found: Pretrained, puzzle_embeddings: PuzzleEmbeddings = "keep", **settings: Any
+) -> RecursiveModel:
+    """The model that `found` describes, with its weights; see `load` for the rest."""
+    if found.settings is None:
+        raise ValueError(
+            f"{found.source} has no {', '.join(CONFIGS)} beside it: give the file with the "
+            "settings as config"
+        )
+    settings = found.settings | settings
+    if "seq_len" not in settings:
+        raise ValueError(
+            f"{found.source} does not tell the number of cells of a puzzle: give it as seq_len, "
+            "such as 81 for 9×9 Sudoku and 900 for a 30×30 grid"
+        )
+    model = MODELS[found.model][0](make_config(found.model, settings, found.source))
+    load_pretrained(model, found, puzzle_embeddings)
+    return model
+
+
+def _described(
+    path: Path, described_in: Path, description: dict[str, Any], tensors: dict[str, Tensor]
+) -> Pretrained:
+    """Weights with a description by `describe`."""
+    model, settings = description.get("model"), description.get("config")
+    if model not in MODELS or not isinstance(settings, dict):
+        raise ValueError(f"{described_in}: unknown model {model!r}; update ostinato")
+    return Pretrained(str(path), model, settings, tensors, description.get("notes", {}))
+
+
+def make_config(model: str, settings: dict[str, Any], source: str) -> RecursiveConfig:
+    """The configuration of `model`; ValueError naming the setting that is unknown or impossible."""
+    kind = MODELS[model][1]
+    types = get_type_hints(kind)
+    for name, value in settings.items():
+        if name not in types:
+            close = difflib.get_close_matches(name, types, n=1)
+            hint = f"did you mean {close[0]}?" if close else "remove it, or update ostinato"
+            raise ValueError(f"{source}: unknown {model} setting {name}: {hint}")
+        if get_origin(types[name]) is Literal:
+            fits, wanted = value in get_args(types[name]), f"one of {get_args(types[name])}"
+        else:
+            allowed = (int, float) if types[name] is float else (types[name],)
+            fits, wanted = type(value) in allowed, f"of type {types[name].__name__}"
+        if not fits:
+            raise ValueError(f"{source}: {name} is {value!r}, not {wanted}: correct it")
+    try:
+        return kind(**settings)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def load_pretrained(
+    model: RecursiveModel, found: Pretrained, puzzle_embeddings: PuzzleEmbeddings = "keep"
+) -> None:
+    """Put weights that were found into `model`, all of them, whatever its own settings are.
+
+    Raises ValueError if a tensor is missing, extra or mis-shaped.
+    """
+    if puzzle_embeddings not in get_args(PuzzleEmbeddings):
+        raise ValueError(f"puzzle_embeddings is {puzzle_embeddings!r}: choose keep or mean")
+    tensors, rows = found.tensors, model.config.num_puzzle_identifiers
+    table = tensors.get(TABLE)
+    if puzzle_embeddings == "mean":
+        if table is None or table.ndim != 2:
+            raise ValueError(f"{found.source} has no {TABLE} to take the mean of: keep them")
+        tensors = tensors | {TABLE: table.mean(0, keepdim=True).expand(rows, -1)}
+    elif table is not None and model.puzzle_emb is not None and len(table) != rows:
+        raise ValueError(
+            f"{found.source}: {TABLE} has {len(table)} rows, the model needs {rows}: start every "
+            "row from their mean with puzzle_embeddings mean, or set num_puzzle_identifiers to "
+            f"{len(table)}"
+        )
+    load_weights(model, tensors, found.source)
+
+
+def load_weights(model: RecursiveModel, tensors: dict[str, Tensor], source: str) -> None:
+    """Copy `tensors` into `model`. Names and shapes must fit: ValueError names what does not."""
+    tensors = without_derived(model, tensors, source)
     wanted = model.state_dict()
     for problem, names in (
         ("lacks the tensor", wanted.keys() - tensors.keys()),
@@ -83,5 +216,9 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], source: str) -> N
             raise ValueError(
                 f"{source}: {name} has shape {list(tensor.shape)}, "
                 f"the model needs {list(wanted[name].shape)}"
+            )
+        if tensor.is_floating_point() != wanted[name].is_floating_point():
+            raise ValueError(
+                f"{source}: {name} is {tensor.dtype}, the model has {wanted[name].dtype}"
             )
     model.load_state_dict(tensors)

@@ -95,7 +95,7 @@ class RecursiveConfig:
 
 
 class State(NamedTuple):
-    """What the model thinks. A gradient never flows from one supervision step into the one before."""
+    """What the model thinks. No gradient flows from one supervision step into the one before."""
 
     z_H: Float[Tensor, "*batch dim"]
     z_L: Float[Tensor, "*batch dim"]
@@ -186,7 +186,7 @@ class RecursiveModel(nn.Module):
         )
         self.lm_head = Linear(dim, config.vocab_size)
         self.q_head = Linear(dim, config.q_outputs, bias=True)
-        # Buffers, because the originals never train them; saved, because the weights grow around them
+        # Buffers: never trained. Persistent: the weights grow around them
         self.register_buffer("H_init", torch.empty(dim, dtype=config.dtype))
         self.register_buffer("L_init", torch.empty(dim, dtype=config.dtype))
 

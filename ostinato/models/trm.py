@@ -1,6 +1,7 @@
 """TRM, the Tiny Recursive Model.
 
-"Less is More: Recursive Reasoning with Tiny Networks" (arXiv 2510.04871), released code as reference.
+"Less is More: Recursive Reasoning with Tiny Networks" (arXiv 2510.04871); the reference is the
+released code.
 One network f of two layers does everything. A supervision step is H_cycles times
 
     L_cycles times   z_L ← f(z_L, z_H + x)      reason about the question and the answer so far

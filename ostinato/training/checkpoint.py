@@ -54,7 +54,12 @@ class Checkpoints:
         Later checkpoints go too: a run that was taken up again from an earlier step has left their
         course. Raises `CheckpointError` if the file could not be written; then nothing is removed.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(
+                f"could not make {self.folder}: {error.strerror}: make room, or use another folder"
+            ) from error
         remove_partial_files(self.folder)
         path = self.folder / f"step-{step:08d}.safetensors"
         save_checkpoint(path, tree)

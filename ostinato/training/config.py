@@ -56,6 +56,12 @@ class TrainingConfig:
     keep_checkpoints: int = 2
     log_every: int = 50
     """Steps between lines in metrics.jsonl."""
+    init_from: str = ""
+    """Start from these weights: a run, a weights file, an original's checkpoint or a Hub id."""
+    puzzle_embeddings: Literal["keep", "mean"] = "keep"
+    """Puzzle rows of init_from: "mean" starts every row, however many, from their mean."""
+    freeze: Literal["nothing", "weights"] = "nothing"
+    """"weights": train the puzzle rows alone."""
     seed: int = 0
     """Seeds the weights, the order of the data, its symmetries and the exploration."""
     device: str = "auto"
@@ -84,6 +90,10 @@ class TrainingConfig:
         ).split():
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
+        for name in ("puzzle_embeddings", "freeze"):
+            value = getattr(self, name)
+            if value in ("mean", "weights") and not self.init_from:
+                raise ValueError(f"{name}={value} is for trained weights: give some as init_from")
 
     @property
     def schedule(self) -> Schedule:

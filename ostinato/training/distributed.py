@@ -1,40 +1,125 @@
-"""Several processes, started by torchrun: who am I, and what do the others have?"""
+"""Several processes, started by torchrun: who am I, and what do the others have?
+
+Every rank draws the whole global batch, its symmetries and the exploration from the same seeds, and
+takes its contiguous part. Gradients are summed over ranks, and those of puzzle rows gathered, so
+that weights stay equal everywhere without ever being sent.
+"""
 
 import os
+import pickle
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Shaped
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
+
+BACKEND = "OSTINATO_BACKEND"
+"""Environment variable: another backend than gloo for the CPU and NCCL for CUDA."""
+PATIENCE = timedelta(minutes=30)
+"""After so long without an answer, a process that hangs is taken for dead; a checkpoint that rank 0
+writes meanwhile has to be done by then."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among the `size` that train together; 0 of 1 without torchrun."""
+    """This process among the `size` that train together; 0 of 1 without torchrun.
+
+        with World.join() as world:
+            ...
+
+    If an error ends one of them, all end. The first to fail keeps its error; the others, whose
+    errors only follow from it, leave without a word.
+    """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    """Number of this process on its machine."""
+    store: dist.Store | None = None
+    """Where processes leave word for each other without having to meet."""
 
     @classmethod
-    def join(cls, device_type: str) -> "World":
-        """Meet the other processes that torchrun started (its environment variables say how)."""
-        if "RANK" not in os.environ:
+    def join(cls) -> "World":
+        """Meet the other processes that torchrun started; its environment variables say how."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
-        backend = "nccl" if device_type == "cuda" else "gloo"
-        if not dist.is_initialized():
-            dist.init_process_group(backend)
-        return cls(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", 0)))
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+        # Processes that torchrun has restarted must not find the words of those before them
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        dist.init_process_group(
+            os.environ.get(BACKEND, backend), PATIENCE, rank=rank, world_size=size, store=store
+        )
+        return cls(rank, size, int(os.environ.get("LOCAL_RANK", "0")), store)
 
-    def leave(self) -> None:
-        if self.size > 1:
+    def __enter__(self) -> "World":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.store is None:
+            return
+        if error is None:
             dist.destroy_process_group()
+        elif isinstance(error, Exception):
+            # The group is left as it is: to destroy it can mean to wait for the others
+            if not self.fails_first():
+                raise SystemExit(1) from None
+            get_error_handler().record_exception(error)  # for the summary that torchrun prints
+
+    def fails_first(self) -> bool:
+        """Say that this process fails; whether it is the first to say so."""
+        assert self.store is not None
+        me = str(self.rank)
+        try:
+            return self.store.compare_set("failed", "", me) == me.encode()
+        except dist.DistError:  # the store has gone, with the machine that keeps it
+            return True
 
     @property
     def is_main(self) -> bool:
+        """Whether this is the process that writes and prints."""
         return self.rank == 0
+
+    def device(self, wanted: torch.device) -> torch.device:
+        """`wanted`; if that is CUDA, the GPU of this process. ValueError if there is none."""
+        if self.size == 1 or wanted.type == "cpu":
+            return wanted
+        if wanted.type != "cuda":
+            raise ValueError(f"several processes cannot train on {wanted}: use --device cpu")
+        if self.local_rank >= torch.cuda.device_count():
+            raise ValueError(
+                f"process {self.local_rank} of this machine finds no GPU, as there are "
+                f"{torch.cuda.device_count()}: lower --nproc-per-node"
+            )
+        device = torch.device("cuda", self.local_rank)
+        torch.cuda.set_device(device)
+        return device
+
+    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """`model`, or DDP around it, which makes gradients their mean over ranks."""
+        if self.size == 1:
+            return model
+        # Buffers are equal by construction; the puzzle table is too large to be sent at every step.
+        # (`broadcast_buffers=False` says the same, but torch 2.13 warns of it.)
+        buffers = [name for name, _ in model.named_buffers()]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, buffers)
+        devices = [device] if device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=devices)
 
     def part(self, rows: Shaped[Tensor, "all ..."]) -> Shaped[Tensor, "mine ..."]:
         """This rank's contiguous share of rows that every rank holds."""
@@ -56,18 +141,38 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
-    def agree(self, value: bool) -> bool:
-        """True on every rank if it is true on any."""
+    def highest(self, value: int) -> int:
+        """The largest value on any rank."""
         if self.size == 1:
             return value
-        flag = torch.tensor(float(value))
-        if dist.get_backend() == "nccl":
-            flag = flag.cuda(self.local_rank)
-        return bool(self.sum(flag) > 0)
+        highest = torch.tensor(value)
+        dist.all_reduce(highest, dist.ReduceOp.MAX)
+        return int(highest)
 
-    def main_first(self, make: Callable[[], object]) -> None:
-        """Run `make` on rank 0 while the others wait."""
+    def ask_main(self, question: str, answer: Callable[[], T]) -> T:
+        """What `answer` returns on rank 0, the only one to call it; a question is asked once.
+
+        The others wait for as long as it takes: a data set may be hours in the making.
+        """
+        if self.store is None:
+            return answer()
         if self.is_main:
-            make()
-        if self.size > 1:
-            dist.barrier()
+            result = answer()
+            self.store.set(question, pickle.dumps(result))
+            return result
+        while not self.store.check([question]):
+            if self.store.check(["failed"]):
+                raise SystemExit(1)
+            time.sleep(0.05)
+        return pickle.loads(self.store.get(question))
+
+    def check_same(self, what: str, find: Callable[[], object]) -> None:
+        """ValueError if `find` does not return the same on this rank as on rank 0."""
+        if self.size == 1:
+            return
+        mine = find()
+        if self.ask_main(what, lambda: mine) != mine:
+            raise ValueError(
+                f"process {self.rank} has other {what} than process 0: start all of them with the "
+                "same command, and with folders that all machines share"
+            )

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 class EMA:
     """shadow ← decay·shadow + (1 - decay)·θ after every update; the shadow starts as a copy.
 
-    Parameters only: buffers, and with them the puzzle rows, are used as they are. That is why this is
-    not `torch.optim.swa_utils.AveragedModel`, which copies every buffer at every update and with them
-    the whole puzzle table.
+    Parameters only: buffers, and with them the puzzle rows, are used as they are. That is why this
+    is not `torch.optim.swa_utils.AveragedModel`, which copies every buffer at every update, the
+    whole puzzle table among them.
     """
 
     def __init__(self, model: nn.Module, decay: float):

@@ -18,7 +18,7 @@ def stablemax(x: Float[Tensor, "*batch classes"]) -> Float[Tensor, "*batch class
     """s(x)/Σs with s(x) = x + 1 for x ≥ 0, 1/(1 - x) below: a softmax without exponentials.
 
     Each branch is clamped to its own side before it is used. In fp32 the unselected 1/(1 - x) is
-    otherwise infinite at x = 1, and 0·inf makes its gradient NaN; the originals use float64 for that.
+    otherwise infinite at x = 1, and 0·inf makes its gradient NaN; the originals use float64.
 
     Source: Prieto et al. 2025, "Grokking at the edge of numerical stability" (arXiv 2501.04697).
     """
@@ -49,7 +49,7 @@ def token_losses(
 def right_answers(
     logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]
 ) -> tuple[Bool[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """Per row: whether every valid token is right (true if none is valid), and the share of right ones."""
+    """Per row: whether every valid token is right (true if none is valid), and the right share."""
     valid = labels != IGNORE_LABEL
     right = (logits.argmax(-1) == labels) & valid
     count = valid.sum(-1)
@@ -66,11 +66,11 @@ def act_loss(
 ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
     """Summed over the batch: lm loss + q_weight · (q_halt loss + q_continue loss).
 
-    `slots` are those after the step. Every slot contributes, halted or not; a sequence's token losses
-    are divided by its number of valid labels, so long and short ones weigh the same.
+    `slots` are those after the step. Every slot contributes, halted or not; a sequence's token
+    losses are divided by its number of valid labels, so long and short ones weigh the same.
 
-    The metrics are sums too. Those named `halted_…` cover only the slots that halted at this step and
-    have a valid label, `halted_count` of them: they describe training, and are no test accuracy.
+    The metrics are sums too. Those named `halted_…` cover only the slots that halted at this step
+    and have a valid label, `halted_count` of them: they describe training, and are no test accuracy.
     """
     labels = slots.labels
     valid_count = (labels != IGNORE_LABEL).sum(-1)

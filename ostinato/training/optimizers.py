@@ -51,8 +51,8 @@ class AdamATan2(Optimizer):
         θ ← θ(1 - lr·wd);  m ← lerp(m, g, 1-β1);  v ← lerp(v, g², 1-β2)
         θ ← θ - lr/(1-β1ᵗ) · atan2(m, √v / √(1-β2ᵗ))
 
-    Source: Everett et al. 2024 (arXiv 2407.05872), with the corrections as in `adam-atan2`: only the
-    step size, not the m inside atan2, is divided by 1-β1ᵗ.
+    Source: Everett et al. 2024 (arXiv 2407.05872), with the corrections as in `adam-atan2`: the step
+    size, not the m inside atan2, is divided by 1-β1ᵗ.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class AdamATan2(Optimizer):
             torch._foreach_lerp_(v, torch._foreach_mul(grads, grads), 1 - beta2)
             denominators = torch._foreach_sqrt(v)
             torch._foreach_div_(denominators, math.sqrt(1 - beta2 ** group["step"]))
-            for p, numerator, denominator in zip(params, m, denominators):
+            for p, numerator, denominator in zip(params, m, denominators, strict=True):
                 p.sub_(torch.atan2(numerator, denominator), alpha=step_size)
 
 

@@ -27,7 +27,6 @@ from ostinato.training.slots import draw_minimum_steps, target_q_continue
 from ostinato.training.state import TrainState
 from ostinato.training.tracking import Silent, Tracker
 
-
 SHOWN = ("train/lm_loss", "train/halted_exact_accuracy", "validation/exact_accuracy")
 """Metrics beside the progress bar."""
 
@@ -60,14 +59,15 @@ def train(
 ) -> Outcome:
     """Train from the start, or on from `checkpoint`, until done, signalled or out of time.
 
-    Whatever ends it, the run folder holds a checkpoint from which the same call goes on bit for bit.
+    Whatever ends it, the run folder holds a checkpoint from which the same call goes on.
     `time_limit` is in seconds. Raises TrainingError if the loss is no longer finite.
     """
     config = recipe.training
     deadline = math.inf if time_limit is None else time.monotonic() + time_limit
-    state = TrainState.start(recipe, device, world)
+    state = TrainState.start(recipe, device, world, resumed=checkpoint is not None)
     if checkpoint is not None:
         state.restore(checkpoint)
+    world.check_same("weights", state.checksums)
     checkpoints = Checkpoints(folder.checkpoints, config.keep_checkpoints)
     batches = training_batches(train_set, config.global_batch_size, config.seed, start=state.step)
     augmented = recipe.data.augment and TASKS.get(train_set.metadata.task)
@@ -105,10 +105,11 @@ def train(
 
             last = state.step == config.total_steps
             due = last or state.step % config.eval_every == 0
-            if world.agree(bool(received)):
-                reason = signal.Signals(received[0]).name if received else "a signal"
-            elif world.agree(time.monotonic() > deadline):
-                reason = "the time limit"
+            # What ends one process ends all, at the same step; signals count for more than time
+            ends = received[0] if received else int(time.monotonic() > deadline)
+            ends = world.highest(ends)
+            if ends:
+                reason = signal.Signals(ends).name if ends > 1 else "the time limit"
             if due or reason or state.step % config.log_every == 0:
                 log()
             if due:
@@ -168,10 +169,10 @@ def train_step(state: TrainState, recipe: Recipe, batch: Batch) -> dict[str, Ten
 
 
 def mean_metrics(sums: dict[str, Tensor], batch_size: int, world: World) -> dict[str, float]:
-    """Metrics summed over steps and slots → means over examples, or over the slots that halted."""
+    """Metrics summed over steps and slots → means over examples, or over halted slots."""
     names = sorted(sums)
     total = world.sum(torch.stack([sums[name].to(torch.float32) for name in names])).tolist()
-    values = dict(zip(names, total))
+    values = dict(zip(names, total, strict=True))
     examples, halted = values.pop("examples"), values.pop("halted_count")
     means = {}
     for name, value in values.items():
@@ -190,11 +191,18 @@ def validate(
     tracker: Tracker | Silent,
 ) -> None:
     """Score the averaged weights on the validation split and keep them if they are the best yet."""
-    config = recipe.training
+    config, world = recipe.training, state.world
     state.model.eval()
     with state.ema.applied() if state.ema else nullcontext():
-        result = evaluate(state.model, validation_set, config.eval_batch_size)
-        if state.world.is_main and result.exact_accuracy > state.best:
+        result = evaluate(
+            state.model,
+            validation_set,
+            config.eval_batch_size,
+            rank=world.rank,
+            world_size=world.size,
+            sum_over_ranks=world.sum,
+        )
+        if world.is_main and result.exact_accuracy > state.best:
             with atomic(folder.model) as path:
                 score = {"puzzles": result.puzzles, "exact_accuracy": result.exact_accuracy}
                 notes = {"recipe": recipe.name, "step": state.step, "validation": score}

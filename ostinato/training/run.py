@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -34,34 +33,36 @@ def run(
     Raises ValueError, with the remedy, for what the user can put right; `TrainingError` if the loss
     is no longer finite.
     """
-    device = pick_device(recipe.training.device)
-    world = World.join(device.type)
-    try:
-        if device.type == "cuda" and world.size > 1:
-            device = torch.device("cuda", world.local_rank)
+    with World.join() as world:
+        device = world.device(pick_device(recipe.training.device))
+        world.check_same("settings", lambda: (recipe, device.type))
         say = report if world.is_main else ignore
         folder = RunFolder(path)
         with folder.lock() if world.is_main else nullcontext():
-            world.main_first(lambda: recipe.data.prepare(data_root, say))
-            data = recipe.data.prepare(data_root, ignore)
+            data = world.ask_main("data", lambda: recipe.data.prepare(data_root, say))
             train_set = PuzzleSet.load(data, "train")
             validation_set = PuzzleSet.load(data, "validation")
             check_fits(recipe, train_set, data)
-            checkpoint = find_checkpoint(recipe, folder, resume, extend, say)
+            world.check_same("training data", lambda: train_set.fingerprint)
+            found = world.ask_main(
+                "checkpoint", lambda: find_checkpoint(recipe, folder, resume, extend, say)
+            )
+            checkpoint = None if found is None else load_checkpoint(found)
             if checkpoint is not None and checkpoint["data"] != train_set.fingerprint:
                 raise ValueError(
                     f"the training data in {data} is not what {path} was trained on: "
                     "restore it, or train in a new folder"
                 )
+            step = 0 if checkpoint is None else checkpoint["step"]
             if world.is_main:
                 write_config(folder.config, recipe)
-                folder.record_environment(device, 0 if checkpoint is None else checkpoint["step"])
+                folder.record_environment(device, step)
+            if found is not None:
+                say(f"resuming from {found} at step {step}")
             say(describe(recipe, train_set, validation_set, device, world))
             return train(
                 recipe, folder, train_set, validation_set, device, world, checkpoint, time_limit
             )
-    finally:
-        world.leave()
 
 
 def ignore(line: str) -> None:
@@ -100,8 +101,8 @@ def check_fits(recipe: Recipe, puzzles: PuzzleSet, data: Path) -> None:
 
 def find_checkpoint(
     recipe: Recipe, folder: RunFolder, resume: str, extend: bool, say: Callable[[str], None]
-) -> dict[str, Any] | None:
-    """The checkpoint to go on from, or None for a fresh start; refuses a recipe that has changed."""
+) -> Path | None:
+    """The checkpoint to go on from, or None for a fresh start; refuses a changed recipe."""
     if resume == "never":
         if folder.config.exists():
             raise ValueError(
@@ -117,9 +118,7 @@ def find_checkpoint(
         return None
     if folder.config.exists():
         refuse_changes(recipe, read_config(folder.config, Recipe), extend, folder.path)
-    checkpoint = load_checkpoint(chosen)
-    say(f"resuming from {chosen} at step {checkpoint['step']}")
-    return checkpoint
+    return chosen
 
 
 def refuse_changes(recipe: Recipe, saved: Recipe, extend: bool, path: Path) -> None:

@@ -1,8 +1,8 @@
 """The batch as a set of slots: each holds one puzzle until the model halts on it.
 
 One supervision step is one optimiser step, and the slots persist in between: a halted slot takes a
-new puzzle and a fresh state, the others think on. Running all steps in one forward with one backward
-is a different algorithm.
+new puzzle and a fresh state, the others think on. All steps in one forward with one backward would
+be a different algorithm.
 
 Source: TRM and HRM, `ACTLossHead` and the `forward` of the ACT wrapper; HRM section 2.3.
 """
@@ -50,10 +50,15 @@ class Slots:
         return cls(state, **{k: v for k, v in tensors.items() if k not in State._fields})
 
     def refill(self, batch: Batch, initial: State) -> "Slots":
-        """Halted slots take the row of the same index of `batch` and start afresh from `initial`."""
+        """Halted slots take the row of their index of `batch` and start afresh from `initial`."""
         fresh, fresh_row, fresh_cell = (self.halted.view(-1, *[1] * n) for n in (0, 1, 2))
         return Slots(
-            State(*(torch.where(fresh_cell, new, z) for new, z in zip(initial, self.state))),
+            State(
+                *(
+                    torch.where(fresh_cell, new, z)
+                    for new, z in zip(initial, self.state, strict=True)
+                )
+            ),
             torch.where(fresh, 0, self.steps),
             torch.zeros_like(self.halted),
             torch.where(fresh_row, batch.inputs, self.inputs),
@@ -89,8 +94,8 @@ def draw_minimum_steps(
 ) -> Int[Tensor, " batch"]:
     """Exploration: with `exploration_prob` a minimum drawn from 2…halt_max_steps, else 0.
 
-    Drawn anew at every step. Both draws are made for every slot, so that the stream of random numbers
-    does not depend on their outcome.
+    Drawn anew at every step. Both draws are made for every slot, so that the random numbers that
+    follow do not depend on their outcome.
     """
     device = generator.device
     explore = torch.rand(batch_size, generator=generator, device=device) < exploration_prob

@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ostinato.models import MODELS, RecursiveModel, State
 from ostinato.training.config import Recipe
 from ostinato.training.distributed import World
 from ostinato.training.ema import EMA
+from ostinato.training.init_from import freeze_weights, start_from
 from ostinato.training.optimizers import SparseSignSGD, make_optimizers
 from ostinato.training.slots import Slots
 
@@ -39,8 +39,13 @@ class TrainState:
     base_lrs: list[float] = field(default_factory=list)
 
     @classmethod
-    def start(cls, recipe: Recipe, device: torch.device, world: World) -> "TrainState":
-        """A new run: fresh weights, all slots waiting for a puzzle. The seed determines all of it."""
+    def start(
+        cls, recipe: Recipe, device: torch.device, world: World, resumed: bool = False
+    ) -> "TrainState":
+        """A new run: fresh weights, every slot waiting for a puzzle; the seed determines all.
+
+        Trained weights are read if the recipe names some, unless `restore` will follow (`resumed`).
+        """
         config = recipe.training
         if config.global_batch_size % world.size:
             raise ValueError(
@@ -50,19 +55,21 @@ class TrainState:
         model_class = next(cls for cls, kind in MODELS.values() if type(recipe.model) is kind)
         # Weights are drawn on the CPU, so that every device starts from the same ones
         model = model_class(recipe.model, torch.Generator().manual_seed(config.seed)).to(device)
+        if config.init_from and not resumed:
+            start_from(model, config)
+        if config.freeze == "weights":
+            freeze_weights(model)
         if config.compile:
             for module in model.reasoning_modules():
                 module.compile(dynamic=False)
-        wrapped = model
-        if world.size > 1:
-            devices = [device] if device.type == "cuda" else None
-            wrapped = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+        # DDP has nothing to do, and says so, where no dense weight is trained
+        wrapped = world.wrap(model, device) if config.freeze == "nothing" else model
         optimizers = make_optimizers(model, config)
         sparse = model.puzzle_emb and SparseSignSGD(
             model.puzzle_emb, config.puzzle_emb_lr, config.puzzle_emb_weight_decay
         )
         groups = [g for o in [*optimizers, *([sparse] if sparse else [])] for g in o.param_groups]
-        return cls(
+        state = cls(
             model=model,
             wrapped=wrapped,
             optimizers=optimizers,
@@ -74,6 +81,22 @@ class TrainState:
             world=world,
             base_lrs=[group["lr"] for group in groups],
         )
+        if wrapped is not model:
+            state.rehearse()
+        return state
+
+    def rehearse(self) -> None:
+        """A backward that leaves nothing behind but the layout of DDP's buckets.
+
+        DDP lays them out anew after its first backward, and the place of a gradient in its bucket
+        decides in which order more than two ranks are summed. Had the first step the first layout,
+        a resumed run would not have the bits of an uninterrupted one.
+        """
+        slots, table = self.slots, self.model.puzzle_emb
+        rows = None if table is None else table.copy_rows(slots.puzzle_ids)
+        _, output = self.wrapped(slots.state, slots.inputs, slots.puzzle_ids, rows)
+        (output.logits.sum() + output.q_halt.sum()).backward()
+        self.model.zero_grad(set_to_none=True)
 
     def set_learning_rate(self, factor: float) -> None:
         """Every optimiser's rate: its base times `factor`."""
@@ -83,7 +106,7 @@ class TrainState:
             group["lr"] = base * factor
 
     def tree(self) -> dict[str, Any]:
-        """All of it, as `save_checkpoint` takes it; the slots are those of all ranks (collective)."""
+        """All of it, as `save_checkpoint` takes it; collective, as the slots are all ranks'."""
         return {
             "step": self.step,
             "best": self.best,
@@ -96,7 +119,7 @@ class TrainState:
         }
 
     def restore(self, tree: dict[str, Any]) -> None:
-        """Continue from `tree`; each rank takes its share of the slots, whatever their number was."""
+        """Go on from `tree`; each rank takes its share of the slots."""
         self.step, self.best = tree["step"], tree["best"]
         self.model.load_state_dict(tree["model"])
         for optimizer, saved in zip(self.optimizers, tree["optimizers"], strict=True):
@@ -108,6 +131,15 @@ class TrainState:
         self.slots = Slots.of_tensors({k: self.world.part(v).to(device) for k, v in slots.items()})
         self.symmetries.set_state(tree["symmetries"])
         self.exploration.set_state(tree["exploration"])
+
+    def checksums(self) -> list[int]:
+        """A sum over the bits of each tensor that has to be equal on all ranks."""
+        shadow = self.ema.state_dict().values() if self.ema else ()
+        moments = [s[k] for o in self.optimizers for s in o.state.values() for k in sorted(s)]
+        tensors = [*self.model.state_dict().values(), *shadow, *moments]
+        words = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+        sums = [t.reshape(-1).view(words[t.element_size()]).sum(dtype=torch.int64) for t in tensors]
+        return [self.step, *torch.stack([total.cpu() for total in sums]).tolist()]
 
     def initial_state(self) -> State:
         return self.model.initial_state(1)

@@ -1,14 +1,13 @@
 """One recorded training run of the originals, done again with this package.
 
-Every step starts from what was recorded before it (teacher forcing), so that each number is tested on
-its own: an untrained recursion multiplies a rounding difference by about ten at every step, and
+Every step starts from what was recorded before it (teacher forcing), so that each number is tested
+on its own: an untrained recursion multiplies a rounding difference by about ten at every step, and
 AdamATan2 and sign-SGD turn a gradient that is nothing but rounding into a full step.
 """
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -107,7 +106,9 @@ class Replay:
         self.sparse = self.model.puzzle_emb and SparseSignSGD(
             self.model.puzzle_emb, optimizer.puzzle_emb_lr, optimizer.puzzle_emb_weight_decay
         )
-        self.steps = max(int(k[4 : k.index("/")]) for k in golden if k.startswith("step"))
+        self.steps = max(
+            (int(k[4 : k.index("/")]) for k in golden if k.startswith("step")), default=1
+        )
 
     def run(self) -> Iterator[tuple[str, Tensor]]:
         """All recorded numbers, as (key of the file, ours)."""

@@ -95,7 +95,7 @@ def test_the_same_settings_give_the_same_data_as_ever(tmp_path):
     assert notes["subset_sha256"] == GOLDEN_SHA256
 
 
-GOLDEN_SHA256 = "2d798b2c0318fda8a8bbcfdb50012d33d6b8c49a13a376dc7db65f041eef1f39"
+GOLDEN_SHA256 = "4ce6b330cb236a8bf0aa38a3c3cc3e82f0ab93d03cd609fb90d0cd1748ce22c1"
 
 
 def test_settings_that_change_the_data_change_the_folder(tmp_path):

@@ -85,6 +85,7 @@ def changed(path: Path, change) -> Path:
         (lambda c: c["model"].update(hidden_size=True), "hidden_size: True is not of type int"),
         (lambda c: c["model"].update(hidden_size=1.0), "hidden_size: 1.0 is not of type int"),
         (lambda c: c["model"].update(rope_theta="no"), "rope_theta: 'no' is not of type float"),
+        (lambda c: c["model"].update(rope_theta=True), "rope_theta: True is not of type float"),
         (lambda c: c["model"].update(forward_dtype="int8"), "forward_dtype: 'int8' is not of type"),
         (lambda c: c["model"].update({"class": "Recursiv"}), "did you mean 'Recursive'"),
         (lambda c: c["data"].update({"class": "Path"}), "unknown class 'Path': choose from Sudoku"),

@@ -1,0 +1,245 @@
+"""`ostinato eval RUN`."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from ostinato.cli import Command
+from ostinato.cli.arguments import read
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ostinato.data.puzzles import PuzzleSet
+    from ostinato.evaluation.puzzles import Evaluation, Interval
+    from ostinato.models import RecursiveModel
+
+PAUSE = 30.0
+"""Seconds between two lines of progress where there is no terminal."""
+STEPS_SHOWN = 16
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Measure a trained model on puzzles it has not seen.
+
+    A run's own test puzzles are taken unless others are given; that result, with as many steps as
+    in training, is also kept in RUN/result.json.
+    """
+
+    model: tyro.conf.Positional[Path]
+    """A run folder, or a weights file (which needs --data)."""
+    data: Path | None = None
+    """Other puzzles: a data set folder, or a CSV file of Sudokus, or a folder with test.csv."""
+    split: str | None = None
+    """Part of the data set: test (the default), validation or train."""
+    max_steps: int | None = None
+    """Steps to think about each puzzle (default: as many as in training)."""
+    batch_size: int = 512
+    """Puzzles to think about at a time, at most."""
+    device: str = "auto"
+    """"auto": CUDA, else MPS, else CPU."""
+    json: bool = False
+    """Print one JSON object instead of tables."""
+    data_root: Path = Path("data")
+    """Where the data sets of runs are, or are built again."""
+
+    def run(self) -> int:
+        from ostinato.evaluation.puzzles import evaluate
+        from ostinato.models.pretrained import load
+        from ostinato.training.run import pick_device
+        from ostinato.training.run_folder import RunFolder, write_json
+
+        model = load(self.model, pick_device(self.device))
+        puzzles, place = find_puzzles(self, model)
+        with progress(len(puzzles)) as show:
+            result = evaluate(model, puzzles, self.batch_size, self.max_steps, progress=show)
+        content = as_json(self, result, place, str(model.H_init.device))
+        if self.json:
+            print(json.dumps(content))
+        else:
+            print_tables(result, content, str(puzzles.metadata.notes.get("rated_by", "")))
+        if (self.data, self.split or "test", self.max_steps) == (None, "test", None):
+            write_json(RunFolder(self.model).result, content)
+        return 0
+
+
+def parse(words: list[str]) -> Command:
+    """What the words behind `eval` ask for."""
+    return read(Eval, words, "eval").run
+
+
+def find_puzzles(arguments: Eval, model: "RecursiveModel") -> tuple["PuzzleSet", Path]:
+    """The puzzles that the arguments name, and where they are."""
+    from ostinato.data.puzzles import PuzzleSet
+    from ostinato.training.config import Recipe
+    from ostinato.training.config_file import read_config
+    from ostinato.training.run_folder import RunFolder
+
+    split, folder = arguments.split or "test", arguments.data
+    if folder is None:
+        config = RunFolder(arguments.model).config
+        if not config.exists():
+            raise ValueError(
+                f"{arguments.model} does not say what it was trained on: give puzzles with --data"
+            )
+        recipe = read_config(config, Recipe)
+        folder = recipe.data.prepare(arguments.data_root, lambda line: print(line, file=sys.stderr))
+        return PuzzleSet.load(folder, split), folder
+    if not folder.exists():
+        raise ValueError(f"there is no {folder}: give a data set folder or a CSV file with --data")
+    if folder.is_file():
+        if arguments.split is not None:
+            raise ValueError(f"{folder} is one file, without splits: leave out --split")
+        return read_sudokus(folder, model), folder
+    tables = sorted(path.name for path in folder.glob("*.csv"))
+    if not tables or any(folder.glob("*/dataset.json")):
+        return PuzzleSet.load(folder, split), folder
+    if f"{split}.csv" not in tables:
+        raise ValueError(f"{folder} has no {split}.csv but {', '.join(tables)}: name one of them")
+    return read_sudokus(folder / f"{split}.csv", model), folder / f"{split}.csv"
+
+
+def read_sudokus(path: Path, model: "RecursiveModel") -> "PuzzleSet":
+    """All rows of a CSV file, for a model of Sudokus."""
+    from ostinato.data.puzzles import PuzzleSet
+    from ostinato.data.sudoku.rules import BOXES, Sudoku
+    from ostinato.data.sudoku.table import read_csv
+
+    sudoku = next((s for s in map(Sudoku, BOXES) if s.seq_len == model.config.seq_len), None)
+    if sudoku is None:
+        raise ValueError(
+            f"CSV files hold Sudokus, and puzzles of {model.config.seq_len} cells are none: "
+            "give a data set folder with --data"
+        )
+    rows = read_csv(sudoku, path, lambda line: print(line, file=sys.stderr))
+    rated = all(rows.ratings == rows.ratings)  # NaN where a row has none
+    return PuzzleSet.of_examples(
+        sudoku.name, rows.inputs, rows.labels, sudoku.vocab_size, rows.ratings if rated else None
+    )
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, a line now and then elsewhere: call it with how many are done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = BarColumn(), MofNCompleteColumn(), "puzzles", TimeRemainingColumn()
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task("", total=total)
+        shown = time.monotonic()
+
+        def show(done: int) -> None:
+            nonlocal shown
+            bar.update(task, completed=done)
+            if hidden and time.monotonic() - shown > PAUSE:
+                shown = time.monotonic()
+                console.print(f"{done:,} of {total:,} puzzles", highlight=False)
+
+        yield show
+
+
+def as_json(arguments: Eval, result: "Evaluation", place: Path, device: str) -> dict[str, Any]:
+    """The result with all that it depends on."""
+    content = asdict(result)
+    q = result.q_calibration
+    content["q_calibration"] |= {"precision": q.precision, "recall": q.recall}
+    return {
+        "model": str(arguments.model),
+        "data": str(place),
+        "split": None if place.is_file() else arguments.split or "test",
+        "device": device,
+        **content,
+    }
+
+
+def print_tables(result: "Evaluation", content: dict[str, Any], rated_by: str) -> None:
+    """The result for people who see such a thing for the first time."""
+    from rich.console import Console
+    from rich.progress_bar import ProgressBar
+
+    screen = Console(highlight=False)
+    split = f"{content['split']} " if content["split"] else ""
+    screen.print(
+        f"\n[bold]{content['model']}[/bold] on {result.puzzles:,} {split}puzzles of "
+        f"{content['data']}, {result.steps} steps each\n",
+        soft_wrap=True,
+    )
+    accuracies = [
+        ("puzzles solved (every cell right)", result.exact_accuracy, result.exact_interval),
+        ("cells right", result.cell_accuracy, result.cell_interval),
+    ]
+    rows = [(name, percent(share), span(interval)) for name, share, interval in accuracies]
+    screen.print(table(("", "", "95 % interval"), rows))
+
+    numbers = shown_steps(result.steps)
+    shares = [result.exact_by_step[number - 1] for number in numbers]
+    rows = [
+        (str(number), percent(share), ProgressBar(1.0, share, 30, finished_style="bar.complete"))
+        for number, share in zip(numbers, shares, strict=True)
+    ]
+    screen.print(table(("after step", "solved", ""), rows))
+
+    if result.exact_by_rating:
+        title = "guesses needed" if rated_by == "guesses" else "rating"
+        rows = [
+            (
+                part.ratings,
+                f"{part.puzzles:,}",
+                percent(part.exact_accuracy),
+                span(part.exact_interval),
+            )
+            for part in result.exact_by_rating
+        ]
+        screen.print(table((title, "puzzles", "solved", "95 % interval"), rows))
+
+    q = result.q_calibration
+    rows = []
+    for name, right, wrong in (
+        ("sure", q.sure_right, q.sure_wrong),
+        ("not sure", q.unsure_right, q.unsure_wrong),
+    ):
+        count = right + wrong
+        rows.append((name, f"{count:,}", percent(right / count) if count else "–"))
+    screen.print(table(("the model says it is", "puzzles", "of these solved"), rows))
+    screen.print(f"{result.puzzles_per_second:,.3g} puzzles per second on {content['device']}\n")
+
+
+def table(titles: tuple[str, ...], rows: "list[tuple[RenderableType, ...]]") -> "RenderableType":
+    """Columns without lines, numbers to the right."""
+    from rich.padding import Padding
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2))
+    for place, title in enumerate(titles):
+        grid.add_column(title, justify="left" if place == 0 else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*row)
+    return Padding(grid, (0, 0, 1, 0))
+
+
+def shown_steps(total: int) -> list[int]:
+    """All steps if they are few, else the powers of two and the last."""
+    if total <= STEPS_SHOWN:
+        return list(range(1, total + 1))
+    return sorted({2**n for n in range(total.bit_length()) if 2**n < total} | {total})
+
+
+def percent(share: float) -> str:
+    """0.5 → "50.0 %"."""
+    return f"{share:.1%}".replace("%", " %")
+
+
+def span(interval: "Interval") -> str:
+    """(0.5, 0.75) → "50.0 – 75.0 %"."""
+    return f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f} %"

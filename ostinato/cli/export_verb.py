@@ -1,0 +1,119 @@
+"""`ostinato export MODEL`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from ostinato.cli import Command
+from ostinato.cli.arguments import read
+
+if TYPE_CHECKING:
+    from ostinato.models.pretrained import Pretrained
+
+TRAINING_SETTINGS = {
+    "global_batch_size": "global_batch_size",
+    "lr": "lr",
+    "lr_min_ratio": "lr_min_ratio",
+    "lr_warmup_steps": "warmup_steps",
+    "weight_decay": "weight_decay",
+    "beta1": "beta1",
+    "beta2": "beta2",
+    "puzzle_emb_lr": "puzzle_emb_lr",
+    "puzzle_emb_weight_decay": "puzzle_emb_weight_decay",
+    "ema_rate": "ema_decay",
+    "seed": "seed",
+}
+"""Settings of training that mean the same: the originals' name → ours."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a trained model in another format, from any format that can be read.
+
+    official: a checkpoint as the originals' code saves it, step_N and all_config.yaml.
+    safetensors: model.safetensors and config.json, for the Hub and for every other verb.
+    """
+
+    model: tyro.conf.Positional[str]
+    """A run folder, a weights file, a checkpoint of the originals, or owner/name[/file] on the
+    Hub."""
+    format: Literal["official", "safetensors"]
+    """What to write."""
+    output: Path | None = None
+    """Folder to write to (default: exports/FORMAT in the run folder)."""
+    config: Path | None = None
+    """Settings of a checkpoint of the originals, if no all_config.yaml lies beside it."""
+    revision: str | None = None
+    """Version of a model on the Hub."""
+    seq_len: int | None = None
+    """Cells of a puzzle, where neither a checkpoint of the originals nor --task tells."""
+    task: str | None = None
+    """Kind of puzzle, such as sudoku9, which the originals do not record."""
+    puzzle_embeddings: Literal["keep", "mean"] = "keep"
+    """"mean": start all puzzle rows from the mean of the file's."""
+    num_puzzle_identifiers: int | None = None
+    """Number of puzzle rows, with --puzzle-embeddings mean."""
+
+    def run(self) -> int:
+        from ostinato.export.hub import write_hub
+        from ostinato.export.official import write_official
+        from ostinato.models.pretrained import build, read_pretrained
+
+        folder = self.output or default_output(self.model, self.format)
+        found = read_pretrained(self.model, self.config, self.revision)
+        model = build(found, self.puzzle_embeddings, **self.settings(found))
+        try:
+            if self.format == "official":
+                step = found.notes.get("step")
+                path = write_official(model, folder, step, **self.training())
+            else:
+                path = write_hub(model, folder, **found.notes)
+        except (OSError, RuntimeError) as error:  # torch.save has the latter for a full disk
+            raise ValueError(f"could not write to {folder} ({error}): make room") from error
+        print(path)
+        return 0
+
+    def settings(self, found: "Pretrained") -> dict[str, Any]:
+        """What is to replace or complete the settings of the file."""
+        from ostinato.data.tasks import task_named
+
+        names = ("seq_len", "task", "num_puzzle_identifiers")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.task is None:
+            return given
+        task, known = task_named(self.task), (found.settings or {}) | given
+        if known.setdefault("seq_len", task.seq_len) != task.seq_len:
+            raise ValueError(f"{self.task} has {task.seq_len} cells, the model {known['seq_len']}")
+        return given | {"seq_len": task.seq_len}
+
+    def training(self) -> dict[str, Any]:
+        """What the originals record of the training, if the model is a run's."""
+        from ostinato.training.config import Recipe
+        from ostinato.training.config_file import read_config
+        from ostinato.training.run_folder import RunFolder
+
+        path = RunFolder(Path(self.model)).config
+        if not path.exists():
+            return {}
+        config = read_config(path, Recipe).training
+        settings = {theirs: getattr(config, ours) for theirs, ours in TRAINING_SETTINGS.items()}
+        return {
+            "training": settings | {"ema": config.ema_decay > 0},
+            "loss_type": config.loss_type,
+            "halt_exploration_prob": config.halt_exploration_prob,
+        }
+
+
+def parse(words: list[str]) -> Command:
+    """The words behind `ostinato export`."""
+    return read(Export, words, "export").run
+
+
+def default_output(model: str, format: str) -> Path:
+    """The folder for exports of a local model; ValueError if there is none to put it in."""
+    path = Path(model).expanduser()
+    if not path.exists():
+        raise ValueError(f"{model} is not on this machine: say with --output where to write")
+    return (path if path.is_dir() else path.parent) / "exports" / format

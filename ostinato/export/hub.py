@@ -1,0 +1,21 @@
+"""A model as a folder for the Hub: its weights without pickle, and its settings to read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ostinato.models import RecursiveModel
+from ostinato.models.pretrained import describe, save_weights
+from ostinato.models.weight_files import WEIGHTS
+
+
+def write_hub(model: RecursiveModel, folder: Path, **notes: Any) -> Path:
+    """Write `model.safetensors` and `config.json`; returns the former.
+
+    The one file suffices to load the model; `config.json` says the same to people and to the Hub.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(folder / WEIGHTS, model, **notes)
+    text = json.dumps(describe(model, **notes), indent=2, ensure_ascii=False)
+    (folder / "config.json").write_text(text + "\n", "utf-8")
+    return folder / WEIGHTS

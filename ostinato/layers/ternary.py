@@ -1,0 +1,172 @@
+"""Linear layers with weights -1, 0, 1 and int8 activations (BitNet b1.58, arXiv 2402.17764).
+
+`ternarize` and `quantize_activations` are the only definition of the arithmetic. Training keeps
+fp32 weights and quantises them at every call (`TernaryLinear`); inference (`PackedTernaryLinear`)
+and export take the integers and scales of the same two functions.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SMALLEST_SCALE = 1e-8
+ACTIVATION_LEVELS = 127
+FEW_ROWS = 4
+"""Up to so many tokens at once, a product of integers is faster than unpacking the weights."""
+
+
+def round_half_away(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Round to the nearest integer, halves away from zero (`torch.round` takes them to even)."""
+    whole = x.trunc()
+    return whole + (2 * (x - whole)).trunc()
+
+
+class Ternary(NamedTuple):
+    """A quantised weight matrix: `codes` times the scale of their group."""
+
+    codes: Int8[Tensor, "out_features in_features"]
+    """-1, 0 or 1."""
+    scales: Float[Tensor, "rows groups"]
+    """One for each group of consecutive inputs in each row; [1, 1]: one for the whole matrix."""
+
+    def weight(self) -> Float[Tensor, "out_features in_features"]:
+        """codes · scales, in the dtype of the scales."""
+        groups = self.codes.unflatten(1, (self.scales.shape[1], -1))
+        return (groups * self.scales[..., None]).flatten(1)
+
+
+def ternarize(weight: Float[Tensor, "out_features in_features"], group_size: int) -> Ternary:
+    """Quantise by the absolute mean of each group of `group_size` inputs; 0: of the whole matrix.
+
+    scale = max(mean |w|, 1e-8), code = clip(round(w / scale), -1, 1) (paper, section 2, eq. 1–3).
+    """
+    if group_size:
+        groups = weight.unflatten(1, (-1, group_size))
+        scales = groups.abs().mean(-1)
+    else:
+        groups = weight[:, None]
+        scales = weight.abs().mean().view(1, 1)
+    scales = scales.clamp_min(SMALLEST_SCALE)
+    codes = round_half_away(groups / scales[..., None]).clamp(-1, 1)
+    return Ternary(codes.flatten(1).to(torch.int8), scales)
+
+
+class Activations(NamedTuple):
+    """Quantised activations: `integers`, in a floating dtype, times the scale of their token."""
+
+    integers: Float[Tensor, "*batch dim"]
+    scale: Float[Tensor, "*batch 1"]
+
+
+def quantize_activations(x: Float[Tensor, "*batch dim"]) -> Activations:
+    """Quantise to -127 … 127 by the largest magnitude of each token, in fp32 at least."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    largest = wide.abs().amax(-1, keepdim=True).clamp_min(SMALLEST_SCALE)
+    scale = largest / ACTIVATION_LEVELS
+    integers = round_half_away(wide / scale).clamp(-ACTIVATION_LEVELS, ACTIVATION_LEVELS)
+    return Activations(integers, scale)
+
+
+def straight_through(
+    quantized: Float[Tensor, "*shape"], x: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """`quantized`, exactly, with the gradient of `x`."""
+    return quantized.detach() + (x - x.detach())
+
+
+def linear_with_activations(
+    x: Float[Tensor, "*batch in_features"],
+    weight: Float[Tensor, "out_features in_features"],
+    quantize: bool,
+) -> Float[Tensor, "*batch out_features"]:
+    """`x @ weight.T` in the dtype of `x`, after quantising `x` if asked."""
+    if quantize:
+        integers, scale = quantize_activations(x)
+        x = straight_through((integers * scale).to(x.dtype), x)
+    return F.linear(x, weight.to(x.dtype))
+
+
+class TernaryLinear(nn.Module):
+    """A linear layer for training: fp32 weights, used as ternary ones, straight-through gradients.
+
+    Without a bias. `quantize_activations=False` leaves the activations as they are.
+    """
+
+    weight: Float[Tensor, "out_features in_features"]
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        group_size: int = 128,
+        quantize_activations: bool = True,
+    ):
+        super().__init__()
+        if group_size and in_features % group_size:
+            raise ValueError(
+                f"{in_features} inputs do not fill groups of {group_size}: change the width or "
+                "the group size (0: one group for the whole matrix)"
+            )
+        self.group_size, self.quantize_activations = group_size, quantize_activations
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+
+    def ternary(self) -> Ternary:
+        """The integers and scales that the weight stands for."""
+        return ternarize(self.weight.detach(), self.group_size)
+
+    def pack(self) -> "PackedTernaryLinear":
+        """The same layer for inference."""
+        return PackedTernaryLinear(self.ternary(), self.quantize_activations)
+
+    def forward(
+        self, x: Float[Tensor, "*batch in_features"]
+    ) -> Float[Tensor, "*batch out_features"]:
+        weight = straight_through(self.ternary().weight(), self.weight)
+        return linear_with_activations(x, weight, self.quantize_activations)
+
+
+class PackedTernaryLinear(nn.Module):
+    """A `TernaryLinear` for inference: a byte a weight and the scales, no gradient."""
+
+    codes: Int8[Tensor, "out_features in_features"]
+    scales: Float[Tensor, "rows groups"]
+    spread: Int8[Tensor, "groups in_features"]
+
+    def __init__(self, ternary: Ternary, quantize_activations: bool):
+        super().__init__()
+        self.quantize_activations = quantize_activations
+        self.register_buffer("codes", ternary.codes)
+        self.register_buffer("scales", ternary.scales)
+        groups = ternary.scales.shape[1]
+        spread = torch.eye(groups, dtype=torch.int8, device=ternary.codes.device)
+        spread = spread.repeat_interleave(ternary.codes.shape[1] // groups, dim=1)
+        self.register_buffer("spread", spread, persistent=False)
+
+    def ternary(self) -> Ternary:
+        """The integers and scales."""
+        return Ternary(self.codes, self.scales)
+
+    def forward(
+        self, x: Float[Tensor, "*batch in_features"]
+    ) -> Float[Tensor, "*batch out_features"]:
+        rows = x.numel() // x.shape[-1]
+        if self.quantize_activations and rows <= FEW_ROWS and x.device.type == "cpu":
+            return self.integer_product(x)
+        return linear_with_activations(x, self.ternary().weight(), self.quantize_activations)
+
+    def integer_product(
+        self, x: Float[Tensor, "*batch in_features"]
+    ) -> Float[Tensor, "*batch out_features"]:
+        """Σ over groups of scale · Σ codes · integers, the inner sums exact, in int32.
+
+        Each token becomes one row a group, with the other groups' integers set to zero: so a single
+        product of int8 matrices gives the sums of all groups, and reads the codes once.
+        """
+        integers, scale = quantize_activations(x)
+        rows = integers.to(torch.int8).flatten(0, -2)[:, None] * self.spread
+        sums = torch._int_mm(rows.flatten(0, 1), self.codes.T)
+        sums = sums.view(*x.shape[:-1], len(self.spread), -1)
+        return ((sums * self.scales.T).sum(-2) * scale).to(x.dtype)

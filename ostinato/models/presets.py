@@ -1,0 +1,123 @@
+"""Named sizes of nanochat. Whatever is said of a size is counted on its model."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ostinato.layers import RotaryEmbedding, TernaryLinear
+from ostinato.models.nanochat import Block, NanoChat, NanoChatConfig, Role
+
+PRESETS = {
+    "tiny": NanoChatConfig(vocab_size=2048, num_layers=4),
+    "d20": NanoChatConfig(vocab_size=50_257),
+    "nano-125m": NanoChatConfig(
+        vocab_size=50_257, seq_len=512, hidden_size=768, num_layers=12, num_heads=12
+    ),
+    "nano-560m": NanoChatConfig(
+        vocab_size=50_257, seq_len=512, hidden_size=1024, num_layers=24, num_heads=16
+    ),
+}
+"""Name → configuration."""
+
+FLOAT_BYTES = 4
+PROBE_TOKENS = 16
+"""Length of the text on which a block is measured, and half that of the other."""
+
+
+def preset_named(name: str) -> NanoChatConfig:
+    """The configuration of a preset. Raises ValueError for an unknown name, listing those known."""
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}: choose from {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a configuration needs; memory in bytes."""
+
+    parameters: int
+    ternary_parameters: int
+    """Those of them that are ternary in use."""
+    weights: int
+    gradients: int
+    optimizer: int
+    """State of Muon (one number a weight) for the block matrices, of AdamW (two) for the rest."""
+    activations: int
+    """What the backward pass needs of the forward pass, for the batch asked for."""
+    inference: int
+    """The packed model and the cache of a text of full length."""
+
+    @property
+    def training(self) -> int:
+        """All that training holds at once; what a kernel needs for itself comes on top."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def size_of(config: NanoChatConfig, batch_size: int = 1) -> Size:
+    """Count parameters and memory, on a model with one block and a vocabulary of one token."""
+    small = NanoChat(replace(config, num_layers=1, vocab_size=1))
+    roles = small.parameter_roles()
+    sizes: Counter[Role] = Counter()
+    for name, parameter in small.named_parameters():
+        times = config.num_layers if name.startswith("blocks.") else 1
+        times = config.vocab_size if roles[name] in ("embedding", "head") else times
+        sizes[roles[name]] += times * parameter.numel()
+    total, matrices = sizes.total(), sizes["block matrix"]
+    scales = sum(
+        m.ternary().scales.numel() for m in small.modules() if isinstance(m, TernaryLinear)
+    )
+    packed = total - matrices + config.num_layers * scales
+    cache = sum(layer.keys.nbytes + layer.values.nbytes for layer in small.new_cache())
+    block = small.blocks[0]
+    assert isinstance(block, Block)
+    return Size(
+        parameters=total,
+        ternary_parameters=matrices if config.ternary else 0,
+        weights=FLOAT_BYTES * total,
+        gradients=FLOAT_BYTES * total,
+        optimizer=FLOAT_BYTES * (matrices + 2 * (total - matrices)),
+        activations=activation_bytes(block, config, batch_size * config.seq_len),
+        inference=(
+            (FLOAT_BYTES * packed + matrices if config.ternary else FLOAT_BYTES * total)
+            + config.num_layers * cache
+        ),
+    )
+
+
+def activation_bytes(block: Block, config: NanoChatConfig, num_tokens: int) -> int:
+    """What autograd keeps of a forward pass over `num_tokens`, measured on one block.
+
+    A block keeps a fixed part, its quantised weights, and as much again for each token.
+    """
+    rotary = RotaryEmbedding(config.head_dim, 2 * PROBE_TOKENS, config.rope_theta)
+    short, long = (
+        saved_bytes(block, rotary, config, length) for length in (PROBE_TOKENS, 2 * PROBE_TOKENS)
+    )
+    fixed = 2 * short - long
+    blocks = config.num_layers * (fixed + (long - short) * num_tokens // PROBE_TOKENS)
+    # The head's output, and its logarithmic probabilities for the loss
+    return blocks + num_tokens * config.vocab_size * (config.dtype.itemsize + FLOAT_BYTES)
+
+
+def saved_bytes(block: Block, rotary: RotaryEmbedding, config: NanoChatConfig, length: int) -> int:
+    """Bytes that autograd keeps between forward and backward of a block, parameters not counted."""
+    kept: dict[int, int] = {}
+    owned = {tensor.data_ptr() for tensor in [*block.parameters(), *rotary.buffers()]}
+    alive: list[Tensor] = []  # so that no address is used twice
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in owned:
+            kept[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    shape = (1, length, config.num_streams, config.hidden_size)
+    streams = torch.zeros(shape, dtype=config.dtype, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        # Ahead of the block there is always something, here an addition, whose output is its input
+        output = block(streams + 0, rotary)
+    assert output.requires_grad
+    return sum(kept.values())

@@ -1,0 +1,182 @@
+"""Files with weights: found in a folder or on the Hub, and read without running code of theirs."""
+
+import json
+import pickle
+import re
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+WEIGHTS = "model.safetensors"
+"""Name of the weights in a run folder and on the Hub."""
+
+CONFIGS = ("all_config.yaml", "config.yaml", "config.json")
+"""Names of the settings beside weights that do not hold them, in the order of search."""
+
+STATE_DICTS = ("*.safetensors", "*.pt", "*.pth", "*.bin", "checkpoint")
+"""Names of weights beside the originals' `step_N`."""
+
+NESTED = ("model", "model_state_dict", "state_dict")
+"""Where a pickled file keeps its weights if it holds more."""
+
+DAMAGED = (
+    *(RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, OSError),
+    *(AssertionError, struct.error),
+)
+"""What unpickling bytes that are no pickle can raise."""
+
+
+def locate(source: str | Path, revision: str | None = None) -> Path:
+    """The file with the weights that `source` stands for.
+
+    That is a file, a folder with weights, or on the Hub `owner/name[/file or folder]`, of which
+    `revision` chooses the version. Raises ValueError, with the remedy, if there is none, or more
+    than one.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        if revision is not None:
+            raise ValueError(f"{path} is a local path: a revision is for models on the Hub")
+        return _choose(path) if path.is_dir() else path
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(/[^/]+)*", str(source)):
+        return _download(str(source), revision)
+    raise ValueError(
+        f"{path} does not exist: give a run folder, a file with weights, or a Hub id (owner/name)"
+    )
+
+
+def _choose(folder: Path) -> Path:
+    """The weights in `folder`: ours, else the last of the originals' steps, else the only file."""
+    if (folder / WEIGHTS).is_file():
+        return folder / WEIGHTS
+    steps = {
+        int(match[1]): path
+        for path in folder.iterdir()
+        if (match := re.fullmatch(r"step_(\d+)", path.name)) and path.is_file()
+    }
+    if steps:
+        return steps[max(steps)]
+    found = sorted(p for pattern in STATE_DICTS for p in folder.glob(pattern) if p.is_file())
+    if not found:
+        raise ValueError(
+            f"{folder} holds no {WEIGHTS}: give a run folder whose training has been evaluated "
+            "at least once, or the file itself"
+        )
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ValueError(f"{folder} holds more than one model: name one of {names}")
+    return found[0]
+
+
+def _download(name: str, revision: str | None) -> Path:
+    """The file with the weights of a model on the Hub, in the local cache, its settings beside it.
+
+    Without a file in `name`, all weights in the repository's first folder are fetched.
+    """
+    from huggingface_hub import snapshot_download  # slow to import, and rarely needed
+
+    owner, repository, *inner = name.split("/")
+    place = "/".join(inner)
+    above = "".join(f"{part}/" for part in inner[:-1])
+    within = f"{place}/" if inner else ""
+    wanted = [f"{within}{pattern}" for pattern in (*CONFIGS, *STATE_DICTS, "step_*")]
+    if inner:
+        wanted += [place, *(f"{above}{config}" for config in CONFIGS)]
+    try:
+        snapshot = Path(
+            snapshot_download(f"{owner}/{repository}", revision=revision, allow_patterns=wanted)
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0].removesuffix(".")
+        raise ValueError(
+            f"{name} does not exist here, and cannot be had from the Hub ({reason}): "
+            "check the name, or go online"
+        ) from error
+    path = snapshot / place
+    if not path.exists():
+        raise ValueError(f"{owner}/{repository} on the Hub has no {place or 'weights'}")
+    return _choose(path) if path.is_dir() else path
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors in `path`, safetensors or a pickled state dict, and the metadata of the former.
+
+    The content tells which it is: the originals' files have no extension. Nothing but tensors and
+    plain containers is unpickled. Raises ValueError for anything else, and for a damaged file.
+    """
+    with path.open("rb") as file:
+        head = file.read(9)
+    is_safetensors = head[8:] == b"{" or path.suffix == ".safetensors"
+    return _read_safetensors(path) if is_safetensors else (_read_pickle(path), {})
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, "pt") as file:
+            return {
+                name: file.get_tensor(name) for name in file.offset_keys()
+            }, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is truncated or no safetensors file ({error})") from None
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        # Mapped where the format allows: a table of hundreds of thousands of rows is copied once
+        content = torch.load(path, "cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        if match := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise ValueError(
+                f"{path} is refused: it would run {match[1]} when loaded; "
+                "get it as a plain state dict or as safetensors"
+            ) from None
+        raise ValueError(f"{path} is damaged, or holds more than tensors: get it again") from None
+    except DAMAGED as error:
+        raise ValueError(f"{path} is damaged, or holds no tensors: get it again") from error
+    return _state_dict(path, content)
+
+
+def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
+    """The weights among what a pickled file holds; ValueError if it is not clear which they are."""
+    if isinstance(content, dict) and (keys := [key for key in NESTED if key in content]):
+        averages = [key for key in content if "ema" in str(key)]
+        if len(keys + averages) > 1:
+            raise ValueError(
+                f"{path} holds several sets of weights ({', '.join([*keys, *averages])}): "
+                "save the one you want as a plain state dict"
+            )
+        content = content[keys[0]]
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path} holds no state dict but a {type(content).__name__}")
+    for name, tensor in content.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise ValueError(f"{path}: {name!r} is no tensor but a {type(tensor).__name__}")
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            raise ValueError(f"{path}: {name} is sparse or quantised: convert it to plain floats")
+    return dict(content)
+
+
+def settings_beside(path: Path) -> Path | None:
+    """The file with the settings beside weights, or None."""
+    return next((p for name in CONFIGS if (p := path.with_name(name)).is_file()), None)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML or JSON file; ValueError if there is none."""
+    try:
+        text = path.read_text("utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist: give the file with the settings") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read ({reason}): correct it") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no settings but a {type(content).__name__}")
+    return content

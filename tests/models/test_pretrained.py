@@ -1,0 +1,376 @@
+"""Weights are found, read strictly and put into a model, wherever they come from."""
+
+import fnmatch
+import json
+import os
+import pickle
+import random
+import re
+import shutil
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import load_file, save_file
+
+import ostinato
+from ostinato.export.hub import write_hub
+from ostinato.export.official import write_official
+from ostinato.models import HRM, TRM, HRMConfig, RecursiveModel, TRMConfig
+from ostinato.models.official import from_official_weights, to_official_weights
+from ostinato.models.pretrained import load_weights, save_weights
+from ostinato.models.weight_files import read_tensors
+
+SHAPE = {
+    "task": "sudoku4",
+    "vocab_size": 6,
+    "seq_len": 16,
+    "hidden_size": 16,
+    "num_heads": 2,
+    "expansion": 1.0,
+    "L_layers": 1,
+    "puzzle_emb_ndim": 16,
+    "num_puzzle_identifiers": 7,
+    "forward_dtype": "float32",
+}
+MODELS = {
+    "trm": TRM(TRMConfig(**SHAPE, mlp_t=True, pos_encodings="none", puzzle_emb_len=2)),
+    "hrm": HRM(HRMConfig(**SHAPE, H_layers=1)),
+}
+for tiny in MODELS.values():
+    assert tiny.puzzle_emb is not None
+    tiny.puzzle_emb.weights.normal_(generator=torch.Generator().manual_seed(1))
+
+
+def assert_same(one: RecursiveModel, other: RecursiveModel) -> None:
+    assert type(one) is type(other) and one.config == other.config
+    first, second = one.state_dict(), other.state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_form_gives_the_model_back(name: str, tmp_path: Path):
+    model = MODELS[name]
+    save_weights(tmp_path / "model.safetensors", model, step=3)
+    write_official(model, tmp_path / "official")
+    write_hub(model, tmp_path / "hub", step=3)
+    for source in (
+        tmp_path,
+        tmp_path / "model.safetensors",
+        str(tmp_path / "official"),
+        tmp_path / "official/checkpoint",
+        tmp_path / "hub",
+    ):
+        loaded = ostinato.load(source)
+        assert_same(loaded, model)
+        assert not loaded.training
+
+    # Safetensors without our metadata, under either side's names
+    bare = load_file(tmp_path / "hub/model.safetensors")
+    save_file(bare, tmp_path / "hub/model.safetensors")
+    assert_same(ostinato.load(tmp_path / "hub"), model)
+    save_file(to_official_weights(model), tmp_path / "official/converted.safetensors")
+    assert_same(ostinato.load(tmp_path / "official/converted.safetensors"), model)
+
+
+def test_settings_elsewhere_and_replaced(tmp_path: Path):
+    write_official(MODELS["hrm"], tmp_path)
+    (tmp_path / "all_config.yaml").rename(tmp_path / "elsewhere.yaml")
+    with pytest.raises(ValueError, match=r"no all_config\.yaml, config\.yaml, config\.json beside"):
+        ostinato.load(tmp_path)
+    model = ostinato.load(
+        tmp_path, config=tmp_path / "elsewhere.yaml", forward_dtype="bfloat16", halt_max_steps=2
+    )
+    assert (model.config.forward_dtype, model.config.halt_max_steps) == ("bfloat16", 2)
+    assert model.H_init.dtype == torch.bfloat16
+    for change, problem in (
+        ({"halt_max_step": 2}, "did you mean halt_max_steps"),
+        ({"halt_max_steps": "2"}, "halt_max_steps is '2', not of type int"),
+        ({"pos_encodings": "rotary"}, "not one of .*rope"),
+        ({"hidden_size": 17}, "not a multiple of num_heads"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            ostinato.load(tmp_path, config=tmp_path / "elsewhere.yaml", **change)
+    save_weights(tmp_path / "model.safetensors", MODELS["hrm"])
+    with pytest.raises(ValueError, match="holds its own settings"):
+        ostinato.load(tmp_path, config=tmp_path / "elsewhere.yaml")
+
+
+@pytest.mark.parametrize("text", ["arch: [", "- a list", "arch: none", "\x00"])
+def test_unreadable_settings_are_named(text: str, tmp_path: Path):
+    write_official(MODELS["hrm"], tmp_path)
+    (tmp_path / "all_config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"all_config\.yaml"):
+        ostinato.load(tmp_path)
+
+
+def test_which_file_of_a_folder(tmp_path: Path):
+    with pytest.raises(ValueError, match="evaluated at least once"):
+        ostinato.load(tmp_path)
+    for step in (20, 100, 3):
+        shifted = MODELS["hrm"].state_dict()
+        shifted["q_head.bias"] = torch.full((2,), float(step))
+        model = HRM(MODELS["hrm"].config)
+        model.load_state_dict(shifted)
+        write_official(model, tmp_path, step)
+    (tmp_path / "step_100_all_preds.0").touch()
+    assert ostinato.load(tmp_path).q_head.bias.tolist() == [100.0, 100.0]  # pyright: ignore
+    for step in (20, 100, 3):
+        (tmp_path / f"step_{step}").rename(tmp_path / f"{step}.pt")
+    with pytest.raises(ValueError, match=r"name one of 100\.pt, 20\.pt, 3\.pt"):
+        ostinato.load(tmp_path)
+    (tmp_path / "100.pt").unlink()
+    (tmp_path / "3.pt").unlink()
+    assert ostinato.load(tmp_path).q_head.bias.tolist() == [20.0, 20.0]  # pyright: ignore
+    with pytest.raises(ValueError, match="does not exist: give a run folder"):
+        ostinato.load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_missing_extra_or_misshaped_tensor_is_named(name: str):
+    model = MODELS[name]
+    ours, theirs = list(model.state_dict()), to_official_weights(model)
+
+    def refused(weights: dict[str, torch.Tensor], problem: str) -> None:
+        with pytest.raises(ValueError, match=problem) as error:
+            load_weights(model, from_official_weights(weights), "FILE")
+        assert str(error.value).startswith("FILE")
+
+    for key, value, plain in zip(theirs, theirs.values(), ours, strict=True):
+        plain = re.escape(plain)
+        others = {k: v for k, v in theirs.items() if k != key}
+        refused(others, f"lacks the tensor {plain}$")
+        extra = re.escape(key.removeprefix("_orig_mod.model.inner."))
+        refused(theirs | {f"{key}_2": value}, f"does not know: {extra}_2$")
+        wide = torch.cat([value, value[..., :1]], dim=-1)
+        refused(others | {key: wide}, f"{plain} has shape ")
+        refused(others | {key: value.to(torch.int32)}, f"{plain} is torch.int32")
+
+
+def test_a_faulty_file_is_named(tmp_path: Path):
+    path = write_official(MODELS["trm"], tmp_path, step=1)
+    weights = to_official_weights(MODELS["trm"])
+    del weights["_orig_mod.model.inner.lm_head.weight"]
+    torch.save(weights, path)
+    with pytest.raises(ValueError, match=r"step_1 lacks the tensor lm_head\.weight$"):
+        ostinato.load(tmp_path)
+
+
+def test_the_other_model_is_refused(tmp_path: Path):
+    write_official(MODELS["hrm"], tmp_path)
+    path = tmp_path / "all_config.yaml"
+    text = path.read_text().replace(
+        "hrm.hrm_act_v1@HierarchicalReasoningModel_ACTV1",
+        "recursive_reasoning.trm@TinyRecursiveReasoningModel_ACTV1",
+    )
+    path.write_text(text.replace("ostinato:", "unused:"))
+    with pytest.raises(ValueError, match=r"does not know: H_level\.layers\.0"):
+        ostinato.load(tmp_path, seq_len=15, puzzle_emb_len=0)
+
+
+class Bomb:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("save", ["torch", "legacy", "pickle"])
+def test_pickled_code_is_refused_and_does_not_run(save: str, tmp_path: Path):
+    write_official(MODELS["hrm"], tmp_path)
+    content = {**to_official_weights(MODELS["hrm"]), "bomb": Bomb(tmp_path / "exploded")}
+    if save == "pickle":
+        (tmp_path / "checkpoint").write_bytes(pickle.dumps({"bomb": content["bomb"]}, 2))
+    else:
+        zipped = save == "torch"
+        torch.save(content, tmp_path / "checkpoint", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r"checkpoint is refused: it would run \S*system"):
+        ostinato.load(tmp_path)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damaged_pickles_are_one_line_errors(zipped: bool, tmp_path: Path):
+    path = tmp_path / "step_1"
+    torch.save({"w": torch.arange(40.0)}, path, _use_new_zipfile_serialization=zipped)
+    good, rng = path.read_bytes(), random.Random(0)
+    read_tensors(path)
+    refused = 0
+    for _ in range(150):
+        bad = bytearray(good[: rng.randrange(len(good))] if rng.random() < 0.3 else good)
+        for _ in range(rng.randrange(1, 8)):
+            if bad:
+                bad[rng.randrange(len(bad))] = rng.randrange(256)
+        path.write_bytes(bad)
+        try:
+            read_tensors(path)  # a changed number is no damage that could be seen
+        except ValueError as error:
+            refused += 1
+            assert "\n" not in str(error) and str(path) in str(error)
+    assert refused > 40
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"PK\x03\x04", b"\x80\x02}q\x00.", b"text " * 99])
+@pytest.mark.parametrize("name", ["step_1", "model.safetensors", "weights.bin"])
+def test_what_holds_no_weights_is_refused(content: bytes, name: str, tmp_path: Path):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=name):
+        ostinato.load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (torch.zeros(3), "no state dict but a Tensor"),
+        ({}, "no state dict but a dict"),
+        ({"epoch": 3}, "'epoch' is no tensor but a int"),
+        ({3: torch.zeros(3)}, "3 is no tensor"),
+        ({"w": torch.zeros(3, 3).to_sparse()}, "w is sparse or quantised"),
+        (
+            {"model": {"w": torch.zeros(3)}, "ema_helper": {}},
+            r"several sets.*\(model, ema_helper\)",
+        ),
+        ({"model": {}, "state_dict": {}}, r"several sets.*\(model, state_dict\)"),
+    ],
+)
+def test_pickles_that_are_no_state_dict(content: object, problem: str, tmp_path: Path):
+    torch.save(content, tmp_path / "file.pt")
+    with pytest.raises(ValueError, match=problem):
+        read_tensors(tmp_path / "file.pt")
+
+
+def test_weights_within_a_training_checkpoint(tmp_path: Path):
+    weights = OrderedDict(w=torch.nn.Parameter(torch.arange(3.0)))
+    for key in ("model", "model_state_dict", "state_dict"):
+        torch.save({key: weights, "step": 3, "optimizers": [{"state": {}}]}, tmp_path / "file.pt")
+        tensors, metadata = read_tensors(tmp_path / "file.pt")
+        assert tensors["w"].tolist() == [0.0, 1.0, 2.0] and metadata == {}
+
+
+class TestPuzzleEmbeddings:
+    def test_another_size_is_an_error_with_the_remedy(self, tmp_path: Path):
+        write_official(MODELS["hrm"], tmp_path)
+        with pytest.raises(ValueError, match=r"has 7 rows, the model needs 9.* mean, or set .* 7$"):
+            ostinato.load(tmp_path, num_puzzle_identifiers=9)
+
+    @pytest.mark.parametrize("rows", [3, 7, 12])
+    @pytest.mark.parametrize("form", ["official", "hub"])
+    def test_mean(self, rows: int, form: str, tmp_path: Path):
+        model = MODELS["trm"]
+        (write_official if form == "official" else write_hub)(model, tmp_path)
+        loaded = ostinato.load(tmp_path, num_puzzle_identifiers=rows, puzzle_embeddings="mean")
+        assert loaded.puzzle_emb is not None and model.puzzle_emb is not None
+        mean = model.puzzle_emb.weights.double().mean(0)
+        expected = mean.repeat(rows, 1)
+        assert loaded.puzzle_emb.weights.shape == expected.shape
+        assert (loaded.puzzle_emb.weights - expected).abs().max() < 1e-6
+        assert loaded.puzzle_emb.weights.is_contiguous()
+        others = {k: v for k, v in model.state_dict().items() if k != "puzzle_emb.weights"}
+        assert all(torch.equal(loaded.state_dict()[name], others[name]) for name in others)
+
+    def test_without_a_table(self, tmp_path: Path):
+        settings = {**SHAPE, "puzzle_emb_ndim": 0, "puzzle_emb_len": 0}
+        model = TRM(TRMConfig(**settings))
+        save_weights(tmp_path / "model.safetensors", model)
+        with pytest.raises(ValueError, match="to take the mean of"):
+            ostinato.load(tmp_path, puzzle_embeddings="mean")
+
+
+class Hub:
+    """Stands in for `snapshot_download`: copies what the patterns ask for from a folder."""
+
+    def __init__(self, repository: Path, snapshot: Path):
+        self.repository, self.snapshot = repository, snapshot
+        self.calls: list[tuple[str, str | None]] = []
+
+    def __call__(
+        self, repo_id: str, *, revision: str | None = None, allow_patterns: list[str]
+    ) -> str:
+        self.calls.append((repo_id, revision))
+        self.snapshot.mkdir(exist_ok=True)
+        for path in self.repository.rglob("*"):
+            name = str(path.relative_to(self.repository))
+            if path.is_file() and any(fnmatch.fnmatch(name, p) for p in allow_patterns):
+                (self.snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, self.snapshot / name)
+        return str(self.snapshot)
+
+    def fetched(self) -> set[str]:
+        """What was downloaded; the next call starts with an empty cache."""
+        found = {str(p.relative_to(self.snapshot)) for p in self.snapshot.rglob("*") if p.is_file()}
+        shutil.rmtree(self.snapshot)
+        return found
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """A repository with a model in its first folder, and two in another one."""
+    repository = tmp_path / "repository"
+    write_official(MODELS["hrm"], repository)
+    for step in (5, 10):
+        write_official(MODELS["trm"], repository / "sudoku", step)
+    (repository / "README.md").write_text("weights")
+    (repository / "losses.py").write_text("import os")
+    fake = Hub(repository, tmp_path / "snapshot")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fake)
+    monkeypatch.chdir(tmp_path)
+    return fake
+
+
+def test_hub(hub: Hub):
+    assert_same(ostinato.load("owner/name"), MODELS["hrm"])
+    assert {"checkpoint", "all_config.yaml"} <= hub.fetched()
+
+    assert_same(ostinato.load("owner/name/sudoku/step_5", revision="v1"), MODELS["trm"])
+    # all_config.yaml may also lie above: there it is not used
+    assert hub.fetched() == {"sudoku/step_5", "sudoku/all_config.yaml"}
+
+    assert_same(ostinato.load("owner/name/sudoku"), MODELS["trm"])
+    assert {"sudoku/step_10", "sudoku/all_config.yaml"} <= hub.fetched()
+    assert hub.calls == [("owner/name", None), ("owner/name", "v1"), ("owner/name", None)]
+
+    with pytest.raises(ValueError, match=r"owner/name on the Hub has no step_7"):
+        ostinato.load("owner/name/step_7")
+
+
+def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch):
+    def offline(*arguments, **settings):
+        raise LocalEntryNotFoundError("Cannot find the requested files.\nSecond line")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    with pytest.raises(ValueError) as error:
+        ostinato.load("runs/mistyped")
+    assert str(error.value) == (
+        "runs/mistyped does not exist here, and cannot be had from the Hub (Cannot find the "
+        "requested files): check the name, or go online"
+    )
+    for source in ("mistyped", "/no/such", "../no/such", "a/b c"):
+        with pytest.raises(ValueError, match="does not exist: give"):
+            ostinato.load(source)
+
+
+def test_really_offline():
+    """The client as it is, without a network (see conftest.py)."""
+    with pytest.raises(ValueError, match="check the name, or go online"):
+        ostinato.load("no-such-owner/no-such-model")
+
+
+def test_local_paths_have_no_revision(tmp_path: Path):
+    with pytest.raises(ValueError, match="is a local path"):
+        ostinato.load(tmp_path, revision="main")
+
+
+def test_hub_folder_is_readable_by_people(tmp_path: Path):
+    write_hub(MODELS["trm"], tmp_path, recipe="tiny")
+    content = json.loads((tmp_path / "config.json").read_text())
+    assert content["model"] == "trm" and content["notes"] == {"recipe": "tiny"}
+    assert content["config"]["hidden_size"] == 16
+    names = load_file(tmp_path / "model.safetensors").keys()
+    assert not any(name.startswith(("_orig_mod", "model", "module", "inner")) for name in names)
