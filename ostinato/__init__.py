@@ -8,7 +8,13 @@ for step in ostinato.think(model, ".1..3..12..4..3."):
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ostinato.evaluation.puzzles import evaluate
+    from ostinato.inference.solve import Solution, solve
+    from ostinato.inference.think import Step, think
+    from ostinato.models.pretrained import load
 
 _HOMES = {
     "load": "ostinato.models.pretrained",

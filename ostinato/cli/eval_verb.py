@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -215,7 +215,7 @@ def print_tables(result: "Evaluation", content: dict[str, Any], rated_by: str) -
     screen.print(f"{result.puzzles_per_second:,.3g} puzzles per second on {content['device']}\n")
 
 
-def table(titles: tuple[str, ...], rows: "list[tuple[RenderableType, ...]]") -> "RenderableType":
+def table(titles: Sequence[str], rows: "Iterable[Sequence[RenderableType]]") -> "RenderableType":
     """Columns without lines, numbers to the right."""
     from rich.padding import Padding
     from rich.table import Table

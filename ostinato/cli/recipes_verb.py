@@ -19,4 +19,5 @@ class Recipes:
 
 
 def parse(words: list[str]) -> Command:
+    """The words behind `ostinato recipes`."""
     return read(Recipes, words, "recipes").run

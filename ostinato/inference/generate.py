@@ -7,7 +7,7 @@ for piece in generate(model, "Once upon a time", tokenizer):
 import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,6 +16,7 @@ from torch import Tensor
 from ostinato.models.nanochat import NanoChat
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What generation needs of a tokenizer."""
 

@@ -4,7 +4,6 @@ import json
 import pickle
 import re
 import struct
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +112,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with path.open("rb") as file:
         head = file.read(9)
     is_safetensors = head[8:] == b"{" or path.suffix == ".safetensors"
-    return _read_safetensors(path) if is_safetensors else (_read_pickle(path), {})
+    if is_safetensors:
+        return _read_safetensors(path)
+    return _read_pickle(path, is_zip=head.startswith(b"PK")), {}
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -126,10 +127,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(f"{path} is truncated or no safetensors file ({error})") from None
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
+def _read_pickle(path: Path, is_zip: bool) -> dict[str, Tensor]:
     try:
         # Mapped where the format allows: a table of hundreds of thousands of rows is copied once
-        content = torch.load(path, "cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        content = torch.load(path, "cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         if match := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise ValueError(

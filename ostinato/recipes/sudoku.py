@@ -36,7 +36,7 @@ def sudoku4_tiny() -> Recipe:
             size=4, min_givens=4, max_givens=10, num_train=1500, num_validation=200, num_test=1000
         ),
         training=TrainingConfig(
-            total_steps=800,
+            total_steps=600,
             global_batch_size=32,
             optimizer="muon",
             lr=3e-3,

@@ -58,7 +58,11 @@ class World:
         # Processes that torchrun has restarted must not find the words of those before them
         store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
         dist.init_process_group(
-            os.environ.get(BACKEND, backend), PATIENCE, rank=rank, world_size=size, store=store
+            os.environ.get(BACKEND, backend),
+            timeout=PATIENCE,
+            rank=rank,
+            world_size=size,
+            store=store,
         )
         return cls(rank, size, int(os.environ.get("LOCAL_RANK", "0")), store)
 

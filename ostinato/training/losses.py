@@ -70,7 +70,8 @@ def act_loss(
     losses are divided by its number of valid labels, so long and short ones weigh the same.
 
     The metrics are sums too. Those named `halted_…` cover only the slots that halted at this step
-    and have a valid label, `halted_count` of them: they describe training, and are no test accuracy.
+    and have a valid label, `halted_count` of them: they describe training and are no test accuracy.
+    With small batches they are far too high, because several updates have seen the same puzzle.
     """
     labels = slots.labels
     valid_count = (labels != IGNORE_LABEL).sum(-1)

@@ -51,8 +51,8 @@ class AdamATan2(Optimizer):
         θ ← θ(1 - lr·wd);  m ← lerp(m, g, 1-β1);  v ← lerp(v, g², 1-β2)
         θ ← θ - lr/(1-β1ᵗ) · atan2(m, √v / √(1-β2ᵗ))
 
-    Source: Everett et al. 2024 (arXiv 2407.05872), with the corrections as in `adam-atan2`: the step
-    size, not the m inside atan2, is divided by 1-β1ᵗ.
+    Source: Everett et al. 2024 (arXiv 2407.05872), corrected as in `adam-atan2`: the step size, not
+    the m inside atan2, is divided by 1-β1ᵗ.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ostinato.verify.golden import GoldenResult
+from ostinato.verify.report import DEVIATIONS, Section
 
 LEGEND = (
     "largest: difference from the recorded number (gradients: relative to the largest entry)\n"
@@ -43,3 +44,33 @@ def verdict(passed: bool) -> Text:
 def figure(value: float) -> str:
     """Two digits; 0 and NaN as they are."""
     return f"{value:.1e}" if value else "0"
+
+
+def print_section(console: Console, section: Section) -> None:
+    """The checks of one topic, one line each."""
+    console.print(Text(section.title, "bold"))
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("fact", ratio=3)
+    table.add_column("the originals", ratio=5, style="dim")
+    for name in ("difference", "allowed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for measured in section.checks:
+        table.add_row(
+            measured.check.name,
+            measured.check.reference,
+            figure(measured.largest),
+            figure(measured.check.tolerance),
+            verdict(measured.passed),
+        )
+    console.print(table)
+
+
+def print_deviations(console: Console) -> None:
+    """What is different on purpose."""
+    table = Table(title="Intended deviations", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("the originals", "here", "why"):
+        table.add_column(name, ratio=1)
+    for deviation in DEVIATIONS:
+        table.add_row(deviation.originals, deviation.here, deviation.reason)
+    console.print(table)

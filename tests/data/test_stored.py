@@ -54,9 +54,9 @@ def write_foreign(
 
 
 def write_sudokus(
-    folder: Path, size: int = 4, num_train: int = 30, variants: int = 1, **facts: object
+    folder: Path, size: int = 4, num_train: int = 30, variants: int = 1, task: str | None = None
 ) -> Path:
-    sudoku = Sudoku(size)
+    sudoku, facts = Sudoku(size), {} if task is None else {"task": task}
     givens = {4: (5, 9), 9: (40, 44)}[size]
     inputs, labels = generate(sudoku, num_train + 8, givens, seed=3)
     train = np.s_[:num_train]
@@ -120,7 +120,7 @@ def test_validation_is_held_out_from_train_and_nothing_from_test(tmp_path: Path)
 
 
 def test_copies_go_with_their_puzzle_and_validation_has_none(tmp_path: Path):
-    pairs = np.stack(np.mgrid[:20, :4], axis=-1).reshape(-1, 2)  # (group, variant)
+    pairs = np.array([(group, variant) for group in range(20) for variant in range(4)])
     source = write_foreign(tmp_path / "some", "train", pairs, pairs, vocab_size=20, variants=4)
     folder = StoredData(str(source), num_validation=5).prepare(tmp_path / "data", print)
     train, validation = PuzzleSet.load(folder, "train"), PuzzleSet.load(folder, "validation")
@@ -217,8 +217,8 @@ def test_groups_whose_ids_test_needs_stay_in_training(tmp_path: Path):
 
 
 def test_mistakes_have_remedies(tmp_path: Path):
-    def prepare(path: Path, **settings: int) -> None:
-        StoredData(str(path), **settings).prepare(tmp_path / "data", print)
+    def prepare(path: Path, num_validation: int = 0) -> None:
+        StoredData(str(path), num_validation=num_validation).prepare(tmp_path / "data", print)
 
     with pytest.raises(ValueError, match=r"there is no folder .*nowhere: give one that holds"):
         prepare(tmp_path / "nowhere")

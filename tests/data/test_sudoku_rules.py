@@ -149,12 +149,50 @@ def test_unknown_size():
         Sudoku(16)
 
 
+@pytest.mark.parametrize("size", [4, 6])
+@given(data=st.data())
+def test_faults_are_the_cells_that_break_a_rule(size, data):
+    sudoku, solution = Sudoku(size), GRIDS[size]
+    kept = data.draw(st.sets(st.integers(0, size**2 - 1)))
+    puzzle = "".join(d if i in kept else "." for i, d in enumerate(solution))
+    # A few cells of a solved board are changed, so that most have no fault
+    changes = data.draw(
+        st.dictionaries(
+            st.integers(0, size**2 - 1), st.sampled_from("." + solution[:size]), max_size=4
+        )
+    )
+    answer = "".join(changes.get(i, d) for i, d in enumerate(solution))
+    expected = [
+        answer[i] == "."
+        or (
+            answer[i] != puzzle[i]
+            if i in kept
+            else answer[i] in {answer[p] for p in peers(size)[i]}
+        )
+        for i in range(size**2)
+    ]
+    tokens = np.array([1 if symbol == "." else int(symbol) + 1 for symbol in answer])
+    givens = sudoku.parse(puzzle)
+    assert sudoku.faults(givens, tokens).tolist() == expected
+    assert any(expected) == (sudoku.check(givens, tokens) is not None)
+
+
 def test_draw():
     assert Sudoku(4).draw(Sudoku(4).parse("1234............")) == "\n".join(
-        ["1 2 | 3 4", ". . | . .", "----+----", ". . | . .", ". . | . ."]
+        ["1 2 │ 3 4", ". . │ . .", "────┼────", ". . │ . .", ". . │ . ."]
     )
     assert Sudoku(6).draw(Sudoku(6).parse(GRIDS[6])).splitlines()[1:4] == [
-        "4 5 6 | 1 2 3",
-        "------+------",
-        "2 3 1 | 5 6 4",
+        "4 5 6 │ 1 2 3",
+        "──────┼──────",
+        "2 3 1 │ 5 6 4",
     ]
+    nine = Sudoku(9).draw(Sudoku(9).parse(GRIDS[9])).splitlines()
+    assert len(nine) == 11 and {len(line) for line in nine} == {21}
+    assert [i for i, line in enumerate(nine) if "┼" in line] == [3, 7]
+
+
+def test_marked_cells_are_drawn_in_place():
+    sudoku = Sudoku(4)
+    tokens = sudoku.parse("1234............")
+    marked = sudoku.draw(tokens, lambda cell, symbol: f"<{symbol}>" if cell in (1, 6) else symbol)
+    assert marked.splitlines()[:2] == ["1 <2> │ 3 4", ". . │ <.> ."]

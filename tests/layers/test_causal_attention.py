@@ -45,7 +45,7 @@ def test_is_the_formula(kv_heads: int):
             weights = (scores / size**0.5).softmax(0)
             heads.append(weights @ v[: t + 1, shared])
         rows.append(torch.cat(heads))
-    wanted = torch.stack(rows) @ made.o_proj.weight.T
+    wanted = torch.stack(rows) @ made.get_parameter("o_proj.weight").T
     got = made(x, RotaryEmbedding(size, SEQ))[0]
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)  # its angles are fp32
 
@@ -72,7 +72,10 @@ def test_layouts_of_rotary_positions_agree():
         heads = [(x @ weight.T).unflatten(-1, (HEADS, size)) for weight in (q, k)]
         turned = [
             torch.stack(
-                [torch.stack([rotated(h, t, adjacent) for h in heads_t]) for t, heads_t in enumerate(w)]
+                [
+                    torch.stack([rotated(h, t, adjacent) for h in heads_t])
+                    for t, heads_t in enumerate(w)
+                ]
             )
             for w in heads
         ]

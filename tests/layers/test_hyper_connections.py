@@ -107,7 +107,8 @@ def run(mode: Mode, n: int, depth: int) -> tuple[list[HyperConnection], Tensor, 
 @pytest.mark.parametrize("n", [2, 4])
 @pytest.mark.parametrize("mode", ["static", "dynamic"])
 def test_streams_part_at_the_start_values(n: int, mode: Mode):
-    assert divergence(run(mode, n, depth=4)[1]) > 0.05
+    # An odd depth: after an even one, two streams have been written to alike
+    assert divergence(run(mode, n, depth=3)[1]) > 0.05
 
 
 @pytest.mark.parametrize("n", [2, 4])

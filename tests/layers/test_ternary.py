@@ -1,4 +1,4 @@
-"""The ternary layer against the definition written out in exact arithmetic, and packed against not."""
+"""The ternary layer against its definition written out, and packed against unpacked."""
 
 from decimal import ROUND_HALF_UP, Decimal
 

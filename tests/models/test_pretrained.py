@@ -195,6 +195,7 @@ def test_pickled_code_is_refused_and_does_not_run(save: str, tmp_path: Path):
     assert not (tmp_path / "exploded").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("zipped", [True, False])
 def test_damaged_pickles_are_one_line_errors(zipped: bool, tmp_path: Path):
     path = tmp_path / "step_1"
@@ -202,7 +203,7 @@ def test_damaged_pickles_are_one_line_errors(zipped: bool, tmp_path: Path):
     good, rng = path.read_bytes(), random.Random(0)
     read_tensors(path)
     refused = 0
-    for _ in range(150):
+    for _ in range(100):
         bad = bytearray(good[: rng.randrange(len(good))] if rng.random() < 0.3 else good)
         for _ in range(rng.randrange(1, 8)):
             if bad:
@@ -213,7 +214,7 @@ def test_damaged_pickles_are_one_line_errors(zipped: bool, tmp_path: Path):
         except ValueError as error:
             refused += 1
             assert "\n" not in str(error) and str(path) in str(error)
-    assert refused > 40
+    assert refused > 25
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"PK\x03\x04", b"\x80\x02}q\x00.", b"text " * 99])
@@ -281,6 +282,12 @@ class TestPuzzleEmbeddings:
         save_weights(tmp_path / "model.safetensors", model)
         with pytest.raises(ValueError, match="to take the mean of"):
             ostinato.load(tmp_path, puzzle_embeddings="mean")
+
+    @pytest.mark.compile  # without the shape checks, which would find it first
+    def test_a_misspelt_choice(self, tmp_path: Path):
+        write_hub(MODELS["trm"], tmp_path)
+        with pytest.raises(ValueError, match="puzzle_embeddings is 'men': choose keep or mean"):
+            ostinato.load(tmp_path, puzzle_embeddings="men")  # pyright: ignore[reportArgumentType]
 
 
 class Hub:

@@ -67,7 +67,10 @@ def tensors(draw: st.DrawFn) -> Tensor:
     return flat.view(dtype).reshape(shape)
 
 
-huge = st.sampled_from([2**20000, -(2**20000), 2**53, -(2**53), 2**64 - 1])
+# Beyond what JSON readers hold exactly, and beyond what Python writes in decimal digits
+huge = st.builds(
+    lambda bits, sign: sign * 2**bits, st.sampled_from([53, 64, 20000]), st.sampled_from([1, -1])
+)
 scalars = st.none() | st.booleans() | st.integers() | huge | st.floats() | st.text()
 trees = st.dictionaries(
     st.text(),
@@ -85,7 +88,7 @@ trees = st.dictionaries(
 )
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 @given(tree=trees)
 def test_round_trip(tmp_path, tree):
     with pytest.MonkeyPatch.context() as patch:
@@ -162,7 +165,7 @@ def example_bytes(tmp_path_factory) -> bytes:
     return path.read_bytes()
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_flipped_bit_is_noticed(tmp_path, example_bytes, data):
     path = tmp_path / "a.safetensors"
@@ -174,7 +177,7 @@ def test_a_flipped_bit_is_noticed(tmp_path, example_bytes, data):
     assert "\n" not in str(caught.value)
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_truncated_or_longer_file_is_noticed(tmp_path, example_bytes, data):
     path, content = tmp_path / "a.safetensors", example_bytes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Integer, UInt64
+from jaxtyping import Bool, Integer, UInt64
 from torch import Tensor
 
 from ostinato.data.sudoku.rules import BLANK, Sudoku
@@ -66,42 +66,36 @@ def signature(
     """A number that all symmetric copies of a puzzle share, and other puzzles almost never have.
 
     Colour refinement: every cell starts with "given" or "blank" and takes up, again and again, a
-    hash of the colours in its row, column, box, band and stack, and in the cells of the same
-    digit. Sums make the order irrelevant. Puzzles that refinement cannot tell apart count as
-    copies, which errs on the safe side when data sets are to be disjoint.
+    hash of the colours in its row, column and box, and in the cells of the same digit. Sums make
+    the order irrelevant. Puzzles that refinement cannot tell apart count as copies, which errs on
+    the safe side when data sets are to be disjoint.
     """
     chunks = [slice(start, start + 1024) for start in range(0, len(puzzles), 1024)]
     parts = [_refine(sudoku, puzzles[chunk] > BLANK, solutions[chunk]) for chunk in chunks]
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
 
-def _refine(sudoku: Sudoku, given: np.ndarray, solutions: np.ndarray) -> np.ndarray:
+def _refine(
+    sudoku: Sudoku,
+    given: Bool[np.ndarray, "puzzles cells"],
+    solutions: Integer[np.ndarray, "puzzles cells"],
+) -> UInt64[np.ndarray, " puzzles"]:
     size, box_rows, box_cols = sudoku.size, sudoku.box_rows, sudoku.box_cols
-    count, square = len(given), sudoku.box_rows == sudoku.box_cols
+    count = len(given)
     by_digit = np.argsort(solutions, axis=1, kind="stable")
     digit_of = (solutions - (BLANK + 1)).astype(np.intp)
-    colors = _mix(given.astype(np.uint64) + np.uint64(1))
+    colors = _mix(given + np.uint64(1))
     for _ in range(ROUNDS):
         board = colors.reshape(count, size, size)
-        boxes = colors.reshape(count, box_cols, box_rows, box_rows, box_cols)
-        rows = _with_neighbours(board.sum(axis=2), box_rows)
-        cols = _with_neighbours(board.sum(axis=1), box_cols)
-        if not square:  # where boxes are square, a transposed copy must look the same
-            cols = _mix(cols)
-        box = _mix(boxes.sum(axis=(2, 4)) + np.uint64(1))
-        box = box.repeat(box_rows, axis=1).repeat(box_cols, axis=2)
-        digit = np.take_along_axis(colors, by_digit, axis=1).reshape(count, size, size).sum(axis=2)
-        digit = np.take_along_axis(_mix(digit + np.uint64(2)), digit_of, axis=1)
-        board = _mix(board) + rows[:, :, None] + cols[:, None, :] + box
-        colors = _mix(board.reshape(count, -1) + digit)
+        # Rows and columns are treated alike, so that a transposed board looks the same.
+        rows, cols = _mix(board.sum(axis=2)), _mix(board.sum(axis=1))
+        boxes = colors.reshape(count, box_cols, box_rows, box_rows, box_cols).sum(axis=(2, 4))
+        boxes = _mix(boxes + np.uint64(1)).repeat(box_rows, axis=1).repeat(box_cols, axis=2)
+        digits = np.take_along_axis(colors, by_digit, axis=1).reshape(count, size, size).sum(axis=2)
+        digits = np.take_along_axis(_mix(digits + np.uint64(2)), digit_of, axis=1)
+        board = _mix(board) + rows[:, :, None] + cols[:, None, :] + boxes
+        colors = _mix(board.reshape(count, -1) + digits)
     return _mix(colors.sum(axis=1))
-
-
-def _with_neighbours(lines: np.ndarray, width: int) -> np.ndarray:
-    """The hash of each line and of the group of `width` lines it stands in."""
-    lines = _mix(lines)
-    groups = lines.reshape(len(lines), -1, width).sum(axis=2)
-    return _mix(lines + _mix(groups).repeat(width, axis=1))
 
 
 def _mix(x: np.ndarray) -> np.ndarray:

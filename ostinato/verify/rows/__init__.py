@@ -1,0 +1,13 @@
+"""The rows of the fidelity report, by topic."""
+
+from types import ModuleType
+
+from ostinato.verify.check import Check
+from ostinato.verify.rows import data, halting, layers, losses, optimizers, recursion, training
+
+TOPICS: tuple[ModuleType, ...] = (layers, recursion, halting, losses, training, optimizers, data)
+
+
+def checks_of(topic: ModuleType) -> list[Check]:
+    """The checks of a topic, in the order of their definition."""
+    return [value for value in vars(topic).values() if isinstance(value, Check)]

@@ -1,0 +1,125 @@
+"""Every recipe builds what it says; the published ones have the published sizes and settings."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ostinato import cli
+from ostinato.data.puzzles import PuzzleSet
+from ostinato.data.sudoku import SudokuData
+from ostinato.models import MODELS, RecursiveModel
+from ostinato.recipes import all_recipes, recipe_named, recipes
+from ostinato.training.config import Recipe
+from ostinato.training.config_file import read_config, write_config
+from ostinato.training.run import check_fits, run
+
+NAMES = sorted(all_recipes())
+TINY = [name for name in NAMES if name.endswith("-tiny")]
+
+
+def model_of(recipe: Recipe) -> RecursiveModel:
+    model_class = next(cls for cls, kind in MODELS.values() if type(recipe.model) is kind)
+    return model_class(recipe.model)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_whole(name: str, tmp_path: Path):
+    recipe = recipe_named(name)
+    assert recipe.name == name
+    write_config(tmp_path / "config.json", recipe)
+    assert read_config(tmp_path / "config.json", Recipe) == recipe
+    with torch.device("meta"):
+        model = model_of(recipe)
+    assert sum(p.numel() for p in model.parameters()) > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_model_fits_its_data(name: str):
+    recipe = recipe_named(name)
+    assert isinstance(recipe.data, SudokuData)
+    sudoku = recipe.data.sudoku
+    assert recipe.model.task == sudoku.name
+    assert (recipe.model.vocab_size, recipe.model.seq_len) == (sudoku.vocab_size, sudoku.seq_len)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_docstring_says_what_it_is_and_how_to_run_it(name: str):
+    lines = (all_recipes()[name].__doc__ or "").splitlines()
+    assert lines[0].endswith(".") and lines[0] == recipes()[name]
+    commands = [line.strip() for line in lines if line.strip().startswith("ostinato ")]
+    assert commands and commands[0].startswith(f"ostinato train {name}")
+    for command in commands:
+        cli.parse(command.split()[1:])
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_tiny_ones_train(name: str, tmp_path: Path):
+    recipe = recipe_named(name)
+    recipe = replace(
+        recipe,
+        data=replace(recipe.data, num_train=40, num_validation=10, num_test=10),
+        training=replace(recipe.training, total_steps=3, global_batch_size=16, device="cpu"),
+    )
+    outcome = run(recipe, tmp_path / "run", tmp_path / "data", report=lambda line: None)
+    assert outcome.finished and outcome.step == 3 and outcome.best >= 0
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("sudoku-extreme-mlp", 5_028_866), ("sudoku-extreme-attention", 6_828_034)],
+)
+def test_sizes_are_the_published_ones(name: str, parameters: int):
+    """Without the puzzle embedding, a buffer here."""
+    with torch.device("meta"):
+        model = model_of(recipe_named(name))
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+@pytest.mark.parametrize("name", ["sudoku-extreme-mlp", "sudoku-extreme-attention"])
+def test_settings_are_those_of_the_released_code(name: str):
+    recipe = recipe_named(name)
+    model, training = recipe.model, recipe.training
+    assert (model.H_cycles, model.L_cycles, model.L_layers, model.halt_max_steps) == (3, 6, 2, 16)
+    assert (model.hidden_size, model.num_heads, model.expansion) == (512, 8, 4.0)
+    assert (model.puzzle_emb_ndim, model.puzzle_emb_len, model.q_outputs) == (512, 16, 2)
+    assert (model.no_ACT_continue, model.forward_dtype) == (True, "bfloat16")
+    assert isinstance(recipe.data, SudokuData)
+    assert training.total_steps == 50_000 * recipe.data.num_train // training.global_batch_size
+    assert (training.global_batch_size, training.optimizer) == (768, "adam_atan2")
+    assert (training.lr, training.puzzle_emb_lr) == (1e-4, 1e-4)
+    assert (training.weight_decay, training.puzzle_emb_weight_decay) == (1.0, 1.0)
+    assert (training.beta1, training.beta2, training.grad_clip) == (0.9, 0.95, 0.0)
+    assert (training.warmup_steps, training.lr_min_ratio, training.ema_decay) == (2000, 1.0, 0.999)
+    assert (training.loss_type, training.q_weight) == ("stablemax_cross_entropy", 0.5)
+    assert (training.halt_exploration_prob, training.label_smoothing) == (0.1, 0.0)
+    assert (recipe.data.source, recipe.data.num_train) == ("sudoku-extreme", 1000)
+    assert recipe.data.num_test == 0, "all of them"
+
+
+def test_the_adamw_preset():
+    recipe = recipe_named("sudoku-adamw")
+    model, training = recipe.model, recipe.training
+    assert (model.hidden_size, model.num_heads, model.L_layers, model.expansion) == (512, 8, 2, 4.0)
+    assert (model.H_cycles, model.L_cycles, model.halt_max_steps) == (3, 6, 16)
+    assert (model.prefix_len, model.q_outputs, model.pos_encodings) == (1, 2, "rope")
+    assert (training.optimizer, training.lr, training.weight_decay) == ("adamw", 1e-4, 0.1)
+    assert (training.beta1, training.beta2, training.lr_min_ratio) == (0.9, 0.95, 1.0)
+    assert (training.global_batch_size, training.warmup_steps) == (768, 2000)
+    assert training.total_steps == 100_000
+
+
+def test_unknown_recipe():
+    with pytest.raises(ValueError, match=re.escape("'sudoku-extreme-mpl': did you mean sudoku-")):
+        recipe_named("sudoku-extreme-mpl")
+
+
+def test_data_of_another_shape_are_refused_with_the_flag_to_use(tmp_path: Path):
+    recipe = recipe_named("sudoku4-tiny")
+    data = SudokuData(size=6, num_train=3, num_validation=1, num_test=1)
+    folder = data.prepare(tmp_path, lambda line: None)
+    with pytest.raises(ValueError, match=r"vocab_size 8, the model 6: use --vocab-size 8"):
+        check_fits(recipe, PuzzleSet.load(folder, "train"), folder)
