@@ -39,11 +39,11 @@ def show(
     stage = Live(console=screen, auto_refresh=False, transient=True) if animated else nullcontext()
     with stage as live:
 
-        def picture(title: str, board: Text | str) -> None:
+        def picture(title: str, board: Text) -> None:
             if live is None:
                 screen.print(title, board, "", sep="\n")
             else:
-                live.update(Group(title, board), refresh=True)
+                live.update(Group(Text(title), board), refresh=True)
                 time.sleep(PAUSE)
 
         def on_step(step: Step) -> None:
@@ -58,7 +58,7 @@ def show(
                     picture(title, paint(task, givens, answer, before))
 
         if watch:
-            picture("the puzzle", task.draw(givens))
+            picture("the puzzle", Text(task.draw(givens), style="bold"))
         (solution,) = solve(model, [puzzle], max_steps, on_step=on_step)
     if animated or not watch:
         screen.print(paint(task, givens, answer, answer), "", sep="\n")
@@ -86,7 +86,9 @@ def paint(
             style = "bold" if answer[cell] == givens[cell] else "cyan"
         return f"[{style}]{symbol}[/]"
 
-    return Text.from_markup(task.draw(answer, mark))
+    board = Text.from_markup(task.draw(answer, mark))
+    board.highlight_regex("[─│┼]+", "dim")
+    return board
 
 
 def verdict(solution: Solution) -> str:

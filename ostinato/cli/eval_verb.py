@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -34,7 +34,7 @@ class Eval:
     in training, is also kept in RUN/result.json.
     """
 
-    model: tyro.conf.Positional[Path]
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder, or a weights file (which needs --data)."""
     data: Path | None = None
     """Other puzzles: a data set folder, or a CSV file of Sudokus, or a folder with test.csv."""

@@ -76,26 +76,32 @@ class Export:
         return 0
 
     def settings(self, found: "Pretrained") -> dict[str, Any]:
-        """What is to replace or complete the settings of the file."""
+        """What completes the settings of the file; ValueError where it contradicts them."""
         from ostinato.data.tasks import task_named
 
         names = ("seq_len", "task", "num_puzzle_identifiers")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        if self.task is None:
-            return given
-        task, known = task_named(self.task), (found.settings or {}) | given
-        if known.setdefault("seq_len", task.seq_len) != task.seq_len:
-            raise ValueError(f"{self.task} has {task.seq_len} cells, the model {known['seq_len']}")
-        return given | {"seq_len": task.seq_len}
+        sizes = [("--seq-len", {"seq_len": self.seq_len})] if self.seq_len is not None else []
+        if self.task is not None:
+            task = task_named(self.task)
+            of_task = {"seq_len": task.seq_len, "vocab_size": task.vocab_size}
+            sizes.append((f"--task {self.task}", of_task))
+            given["seq_len"] = task.seq_len
+        known = dict(found.settings or {})
+        for flag, wanted in sizes:
+            for name, size in wanted.items():
+                if known.setdefault(name, size) != size:
+                    raise ValueError(f"{flag} means {name} {size}, the model has {known[name]}")
+        return given
 
     def training(self) -> dict[str, Any]:
         """What the originals record of the training, if the model is a run's."""
         from ostinato.training.config import Recipe
         from ostinato.training.config_file import read_config
-        from ostinato.training.run_folder import RunFolder
+        from ostinato.training.run_folder import RunFolder, read_json
 
         path = RunFolder(Path(self.model)).config
-        if not path.exists():
+        if not path.exists() or read_json(path).get("class") != "Recipe":
             return {}
         config = read_config(path, Recipe).training
         settings = {theirs: getattr(config, ours) for theirs, ours in TRAINING_SETTINGS.items()}

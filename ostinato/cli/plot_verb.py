@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -13,7 +14,7 @@ from ostinato.cli.arguments import read
 class Plot:
     """Draw the curves of a run: losses, accuracies and learning rate, over steps and over time."""
 
-    run_folder: tyro.conf.Positional[Path]
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run, which may still be going on."""
     output: Path | None = None
     """File to draw, ending in .png, .svg or .pdf (default: RUN/curves.png)."""

@@ -11,7 +11,9 @@ from ostinato.training.config import Recipe, TrainingConfig
 
 
 def sudoku4_tiny() -> Recipe:
-    """4×4 Sudoku in two minutes on two CPU cores: the demo.
+    """4×4 Sudoku in a minute or two on two CPU cores: the demo.
+
+    99.9 % of 1,000 unseen puzzles exact (99.4 – 100.0).
 
     ostinato train sudoku4-tiny
     """
@@ -106,6 +108,11 @@ def sudoku6_tiny() -> Recipe:
 
 def sudoku9_easy() -> Recipe:
     """9×9 Sudoku with 32 to 44 givens, within an hour on two CPU cores.
+
+    93.5 % of 2,000 unseen puzzles exact (92.4 – 94.5) after 58 minutes on two cores without fast
+    bfloat16; `--forward-dtype bfloat16` is faster where the processor has AMX. The small batch
+    needs far fewer puzzles than a large one, but makes the weights noisy: the rate falls early,
+    from where the measured run was at the time.
 
     ostinato train sudoku9-easy --compile
     """

@@ -162,7 +162,7 @@ class World:
             return answer()
         if self.is_main:
             result = answer()
-            self.store.set(question, pickle.dumps(result))
+            self.store.set(question, pickle.dumps(result))  # pyright: ignore[reportArgumentType] bytes work too
             return result
         while not self.store.check([question]):
             if self.store.check(["failed"]):

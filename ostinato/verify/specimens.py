@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ostinato.data.batches import Batch
+from ostinato.layers import RotaryEmbedding
 from ostinato.models import HRM, TRM, HRMConfig, RecursiveModel, State, TRMConfig
 from ostinato.verify import reference
 
@@ -58,7 +59,7 @@ def specimen(name: str, **settings: Any) -> RecursiveModel:
     return model
 
 
-def exact_tables(rotary: nn.Module, theta: float) -> None:
+def exact_tables(rotary: RotaryEmbedding, theta: float) -> None:
     """Replace tables that are kept in fp32, and measured by themselves, by exact ones."""
     length, size = rotary.cos.shape
     unit = torch.zeros(1, length, 1, size, dtype=torch.float64)

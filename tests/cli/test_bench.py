@@ -17,8 +17,6 @@ from ostinato.recipes import recipe_named
 SMALL: dict[str, Any] = {
     "hidden_size": 32,
     "num_heads": 2,
-    "H_cycles": 2,
-    "L_cycles": 2,
     "puzzle_emb_ndim": 32,
     "puzzle_emb_len": 2,
     "seq_len": 16,
@@ -48,7 +46,9 @@ def attention(length: int, width: int) -> int:
 def test_operations_of_trm(mlp_t: bool, cycles: tuple[int, int]):
     H_cycles, L_cycles = cycles
     config = TRMConfig(
-        **SMALL | {"H_cycles": H_cycles, "L_cycles": L_cycles},
+        **SMALL,
+        H_cycles=H_cycles,
+        L_cycles=L_cycles,
         mlp_t=mlp_t,
         pos_encodings="none" if mlp_t else "rope",
     )
@@ -63,7 +63,7 @@ def test_operations_of_trm(mlp_t: bool, cycles: tuple[int, int]):
 
 
 def test_operations_of_hrm_with_its_second_pass():
-    config = HRMConfig(**SMALL | {"H_layers": 1, "L_layers": 2})
+    config = HRMConfig(**SMALL, H_layers=1, L_layers=2, H_cycles=2, L_cycles=2)
     block = attention(18, 32) + swiglu(18, 32)
     heads = 2 * 16 * 32 * config.vocab_size + 2 * 32 * 2
     step = 4 * 2 * block + 2 * block
@@ -112,7 +112,7 @@ def test_spread():
     assert Spread.of([1.0, 2.0]) == Spread(1.5, 1.0, 2.0)
 
 
-WORDS: list[str] = (
+WORDS = (
     "bench train sudoku4-tiny --hidden-size 32 --puzzle-emb-ndim 32 --global-batch-size 4 "
     "--device cpu --steps 2 --repeat 3"
 ).split()
@@ -139,7 +139,7 @@ def test_quantities_hang_together(capsys: pytest.CaptureFixture[str]):
 
 
 def test_table(capsys: pytest.CaptureFixture[str]):
-    assert main(WORDS) == 0
+    assert main([*WORDS]) == 0
     text = capsys.readouterr().out
     for line in ("sample-steps/s", "matmul peak, GFLOP/s", "share of the peak", "backward"):
         assert line in text

@@ -53,7 +53,7 @@ def test_version(capsys):
         ("train sudoku4-tiny --run-foldr x", "unknown setting --run-foldr: .*"),
         ("train sudoku4-tiny --total-steps many", ".*--total-steps.*'many'.*"),
         ("train sudoku4-tiny --total-steps", ".*--total-steps.*"),
-        ("train sudoku4-tiny --pos-encodings rop", ".*--pos-encodings.*rop.*rope.*"),
+        ("train sudoku4-tiny --pos-encodings rop", ".*'rop'.*--pos-encodings.*'rope'.*"),
         ("train sudoku4-tiny stray", "unknown setting stray.*"),
         ("recipes --all", "unknown setting --all.*"),
     ],

@@ -140,7 +140,7 @@ def test_tables_for_people(run: Path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("runs/none", "runs/none does not exist: give a run folder or a .safetensors file"),
+        ("runs/none", "runs/none does not exist"),
         ("runs/tiny/model.safetensors", "does not say what it was trained on: give puzzles with"),
         ("runs/tiny --data nowhere", "there is no nowhere: give a data set folder or a CSV file"),
         ("runs/tiny --split exam", "no split 'exam' (no exam/dataset.json); it has test, train, v"),
@@ -152,7 +152,7 @@ def test_tables_for_people(run: Path, capsys):
         ("runs/tiny --batch-size 0", "batch_size must be at least 1, not 0"),
         ("runs/tiny --device abacus", "unknown device 'abacus'"),
         ("runs/tiny --bach-size 4", "unknown setting --bach-size: did you mean --batch-size?"),
-        ("", "RUN"),
+        ("", "Missing from ostinato eval: RUN A run folder, or a weights file"),
     ],
 )
 def test_mistakes_take_one_line(run: Path, capsys, words: str, message: str):

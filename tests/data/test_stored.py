@@ -22,7 +22,7 @@ def write_foreign(
     labels: np.ndarray,
     vocab_size: int,
     variants: int = 1,
-    **facts: object,
+    task: str = "",
 ) -> Path:
     """A split as the originals' Sudoku script writes it, file by file."""
     place = folder / split
@@ -49,22 +49,24 @@ def write_foreign(
         "total_puzzles": count // variants,
         "sets": ["all"],
     }
-    (place / "dataset.json").write_text(json.dumps(metadata | facts))
+    (place / "dataset.json").write_text(json.dumps(metadata | ({"task": task} if task else {})))
     return folder
 
 
 def write_sudokus(
-    folder: Path, size: int = 4, num_train: int = 30, variants: int = 1, task: str | None = None
+    folder: Path, size: int = 4, num_train: int = 30, variants: int = 1, task: str = ""
 ) -> Path:
-    sudoku, facts = Sudoku(size), {} if task is None else {"task": task}
+    sudoku = Sudoku(size)
     givens = {4: (5, 9), 9: (40, 44)}[size]
     inputs, labels = generate(sudoku, num_train + 8, givens, seed=3)
     train = np.s_[:num_train]
     inputs_train, labels_train = (
         np.repeat(boards[train], variants, axis=0) for boards in (inputs, labels)
     )
-    write_foreign(folder, "train", inputs_train, labels_train, size + 2, variants, **facts)
-    return write_foreign(folder, "test", inputs[num_train:], labels[num_train:], size + 2, **facts)
+    write_foreign(folder, "train", inputs_train, labels_train, size + 2, variants, task)
+    return write_foreign(
+        folder, "test", inputs[num_train:], labels[num_train:], size + 2, task=task
+    )
 
 
 def rows(puzzles: PuzzleSet) -> list[bytes]:

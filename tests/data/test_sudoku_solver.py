@@ -51,6 +51,16 @@ def test_many_boards_at_once_are_solvable_exactly_if_some_grid_fits(boards, cell
     assert solvable(sudoku, candidates).tolist() == expected
 
 
+def test_in_a_hard_puzzle_only_the_answer_is_solvable():
+    """All 9 digits in all 81 cells, side by side; most need several levels of guesses."""
+    sudoku = Sudoku(9)
+    candidates = candidates_of(sudoku, sudoku.parse(HARD_PUZZLE)[None]).repeat(81 * 9, axis=1)
+    cells, digits = np.divmod(np.arange(81 * 9), 9)
+    candidates[cells, np.arange(81 * 9)] &= (1 << digits).astype(np.uint16)
+    answer = sudoku.parse(HARD_ANSWER)
+    assert solvable(sudoku, candidates).tolist() == (answer[cells] == digits + 2).tolist()
+
+
 @pytest.mark.parametrize(
     ("puzzle", "answer"), [(KNOWN_PUZZLE, KNOWN_ANSWER), (HARD_PUZZLE, HARD_ANSWER)]
 )
@@ -78,10 +88,17 @@ def test_an_empty_board_has_a_solution(size):
     assert is_solved(sudoku.format(solution.tokens), size)
 
 
-def test_a_puzzle_without_solution():
+NO_NINE_FOR_THE_FIRST_ROW = "12345678." + "." * 17 + "9" + "." * 54
+EIGHT_AND_NINE_FOR_THE_FIRST_CELL = (
+    "......... ...8..9.. ....9..8. .8....... ..9...... ......... .9....... ..8...... ........."
+)
+
+
+@pytest.mark.parametrize("text", [NO_NINE_FOR_THE_FIRST_ROW, EIGHT_AND_NINE_FOR_THE_FIRST_CELL])
+def test_a_puzzle_without_solution(text):
     sudoku = Sudoku(9)
-    puzzle = sudoku.parse("12345678." + "." * 17 + "9" + "." * 54)  # no 9 for the first row
+    puzzle = sudoku.parse(text)
     assert solve(sudoku, puzzle) is None
     assert count_solutions(sudoku, puzzle) == 0
-    with pytest.raises(ValueError, match=r"without solution has no rating: 12345678\."):
+    with pytest.raises(ValueError, match=f"no rating: {re.escape(sudoku.format(puzzle))}"):
         rate(sudoku, puzzle)

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -86,12 +87,13 @@ def test_settings_elsewhere_and_replaced(tmp_path: Path):
     )
     assert (model.config.forward_dtype, model.config.halt_max_steps) == ("bfloat16", 2)
     assert model.H_init.dtype == torch.bfloat16
-    for change, problem in (
+    changes: list[tuple[dict[str, Any], str]] = [
         ({"halt_max_step": 2}, "did you mean halt_max_steps"),
         ({"halt_max_steps": "2"}, "halt_max_steps is '2', not of type int"),
         ({"pos_encodings": "rotary"}, "not one of .*rope"),
         ({"hidden_size": 17}, "not a multiple of num_heads"),
-    ):
+    ]
+    for change, problem in changes:
         with pytest.raises(ValueError, match=problem):
             ostinato.load(tmp_path, config=tmp_path / "elsewhere.yaml", **change)
     save_weights(tmp_path / "model.safetensors", MODELS["hrm"])

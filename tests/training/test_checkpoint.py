@@ -88,7 +88,10 @@ trees = st.dictionaries(
 )
 
 
-@settings(max_examples=80, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=80,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(tree=trees)
 def test_round_trip(tmp_path, tree):
     with pytest.MonkeyPatch.context() as patch:
@@ -165,7 +168,10 @@ def example_bytes(tmp_path_factory) -> bytes:
     return path.read_bytes()
 
 
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_a_flipped_bit_is_noticed(tmp_path, example_bytes, data):
     path = tmp_path / "a.safetensors"
@@ -177,7 +183,10 @@ def test_a_flipped_bit_is_noticed(tmp_path, example_bytes, data):
     assert "\n" not in str(caught.value)
 
 
-@settings(max_examples=50, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_a_truncated_or_longer_file_is_noticed(tmp_path, example_bytes, data):
     path, content = tmp_path / "a.safetensors", example_bytes

@@ -58,7 +58,10 @@ runs = st.builds(
 )
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(run=runs)
 def test_round_trip(tmp_path, run):
     write_config(tmp_path / "config.json", run)

@@ -1,13 +1,7 @@
 """Several processes train as one does; what ends one ends all, and a run goes on in any number."""
 
-import json
 import os
-import re
-import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,14 +16,11 @@ import torch.multiprocessing as mp
 from ostinato.data.batches import training_batches
 from ostinato.data.puzzles import Metadata, PuzzleSet
 from ostinato.data.sudoku import SudokuData
-from ostinato.evaluation.puzzles import evaluate
-from ostinato.models import MODELS as CLASSES
 from ostinato.models import HRMConfig, TRMConfig, recursive
-from ostinato.training import checkpoint, puzzles
+from ostinato.training import puzzles
 from ostinato.training.checkpoint import load_checkpoint
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.distributed import World
-from ostinato.training.run import run
 from ostinato.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]

@@ -49,7 +49,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data of new puzzles, `new`, and weights of a model of others, `old.safetensors`."""
+    """A folder with the data of new puzzles, `new`, and the old model, `old.safetensors`."""
     folder = tmp_path_factory.mktemp("given")
     size, count = 8, len(ANSWERS)
     rng = np.random.default_rng(0)
@@ -220,7 +220,8 @@ def test_what_does_not_fit_is_refused(given: Path, tmp_path: Path):
         start(replace(wide, expansion=40.0))
     with pytest.raises(ValueError, match=r"lacks the tensor H_level\.layers\.1"):
         start(replace(wide, H_layers=2))
-    trm = TRMConfig(vocab_size=6, seq_len=6, hidden_size=16, num_heads=2, puzzle_emb_ndim=16)
+    shared = {name: value for name, value in vars(wide).items() if name != "H_layers"}
+    trm = TRMConfig(**shared)
     with pytest.raises(ValueError, match=r"does not know: H_level\.layers\.0"):
         start(trm)
     with pytest.raises(ValueError, match="does not exist"):

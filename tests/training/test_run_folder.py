@@ -89,7 +89,10 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         pytest.fail("the parent is a file")
 
 
-@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=100,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     pauses=st.lists(st.integers(0, 3), max_size=20),
     resumed=st.integers(-1, 40),

@@ -58,7 +58,7 @@ def numbered(count: int) -> np.ndarray:
 
 
 @check("Order of training", "002", "every group once an epoch, in random order, a random variant")
-def training_order() -> float:
+def training_order() -> int:
     """Epochs that miss a group, and variants whose share is 5 standard deviations off."""
     count, variants = 7, 3
     some = puzzle_set(
@@ -79,7 +79,7 @@ def training_order() -> float:
 
 
 @check("Puzzles of several examples", "001", "in random order, until the global batch is full")
-def examples_of_a_puzzle() -> float:
+def examples_of_a_puzzle() -> int:
     """Batches of 3 from puzzles of 2 that are not one whole puzzle and half another."""
     some = puzzle_set(numbered(8), [0, 2, 4, 6, 8], [0, 1, 2, 3, 4])
     batches, wrong, orders = training_batches(some, 3, 0), 0, set()
@@ -122,13 +122,13 @@ def testing_order() -> float:
 
 
 @check("Symmetries of Sudoku", "001", "digits, bands, rows, stacks, columns; transposed with ½")
-def symmetries() -> float:
+def symmetries() -> int:
     """Copies that break a rule or change a given; shares of transposition and digits 5 σ off."""
     count, sudoku = 2000, Sudoku(9)
     solved = torch.from_numpy(sudoku.parse(SOLVED))
     puzzle = torch.where(torch.arange(81) < 9, solved, 1)  # the first row is given
-    copies = (x.expand(count, 81) for x in (puzzle, solved))
-    inputs, labels = augment(sudoku, *copies, torch.Generator().manual_seed(0))
+    questions, answers = puzzle.expand(count, 81), solved.expand(count, 81)
+    inputs, labels = augment(sudoku, questions, answers, torch.Generator().manual_seed(0))
     digits, wrong = list(range(2, 11)), 0
     for unit in sudoku_units():
         wrong += int((labels[:, unit].sort(dim=1).values != torch.tensor(digits)).any(1).sum())
@@ -160,7 +160,7 @@ def epoch() -> float:
 
 
 @check("Names of weights", "004", "the originals' checkpoints, name by name", 0.0, MODELS)
-def weight_names(name: str) -> float:
+def weight_names(name: str) -> int:
     """Names that only one side has."""
     model = specimen(name)
     outer = ["embed_tokens.embedding_weight", "lm_head.weight", "q_head.weight", "q_head.bias"]
@@ -179,7 +179,7 @@ def weight_names(name: str) -> float:
 
 
 @check("Names of outputs, carry and metrics", "004", "a counterpart of each of the originals'")
-def output_names() -> float:
+def output_names() -> int:
     """Those without one."""
     outputs = {"logits": "logits", "q_halt_logits": "q_halt", "q_continue_logits": "q_continue"}
     metrics = "count accuracy exact_accuracy q_halt_accuracy steps lm_loss q_halt_loss".split()

@@ -66,7 +66,7 @@ def q_of(generator: torch.Generator, count: int) -> Output:
 
 
 @check("Halting", "002 004", "steps ≥ max; or q_halt > 0 (with continue head: > q_continue)")
-def halting() -> float:
+def halting() -> int:
     """Decisions that differ, over random q, all step counts and minima, 1 to 4 steps at most."""
     generator, wrong, count = torch.Generator().manual_seed(0), 0, 500
     for most in (1, 2, 4):
@@ -85,7 +85,7 @@ def halting() -> float:
             for i in range(count):
                 wished = output.q_halt[i] > (0 if alone else output.q_continue[i])
                 taken = int(steps[i]) + 1
-                expected = taken >= most or (most > 1 and bool(wished) and taken >= minimum[i])
+                expected = taken >= most or (most > 1 and bool(wished) and taken >= int(minimum[i]))
                 wrong += bool(after.halted[i]) != expected
     return wrong
 

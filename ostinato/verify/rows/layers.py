@@ -67,7 +67,7 @@ def norm_precision() -> float:
     "000 001 004",
     "round(expansion · dim · 2/3), up to a multiple of 256 (512 → 1536)",
 )
-def feedforward_width() -> float:
+def feedforward_width() -> int:
     """Inner widths for dims 16 to 1024 and expansions 1 to 8 that differ."""
     wrong = 0
     for dim, expansion in product((16, 97, 288, 384, 512, 1024), (1.0, 2.5, 4.0, 8.0)):
@@ -112,7 +112,7 @@ def half_rotation() -> float:
 
 
 @check("Rotary tables", "004", "buffers that are neither trained nor saved")
-def rotary_buffers() -> float:
+def rotary_buffers() -> int:
     """Names among parameters and saved tensors."""
     tables = RotaryEmbedding(8, 16)
     return len(list(tables.parameters())) + len(tables.state_dict())

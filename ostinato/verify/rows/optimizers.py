@@ -158,7 +158,7 @@ def ema() -> float:
 
 
 @check("Defaults", "001 002", "the names and values of documents and official recipes")
-def defaults() -> float:
+def defaults() -> int:
     """Settings of TRM and of training that differ."""
     model = {
         "vocab_size": 11,

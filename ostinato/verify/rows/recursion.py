@@ -52,7 +52,7 @@ def embedding(name: str) -> float:
 
 
 @check("Prefix tokens", "000 001", "puzzle_emb_len, or if 0 as many as the puzzle's row fills")
-def prefix() -> float:
+def prefix() -> int:
     """Settings with another number of positions in the initial state."""
     table = {(16, 512): 16, (0, 512): 1, (0, 513): 2, (0, 1024): 2, (0, 0): 0, (1, 0): 1}
     wrong = 0
@@ -83,7 +83,7 @@ def initial_states(name: str) -> float:
 
 
 @check("Initial states are buffers", "000 001 004", "never trained, always saved", 0.0, MODELS)
-def initial_state_buffers(name: str) -> float:
+def initial_state_buffers(name: str) -> int:
     """Parameters among them, missing among saved tensors, or not in the forward dtype."""
     model = specimen(name, forward_dtype="bfloat16")
     trained, saved, wrong = dict(model.named_parameters()), model.state_dict(), 0
@@ -155,8 +155,8 @@ def gradient(name: str) -> float:
     (wave(output.logits) + wave(q)).backward()
 
     copies = rows.detach().clone().requires_grad_()
-    args = (w, model.config, *some_state(model), puzzles.inputs, copies)
-    _, _, logits, q = reference.step(*args)
+    state = some_state(model)
+    _, _, logits, q = reference.step(w, model.config, state.z_H, state.z_L, puzzles.inputs, copies)
     (wave(logits) + wave(q)).backward()
     found = [relatively_apart(gradient_of(rows), gradient_of(copies))]
     for key, parameter in model.named_parameters():
@@ -175,7 +175,7 @@ def gradient_of(tensor: Tensor) -> Tensor:
 
 
 @check("Calls with gradient", "000 001 002 004", "TRM: L_cycles + 1; HRM: 1 + 1", 0.0, MODELS)
-def calls(name: str) -> float:
+def calls(name: str) -> int:
     """The difference in calls of reasoning modules, with gradient and in all."""
     model, seen = specimen(name), []
     for module in model.reasoning_modules():
@@ -187,7 +187,7 @@ def calls(name: str) -> float:
 
 
 @check("Detached between steps", "000 001 004", "the carry has no gradient history", 0.0, MODELS)
-def detached(name: str) -> float:
+def detached(name: str) -> int:
     """States of a step that remember where they come from."""
     z_H, z_L, *_ = our_step(specimen(name))
     return sum(z.requires_grad for z in (z_H, z_L))
@@ -208,7 +208,7 @@ def q_head(name: str) -> float:
 
 
 @check("Forward dtype", "004", "states and logits in bf16, q in fp32, weights in fp32", 0.0, MODELS)
-def dtypes(name: str) -> float:
+def dtypes(name: str) -> int:
     """Tensors in another dtype."""
     model = specimen(name, forward_dtype="bfloat16")
     z_H, z_L, logits, q = our_step(model)
@@ -227,13 +227,12 @@ def precision(name: str) -> float:
 
 
 @check("Number of parameters", "002 004", "as published, puzzle rows aside: 6,828,034 and so on")
-def parameters() -> float:
+def parameters() -> int:
     """The difference for the Sudoku models: TRM-attention, TRM-MLP, HRM."""
-    small = {"vocab_size": 11, "seq_len": 81}
     models = [
-        (TRM, TRMConfig(**small), 6_828_034),
-        (TRM, TRMConfig(**small, mlp_t=True, pos_encodings="none"), 5_028_866),
-        (HRM, HRMConfig(**small), 27_275_266),
+        (TRM, TRMConfig(vocab_size=11, seq_len=81), 6_828_034),
+        (TRM, TRMConfig(vocab_size=11, seq_len=81, mlp_t=True, pos_encodings="none"), 5_028_866),
+        (HRM, HRMConfig(vocab_size=11, seq_len=81), 27_275_266),
     ]
     wrong = 0
     for model_class, config, expected in models:

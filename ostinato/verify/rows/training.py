@@ -1,6 +1,7 @@
 """Whole training steps: gradient, batch, carry and the order of events."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ LR, TABLE_LR, TABLE_DECAY = 0.05, 0.02, 0.3
 STEPS = 5
 
 
-def started(name: str, **settings) -> tuple[TrainState, Recipe]:
+def started(name: str, **settings: Any) -> tuple[TrainState, Recipe]:
     """A run in float64 with plain gradient descent, so that an update shows the gradient."""
     config = TrainingConfig(
         global_batch_size=BATCH,
@@ -28,7 +29,7 @@ def started(name: str, **settings) -> tuple[TrainState, Recipe]:
         puzzle_emb_weight_decay=TABLE_DECAY,
         warmup_steps=0,
         ema_decay=0.0,
-        **{"halt_exploration_prob": 0.0} | settings,
+        **{"halt_exploration_prob": 0.0, **settings},
     )
     recipe = Recipe("fidelity", CONFIGS[name], SudokuData(), config)
     state = TrainState.start(recipe, torch.device("cpu"), World())
@@ -128,7 +129,7 @@ def carry(name: str) -> float:
 @check(
     "One update a supervision step", "000 002", "16 updates for a puzzle of 16 steps", 0.0, MODELS
 )
-def updates(name: str) -> float:
+def updates(name: str) -> int:
     """Updates and supervision steps too many or too few in 5 training steps."""
     state, recipe = started(name)
     made, forward = [], []

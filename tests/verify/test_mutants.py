@@ -1,0 +1,114 @@
+"""Every row of the report can fail: wrong implementations are noticed, by rows and recordings."""
+
+from pathlib import Path
+
+import pytest
+
+from ostinato.verify.check import Check
+from ostinato.verify.golden import (
+    compare,
+    precision_of,
+    read_golden,
+    replay,
+    rounding_floors,
+)
+from ostinato.verify.replay import Rounding
+from ostinato.verify.rows import TOPICS, checks_of
+from tests.verify.mutants import MUTANTS, Mutant, apply
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+CHECKS = {check.name: check for topic in TOPICS for check in checks_of(topic)}
+BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.name} -> {m.caught_by}")
+def test_a_wrong_implementation_is_noticed(mutant: Mutant, monkeypatch: pytest.MonkeyPatch):
+    check = CHECKS[mutant.caught_by]
+    apply(mutant, monkeypatch)
+    assert not all(
+        passes(check, model) for model in ([mutant.model] if mutant.model else models(check))
+    )
+
+
+def models(check: Check) -> tuple[str, ...]:
+    return check.models or ("",)
+
+
+def passes(check: Check, model: str) -> bool:
+    return (check.measure(model) if model else check.measure()) <= check.tolerance
+
+
+def test_mutants_are_many_and_differ():
+    assert len(BY_NAME) == len(MUTANTS) >= 20
+
+
+def test_only_few_rows_have_no_mutant():
+    spared = CHECKS.keys() - {mutant.caught_by for mutant in MUTANTS}
+    assert len(spared) <= 20, sorted(spared)
+
+
+RECORDED = {
+    "trm_attention": [
+        "gate and up swapped",
+        "half rotation with the other sign",
+        "causal attention",
+        "pre-norm",
+        "embedding scale missing",
+        "puzzle row at the end of its tokens",
+        "q read at the last position",
+        "all cycles of TRM with gradient",
+        "no gradient but in TRM's last call for z_L and z_H",
+        "the question forgotten in TRM's z_L",
+        "refill of unhalted slots",
+        "softmax for stablemax",
+        "loss on halted slots only",
+        "right only if every cell is, ignored ones too",
+        "accuracies of all slots",
+        "decay after the step",
+        "m corrected inside atan2",
+        "sign before sum",
+    ],
+    "trm_mlp": ["norm over channels in mlp_t", "norm without epsilon"],
+    "trm_learned_positions": ["positions added without 1/√2"],
+    "hrm_act_v1": [
+        "all cycles of HRM with gradient",
+        "both levels of HRM by one module",
+        "q_halt alone where there is a continue head",
+        "target of q_continue without the maximum",
+        "target of q_continue at the last step like any other",
+    ],
+}
+"""Recording → mutants that it notices by itself."""
+
+
+class Recorded:
+    """A recording with the floors of the true implementation."""
+
+    def __init__(self, name: str):
+        self.golden, self.metadata = read_golden(GOLDEN / f"{name}.safetensors")
+        ours = replay(self.golden, self.metadata, Rounding())
+        self.floors = rounding_floors(self.golden, self.metadata, ours)
+
+    def failed(self) -> list[str]:
+        """The kinds of number that fail with the implementation as it is now."""
+        ours = replay(self.golden, self.metadata, Rounding())
+        rows = compare(self.golden, ours, self.floors, precision_of(self.metadata))
+        return [row.kind for row in rows if not row.passed]
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_wrong_implementation_does_not_reproduce_the_recording(name: str):
+    recorded = Recorded(name)
+    assert recorded.failed() == []
+    missed = []
+    for mutant in RECORDED[name]:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            apply(BY_NAME[mutant], monkeypatch)
+            try:
+                noticed = recorded.failed()
+            except AssertionError:  # an assertion of the implementation's own noticed it
+                continue
+            if not noticed:
+                missed.append(mutant)
+    assert missed == []
+    assert recorded.failed() == []

@@ -1,0 +1,91 @@
+"""The fidelity report: every row holds, and the page in docs says what the tool measures."""
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ostinato.verify.check import Row, apart, check
+from ostinato.verify.golden import Comparison, GoldenResult, kind_of, precision_of, read_golden
+from ostinato.verify.report import DEVIATIONS, Measured, Section, measure, to_markdown
+from ostinato.verify.rows import TOPICS, checks_of
+from ostinato.verify.tables import print_deviations, print_section
+
+ROOT = Path(__file__).parent.parent.parent
+CHECKS = [check for topic in TOPICS for check in checks_of(topic)]
+
+
+@pytest.fixture(scope="module")
+def sections() -> list[Section]:
+    return list(measure())
+
+
+def test_every_row_holds(sections: list[Section]):
+    failed = [row for s in sections for m in s.checks for row in m.rows if not row.passed]
+    assert failed == []
+    assert sum(len(section.checks) for section in sections) == len(CHECKS)
+
+
+def test_the_page_is_current(sections: list[Section]):
+    page = (ROOT / "docs/fidelity.md").read_text("utf-8")
+    golden = [as_if_passed(path) for path in recordings()]
+    assert page == to_markdown(sections, golden), "run the command that the page names"
+
+
+def recordings() -> list[Path]:
+    return sorted((ROOT / "tests/golden").glob("*.safetensors"))
+
+
+def as_if_passed(path: Path) -> GoldenResult:
+    """What the page says of a recording; that it is true is tested elsewhere."""
+    golden, metadata = read_golden(path)
+    if "model" not in metadata:
+        pytest.skip("recordings of another model")
+    precision, counts = precision_of(metadata), {}
+    for key, value in golden.items():
+        if "/batch/" not in key and not key.startswith("init/"):
+            counts[kind_of(key)] = counts.get(kind_of(key), 0) + value.numel()
+    order = ("outputs", "carry", "loss", "metrics", "gradients", "final weights", "evaluation")
+    rows = []
+    for kind in order:
+        n = counts[kind]
+        gradients = kind == "gradients"
+        allowed = precision.gradient_tolerance if gradients else precision.tolerance
+        rows.append(Comparison(kind, allowed, n, n, 0, 0, 0, 0.0, 0.0, ""))
+    return GoldenResult(path.name, rows)
+
+
+def test_every_requirement_document_is_answered():
+    named = {document for check in CHECKS for document in check.documents.split()}
+    assert named == {"000", "001", "002", "004"}
+    assert all(check.reference and check.measured for check in CHECKS)
+    assert len({check.name for check in CHECKS}) == len(CHECKS)
+
+
+def test_a_failed_row_is_shown(sections: list[Section]):
+    @check("Pi", "000", "3.14159", 1e-6)
+    def wrong() -> float:
+        """The difference."""
+        return 0.14
+
+    section = Section("Numbers", [Measured(wrong, list(wrong.rows()))])
+    assert not section.passed and not section.to_json()["passed"]
+    assert "**failed**" in to_markdown([section])
+    assert "1 facts, 1 of them not met" in to_markdown([section])
+    console = Console(width=90, record=True)
+    print_section(console, section)
+    print_deviations(console)
+    assert "FAILED" in console.export_text()
+    for real in sections:
+        assert json.loads(json.dumps(real.to_json()))["passed"]
+
+
+def test_a_difference_that_is_no_number_fails():
+    assert not Row("x", "", float("nan"), 1.0).passed
+    assert apart([1.0, float("nan")], [1.0, 2.0]) == float("inf")
+    assert apart([1.0], [1.0, 1.0]) == float("inf")
+
+
+def test_deviations_have_reasons():
+    assert all(d.originals and d.here and d.reason for d in DEVIATIONS)
