@@ -184,7 +184,7 @@ def test_no_step_makes_anything_as_large_as_the_table(name: str, tmp_path: Path)
         with state.ema.applied(), torch.no_grad():
             state.model(state.model.initial_state(len(IDS)), *batch(IDS)[::2])
         save_checkpoint(tmp_path / "checkpoint.safetensors", state.tree())
-    assert 0 < largest.numbers < 20_000, largest.operation
+    assert 0 < largest.numbers < 100_000, largest.operation  # fewer than it has rows
 
     with Largest(state.model.puzzle_emb.weights) as largest:  # the check can fail
         state.model.puzzle_emb.weights.sign()

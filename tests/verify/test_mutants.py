@@ -62,7 +62,6 @@ RECORDED = {
         "refill of unhalted slots",
         "softmax for stablemax",
         "loss on halted slots only",
-        "right only if every cell is, ignored ones too",
         "accuracies of all slots",
         "decay after the step",
         "m corrected inside atan2",
