@@ -37,6 +37,7 @@ def show(
     num_steps = max_steps or model.config.halt_max_steps
     animated = watch and screen.is_terminal and not screen.is_dumb_terminal
     stage = Live(console=screen, auto_refresh=False, transient=True) if animated else nullcontext()
+    gap = ""  # what separates a step without a board from the next picture
     with stage as live:
 
         def picture(title: str, board: Text) -> None:
@@ -47,15 +48,17 @@ def show(
                 time.sleep(PAUSE)
 
         def on_step(step: Step) -> None:
-            nonlocal answer
+            nonlocal answer, gap
             before, answer = answer, step.answer[0].cpu().numpy()
             if watch:
                 sure = f"{torch.sigmoid(step.q_halt[0]).item():.0%} sure"
                 title = f"step {step.number} of {num_steps}: {sure}"
                 if live is None and (before == answer).all():
-                    screen.print(f"{title}, nothing changed\n")
+                    screen.print(f"{title}, nothing changed")
+                    gap = "\n"
                 else:
-                    picture(title, paint(task, givens, answer, before))
+                    picture(gap + title, paint(task, givens, answer, before))
+                    gap = ""
 
         if watch:
             picture("the puzzle", Text(task.draw(givens), style="bold"))
@@ -63,7 +66,7 @@ def show(
     if animated or not watch:
         screen.print(paint(task, givens, answer, answer), "", sep="\n")
     sentence = verdict(solution)
-    sentence = f"{sentence[0].upper()}{sentence[1:]}."
+    sentence = f"{gap}{sentence[0].upper()}{sentence[1:]}."
     screen.print(Text(sentence, style="green" if solution.solved else "red"))
     return solution
 

@@ -102,16 +102,23 @@ def test_json(capsys, look_up):
 
 
 def test_watch_prints_the_steps_one_after_another(capsys, look_up):
-    code, out, _ = solve(capsys, look_up, PUZZLE, "--watch", "--max-steps", "3")
+    code, out, _ = solve(capsys, look_up, PUZZLE, "--watch")
     assert code == 0
-    puzzle, first, second, third, verdict = out.rstrip("\n").split("\n\n")
+    puzzle, first, second, rest, verdict = out.rstrip("\n").split("\n\n")
     assert puzzle.splitlines()[:2] == ["the puzzle", ". 1 │ . ."]
-    assert first.splitlines()[:2] == ["step 1 of 3: 0% sure", "1 1 │ 2 3"]
-    assert second.splitlines() == ["step 2 of 3: 100% sure", *BOARD]
-    assert third == "step 3 of 3: 100% sure, nothing changed"
+    assert first.splitlines()[:2] == ["step 1 of 4: 0% sure", "1 1 │ 2 3"]
+    assert second.splitlines() == ["step 2 of 4: 100% sure", *BOARD]
+    assert rest.splitlines() == [
+        f"step {number} of 4: 100% sure, nothing changed" for number in (3, 4)
+    ]
     assert verdict == "Solved in 2 steps; the model is 100% sure."
-    code, out, _ = solve(capsys, look_up, "--watch", PUZZLE, UNSOLVABLE)
-    assert code == 1 and out.endswith("\n\n1 of 2 puzzles solved\n")
+
+
+def test_watch_goes_through_all_puzzles(capsys, look_up):
+    code, out, _ = solve(capsys, look_up, "--watch", PUZZLE, UNSOLVABLE, "--max-steps", "3")
+    assert code == 1
+    assert out.count("step 3 of 3") == 2
+    assert out.endswith(" no digit; the model is 0% sure.\n\n1 of 2 puzzles solved\n")
 
 
 def test_watch_on_a_terminal(look_up):

@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from torch import Generator, Tensor
 
-PAD = 0
 BLANK = 1
 BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
 
@@ -120,15 +119,15 @@ class Sudoku:
 
     def conflicts(self, tokens: Integer[np.ndarray, " cells"]) -> list[str]:
         """Every repeated digit, as in `["digit 5 stands twice in row 3"]`; rows come first."""
+        digits = np.arange(BLANK + 1, self.vocab_size)
+        counts = (tokens[self.units][:, :, None] == digits).sum(axis=1)
         found = []
-        for unit, cells in enumerate(self.units):
-            counts = np.bincount(tokens[cells].clip(min=PAD), minlength=self.vocab_size)
-            for token in range(BLANK + 1, self.vocab_size):
-                if (count := counts[token]) > 1:
-                    times = "twice" if count == 2 else f"{count} times"
-                    kind, index = divmod(unit, self.size)
-                    name = f"{('row', 'column', 'box')[kind]} {index + 1}"
-                    found.append(f"digit {token - 1} stands {times} in {name}")
+        for unit, digit in np.argwhere(counts > 1).tolist():
+            count = counts[unit, digit]
+            times = "twice" if count == 2 else f"{count} times"
+            kind, index = divmod(unit, self.size)
+            name = f"{('row', 'column', 'box')[kind]} {index + 1}"
+            found.append(f"digit {digit + 1} stands {times} in {name}")
         return found
 
     def check(
