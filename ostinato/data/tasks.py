@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Generator, Tensor
 
 from ostinato.data.sudoku import Sudoku
+from ostinato.data.symmetries import Symmetries
 
 
 @runtime_checkable
@@ -54,6 +55,10 @@ class Task(Protocol):
         generator: Generator,
     ) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
         """A random symmetry of the puzzle per row, the same for inputs and labels."""
+        ...
+
+    def symmetries(self, batch: int, generator: Generator) -> Symmetries:
+        """Random symmetries of the puzzle, on the generator's device."""
         ...
 
 

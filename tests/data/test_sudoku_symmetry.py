@@ -118,6 +118,19 @@ def test_the_task_draws_the_same_symmetries():
     assert all(map(torch.equal, mine, theirs))
 
 
+@SIZES
+@given(seed=SEEDS)
+def test_the_inverse_takes_everything_back(size, seed):
+    """Any tokens, puzzle or not, also there and back the other way round."""
+    sudoku, generator = Sudoku(size), rng(seed)
+    tokens = torch.randint(-2, sudoku.vocab_size, (5, size**2), generator=generator)
+    drawn = sudoku.symmetries(5, generator)
+    there = drawn.apply(tokens)
+    assert not there.equal(tokens)
+    assert drawn.inverse().apply(there).equal(tokens)
+    assert drawn.apply(drawn.inverse().apply(tokens)).equal(tokens)
+
+
 def test_signatures_of_4x4_tell_the_classes_apart():
     """Same class, same signature; of the classes hardly any two may share one."""
     sudoku = Sudoku(4)

@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from torch import Generator, Tensor
 
+from ostinato.data.symmetries import Symmetries
+
 BLANK = 1
 BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
 
@@ -172,6 +174,12 @@ class Sudoku:
         from ostinato.data.sudoku.symmetry import augment  # which imports this file
 
         return augment(self, inputs, labels, generator)
+
+    def symmetries(self, batch: int, generator: Generator) -> Symmetries:
+        """Random symmetries, uniform over the group: `symmetry.draw_symmetries`."""
+        from ostinato.data.sudoku.symmetry import draw_symmetries
+
+        return draw_symmetries(self, batch, generator)
 
 
 def sudoku_of(text: str) -> Sudoku:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Integer, UInt64
 from torch import Tensor
 
 from ostinato.data.sudoku.rules import BLANK, Sudoku
+from ostinato.data.symmetries import Symmetries
 
 ROUNDS = 4  # of refinement; three already tell apart all 4x4 puzzles that more rounds do
 
@@ -27,7 +28,13 @@ def augment(
     The generator must live on the tensors' device. Values that are no digits (blank, padding, an
     ignored label of -100) keep their value. Source: the Sudoku builders of HRM and TRM.
     """
-    batch, size, device = len(inputs), sudoku.size, inputs.device
+    drawn = draw_symmetries(sudoku, len(inputs), generator)
+    return drawn.apply(inputs), drawn.apply(labels)
+
+
+def draw_symmetries(sudoku: Sudoku, batch: int, generator: torch.Generator) -> Symmetries:
+    """Random symmetries, uniform over the group, on the generator's device."""
+    size, device = sudoku.size, generator.device
     # One sort gives all three orders. A key's high bits come from the first place of its band or
     # stack, its low bits are its own; the leader's number between them settles equal draws.
     place = torch.arange(size, device=device)
@@ -47,15 +54,8 @@ def augment(
         row_step = torch.where(transposed == 1, 1, size)
     col_step = size + 1 - row_step
     source = (rows * row_step)[:, :, None] + (cols * col_step)[:, None, :]
-    source = source.flatten(1)
-
-    def transform(tokens: Tensor) -> Tensor:
-        moved = tokens.gather(1, source)
-        first = BLANK + 1
-        renamed = digits.gather(1, (moved.long() - first).clamp_(min=0)) + first
-        return torch.where(moved >= first, renamed.to(moved.dtype), moved)
-
-    return transform(inputs), transform(labels)
+    others = torch.arange(BLANK + 1, device=device).expand(batch, -1)
+    return Symmetries(source.flatten(1), torch.cat([others, digits + BLANK + 1], dim=1))
 
 
 def signature(
