@@ -42,6 +42,8 @@ class RecursiveConfig:
     num_heads: int = 8
     expansion: float = 4.0
     """Inner width of SwiGLU in units of the width, before the factor 2/3."""
+    normalize_swiglu: bool = False
+    """Normalise within SwiGLU, for Muon at high rates; not in the originals."""
     H_cycles: int = 3
     L_cycles: int = 6
     L_layers: int = 2
@@ -113,6 +115,11 @@ class Output(NamedTuple):
     q_continue: Float[Tensor, " batch"] | None
 
 
+def swiglu(config: RecursiveConfig, dim: int) -> SwiGLU:
+    """The feed-forward layer of `config` over `dim` channels or positions."""
+    return SwiGLU(dim, config.expansion, config.normalize_swiglu, config.rms_norm_eps)
+
+
 class Block(nn.Module):
     """Post-norm transformer block: h ← rms(h + attention(h)); h ← rms(h + swiglu(h))."""
 
@@ -120,7 +127,7 @@ class Block(nn.Module):
         super().__init__()
         self.eps = config.rms_norm_eps
         self.self_attn = Attention(config.hidden_size, config.num_heads)
-        self.mlp = SwiGLU(config.hidden_size, config.expansion)
+        self.mlp = swiglu(config, config.hidden_size)
 
     def forward(
         self, h: Float[Tensor, "batch length dim"], rotary: RotaryEmbedding | None

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ostinato.layers import RotaryEmbedding, SwiGLU, rms_norm
+from ostinato.layers import RotaryEmbedding, rms_norm
 from ostinato.models.recursive import (
     Block,
     Output,
@@ -24,6 +24,7 @@ from ostinato.models.recursive import (
     RecursiveConfig,
     RecursiveModel,
     State,
+    swiglu,
 )
 
 
@@ -83,8 +84,8 @@ class MixerBlock(nn.Module):
     def __init__(self, config: TRMConfig):
         super().__init__()
         self.eps = config.rms_norm_eps
-        self.mlp_t = SwiGLU(config.prefix_len + config.seq_len, config.expansion)
-        self.mlp = SwiGLU(config.hidden_size, config.expansion)
+        self.mlp_t = swiglu(config, config.prefix_len + config.seq_len)
+        self.mlp = swiglu(config, config.hidden_size)
 
     def forward(
         self, h: Float[Tensor, "batch length dim"], rotary: RotaryEmbedding | None

@@ -26,6 +26,9 @@ class TrainingConfig:
     beta2: float = 0.95
     muon_lr: float = 0.02
     muon_momentum: float = 0.95
+    muon_scale: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
+    """Size of Muon's steps: "match_rms_adamw", a matrix of any shape moves as AdamW would move it;
+    "original", by muon_lr · sqrt(max(1, outputs / inputs)) in spectral norm."""
     muon_weight_decay: float = 0.05
     muon_ns_steps: int = 5
     """Newton-Schulz iterations of Muon; 3 are nearly as good and cheaper."""

@@ -39,7 +39,7 @@ def make_optimizers(model: RecursiveModel, config: TrainingConfig) -> list[Optim
         momentum=config.muon_momentum,
         weight_decay=config.muon_weight_decay,
         ns_steps=config.muon_ns_steps,
-        adjust_lr_fn="match_rms_adamw",
+        adjust_lr_fn=config.muon_scale,
     )
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [muon, torch.optim.AdamW(others, **adam)]
