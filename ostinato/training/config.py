@@ -17,7 +17,11 @@ class TrainingConfig:
     total_steps: int = 65_104
     """Optimiser steps, each with one supervision step of every slot."""
     global_batch_size: int = 768
-    """Slots over all processes."""
+    """Slots over all processes that take a step together."""
+    slot_turns: int = 1
+    """Batches of slots that take turns, one a step; 1: the same slots at every step, as in the
+    originals. With small batches the updates in a row that see the same puzzles else make the
+    weights learn these by heart."""
     optimizer: Literal["adam_atan2", "adamw", "muon"] = "adam_atan2"
     """"muon": Muon for the matrices of the reasoning modules, AdamW for the rest."""
     lr: float = 1e-4
@@ -76,7 +80,7 @@ class TrainingConfig:
 
     def __post_init__(self):
         for name in (
-            "total_steps global_batch_size eval_every eval_batch_size checkpoint_every "
+            "total_steps global_batch_size slot_turns eval_every eval_batch_size checkpoint_every "
             "keep_checkpoints log_every"
         ).split():
             if getattr(self, name) < 1:

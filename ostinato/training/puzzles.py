@@ -163,7 +163,7 @@ def train_step(state: TrainState, recipe: Recipe, batch: Batch) -> dict[str, Ten
         state.sparse.step(world.gather(slots.puzzle_ids), world.gather(gradients))
     if state.ema is not None:
         state.ema.update()
-    state.slots = slots
+    state.end_turn(slots)
     state.step += 1
     return {"loss": loss.detach(), "examples": loss.new_tensor(len(slots.steps)), **metrics}
 

@@ -1,5 +1,6 @@
 """Everything a puzzle run needs to go on: built once, saved to and restored from checkpoints."""
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,9 @@ class TrainState:
     sparse: SparseSignSGD | None
     ema: EMA | None
     slots: Slots
-    """This rank's share of the global slots."""
+    """This rank's share of the slots whose turn it is."""
+    waiting: deque[Slots]
+    """Its shares of those that come after them, in order, if `slot_turns` is above 1."""
     symmetries: torch.Generator
     """Draws the symmetries of the data, for the global batch on every rank."""
     exploration: torch.Generator
@@ -69,13 +72,16 @@ class TrainState:
             model.puzzle_emb, config.puzzle_emb_lr, config.puzzle_emb_weight_decay
         )
         groups = [g for o in [*optimizers, *([sparse] if sparse else [])] for g in o.param_groups]
+        share = config.global_batch_size // world.size
+        slots = [Slots.empty(model, share, device) for _ in range(config.slot_turns)]
         state = cls(
             model=model,
             wrapped=wrapped,
             optimizers=optimizers,
             sparse=sparse,
             ema=EMA(model, config.ema_decay) if config.ema_decay else None,
-            slots=Slots.empty(model, config.global_batch_size // world.size, device),
+            slots=slots[0],
+            waiting=deque(slots[1:]),
             symmetries=torch.Generator(device).manual_seed(config.seed + 1),
             exploration=torch.Generator(device).manual_seed(config.seed + 2),
             world=world,
@@ -98,6 +104,11 @@ class TrainState:
         (output.logits.sum() + output.q_halt.sum()).backward()
         self.model.zero_grad(set_to_none=True)
 
+    def end_turn(self, slots: Slots) -> None:
+        """Let the slots after a step queue up behind the others; the next ones take their turn."""
+        self.waiting.append(slots)
+        self.slots = self.waiting.popleft()
+
     def set_learning_rate(self, factor: float) -> None:
         """Every optimiser's rate: its base times `factor`."""
         sparse = [self.sparse] if self.sparse else []
@@ -113,7 +124,10 @@ class TrainState:
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "ema": self.ema.state_dict() if self.ema else None,
-            "slots": {k: self.world.gather(v) for k, v in self.slots.tensors().items()},
+            "slots": [
+                {k: self.world.gather(v) for k, v in slots.tensors().items()}
+                for slots in (self.slots, *self.waiting)
+            ],
             "symmetries": self.symmetries.get_state(),
             "exploration": self.exploration.get_state(),
         }
@@ -127,8 +141,11 @@ class TrainState:
         if self.ema:
             self.ema.load_state_dict(tree["ema"])
         device = self.model.H_init.device
-        slots: dict[str, Tensor] = tree["slots"]
-        self.slots = Slots.of_tensors({k: self.world.part(v).to(device) for k, v in slots.items()})
+        self.slots, *waiting = (
+            Slots.of_tensors({k: self.world.part(v).to(device) for k, v in slots.items()})
+            for slots in tree["slots"]
+        )
+        self.waiting = deque(waiting)
         self.symmetries.set_state(tree["symmetries"])
         self.exploration.set_state(tree["exploration"])
 

@@ -136,8 +136,8 @@ def largest_differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str,
         note(part, tensor, other["model"][name])
     for name, tensor in one["ema"].items():
         note("EMA", tensor, other["ema"][name])
-    for name, tensor in one["slots"].items():
-        note("slots", tensor, other["slots"][name])
+    for name, tensor in one["slots"][0].items():
+        note("slots", tensor, other["slots"][0][name])
     moments, others = (tree["optimizers"][0]["state"] for tree in (one, other))
     for number, state in moments.items():
         for name, tensor in state.items():
@@ -171,6 +171,6 @@ def test_processes_train_as_one(model: str, size: int, tmp_path: Path, lively: N
         parts = differences if dtype == "float64" else ("weights", "EMA", "puzzle table")
         assert max(differences[part] for part in parts) <= limit, differences
         assert one["model"]["puzzle_emb.weights"].abs().max() > 0.01
-        assert len(one["slots"]["steps"].unique()) > 1
+        assert len(one["slots"][0]["steps"].unique()) > 1
         assert torch.equal(one["exploration"], several["exploration"])
         assert torch.equal(one["symmetries"], several["symmetries"])

@@ -547,7 +547,7 @@ MUTANTS = [
     Mutant(
         "new puzzles at every step",
         "training.puzzles:train_step",
-        {"    state.slots = slots\n": ""},
+        {"    state.end_turn(slots)\n": ""},
         "Carry across training steps",
         "TRM",
     ),
