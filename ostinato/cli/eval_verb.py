@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +31,7 @@ class Eval:
     """Measure a trained model on puzzles it has not seen.
 
     A run's own test puzzles are taken unless others are given; that result, with as many steps as
-    in training, is also kept in RUN/result.json.
+    in training, is also kept in RUN/result.json, in place of the one on validation.
     """
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -151,15 +151,12 @@ def progress(total: int) -> Iterator[Callable[[int], None]]:
 
 def as_json(arguments: Eval, result: "Evaluation", place: Path, device: str) -> dict[str, Any]:
     """The result with all that it depends on."""
-    content = asdict(result)
-    q = result.q_calibration
-    content["q_calibration"] |= {"precision": q.precision, "recall": q.recall}
     return {
         "model": str(arguments.model),
         "data": str(place),
         "split": None if place.is_file() else arguments.split or "test",
         "device": device,
-        **content,
+        **result.to_json(),
     }
 
 

@@ -3,8 +3,9 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,6 +74,12 @@ class Evaluation:
     q_calibration: Calibration
     puzzles_per_second: float
     """All processes together."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, as JSON can hold them, with what the counts of the q head amount to."""
+        q = self.q_calibration
+        calibration = {**asdict(q), "precision": q.precision, "recall": q.recall}
+        return {**asdict(self), "q_calibration": calibration}
 
 
 def alone(tensor: Tensor) -> Tensor:

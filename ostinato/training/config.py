@@ -6,6 +6,7 @@ from typing import Literal
 from ostinato.data.stored import StoredData
 from ostinato.data.sudoku import SudokuData
 from ostinato.models import HRMConfig, TRMConfig
+from ostinato.training.feed import Refill
 from ostinato.training.losses import LossType
 from ostinato.training.schedule import Schedule
 
@@ -22,6 +23,9 @@ class TrainingConfig:
     """Batches of slots that take turns, one a step; 1: the same slots at every step, as in the
     originals. With small batches the updates in a row that see the same puzzles else make the
     weights learn these by heart."""
+    refill: Refill = "aligned"
+    """"aligned": a halted slot takes the row of its place in the next batch and the other rows are
+    thrown away, as in the originals; "stream": no row is left out."""
     optimizer: Literal["adam_atan2", "adamw", "muon"] = "adam_atan2"
     """"muon": Muon for the matrices of the reasoning modules, AdamW for the rest."""
     lr: float = 1e-4
@@ -45,6 +49,9 @@ class TrainingConfig:
     decay_start: float = 0.0
     """Where the learning rate starts to fall, as a share of total_steps."""
     decay_shape: Literal["cosine", "linear"] = "cosine"
+    decay_by: Literal["steps", "time"] = "steps"
+    """"time": a --time-limit is that of the whole run, and the learning rate comes to its end with
+    it, if not with the steps. Such a run depends on the speed of the machine."""
     lr_min_ratio: float = 1.0
     """Learning rate at the end, as a share of lr; 1: constant after the warm-up."""
     loss_type: LossType = "stablemax_cross_entropy"

@@ -19,10 +19,11 @@ from ostinato.data.tasks import TASKS
 from ostinato.evaluation.puzzles import evaluate
 from ostinato.models.pretrained import save_weights
 from ostinato.training.checkpoint import Checkpoints
-from ostinato.training.config import Recipe
+from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.distributed import World
+from ostinato.training.feed import AlignedFeed, Feed, StreamFeed
 from ostinato.training.losses import act_loss
-from ostinato.training.run_folder import RunFolder, atomic
+from ostinato.training.run_folder import RunFolder, atomic, write_json
 from ostinato.training.slots import draw_minimum_steps, target_q_continue
 from ostinato.training.state import TrainState
 from ostinato.training.tracking import Silent, Tracker
@@ -63,18 +64,20 @@ def train(
     `time_limit` is in seconds. Raises TrainingError if the loss is no longer finite.
     """
     config = recipe.training
-    deadline = math.inf if time_limit is None else time.monotonic() + time_limit
+    by_time = time_limit is not None and config.decay_by == "time"
+    deadline = math.inf if time_limit is None or by_time else time.monotonic() + time_limit
     state = TrainState.start(recipe, device, world, resumed=checkpoint is not None)
     if checkpoint is not None:
         state.restore(checkpoint)
     world.check_same("weights", state.checksums)
     checkpoints = Checkpoints(folder.checkpoints, config.keep_checkpoints)
-    batches = training_batches(train_set, config.global_batch_size, config.seed, start=state.step)
+    taken = 0 if checkpoint is None else checkpoint["taken"]
+    feed = make_feed(train_set, config, world, device, state.step, taken)
     augmented = recipe.data.augment and TASKS.get(train_set.metadata.task)
     sums: dict[str, Tensor] = {}
 
     def save() -> None:
-        tree = {**state.tree(), "data": train_set.fingerprint}
+        tree = {**state.tree(), "taken": feed.taken, "data": train_set.fingerprint}
         if world.is_main:
             checkpoints.save(state.step, tree)
 
@@ -89,21 +92,27 @@ def train(
             )
         tracker.log(state.step, {**means, "lr": state.optimizers[-1].param_groups[0]["lr"]})
 
+    def time_used() -> float:
+        """The share of the run's time that is over, the same on every rank."""
+        if not by_time:
+            return 0.0
+        assert time_limit is not None
+        return world.highest(int(1000 * tracker.elapsed / time_limit)) / 1000
+
     tracker = open_tracker(recipe, folder, world, checkpoint, time_limit)
     with tracker, signals() as received:
-        reason = ""
-        for batch in batches:
-            if state.step >= config.total_steps:
-                break
-            batch = Batch(*(tensor.to(device, non_blocking=True) for tensor in batch))
+        reason, used = "", time_used()
+        while state.step < config.total_steps and used < 1:
+            batch = feed.next(state.slots.halted)
             if augmented:
                 inputs, labels = augmented.augment(batch.inputs, batch.labels, state.symmetries)
                 batch = Batch(inputs, labels, batch.puzzle_ids)
-            metrics = train_step(state, recipe, Batch(*(world.part(t) for t in batch)))
+            metrics = train_step(state, recipe, Batch(*(world.part(t) for t in batch)), used)
             sums = {k: sums[k] + v for k, v in metrics.items()} if sums else metrics
             tracker.advance(state.step)
 
-            last = state.step == config.total_steps
+            used = time_used()
+            last = state.step == config.total_steps or used >= 1
             due = last or state.step % config.eval_every == 0
             # What ends one process ends all, at the same step; signals count for more than time
             ends = received[0] if received else int(time.monotonic() > deadline)
@@ -120,14 +129,36 @@ def train(
                 save()
             if reason and not last:
                 break
-    finished = state.step >= config.total_steps
+    finished = state.step >= config.total_steps or used >= 1
     return Outcome(state.step, finished, "" if finished else reason, state.best)
 
 
-def train_step(state: TrainState, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
-    """One supervision step of every slot and the update that follows; returns summed metrics."""
+def make_feed(
+    train_set: PuzzleSet,
+    config: TrainingConfig,
+    world: World,
+    device: torch.device,
+    step: int,
+    taken: int,
+) -> Feed:
+    """The feed that goes on after `step` batches, or after `taken` rows of a stream."""
+    size = config.global_batch_size
+    start = step if config.refill == "aligned" else taken // size
+    batches = training_batches(train_set, size, config.seed, start)
+    if config.refill == "aligned":
+        return AlignedFeed(batches, device)
+    return StreamFeed(batches, world, device, taken)
+
+
+def train_step(
+    state: TrainState, recipe: Recipe, batch: Batch, time_used: float = 0.0
+) -> dict[str, Tensor]:
+    """One supervision step of every slot and the update that follows; returns summed metrics.
+
+    `time_used` is the share of the run's time that is over, if the learning rate depends on it.
+    """
     model, config, world = state.model.config, recipe.training, state.world
-    state.set_learning_rate(config.schedule(state.step + 1))
+    state.set_learning_rate(config.schedule(state.step + 1, time_used))
 
     slots = state.slots.refill(batch, state.initial_state())
     table = state.model.puzzle_emb
@@ -191,7 +222,7 @@ def validate(
     tracker: Tracker | Silent,
 ) -> None:
     """Score the averaged weights on the validation split and keep them if they are the best yet."""
-    config, world = recipe.training, state.world
+    config, world, device = recipe.training, state.world, state.model.H_init.device
     state.model.eval()
     with state.ema.applied() if state.ema else nullcontext():
         result = evaluate(
@@ -207,6 +238,8 @@ def validate(
                 score = {"puzzles": result.puzzles, "exact_accuracy": result.exact_accuracy}
                 notes = {"recipe": recipe.name, "step": state.step, "validation": score}
                 save_weights(path, state.model, **notes)
+            place = {"model": str(folder.path), "split": "validation", "device": str(device)}
+            write_json(folder.result, {**place, **notes, **result.to_json()})
     state.best = max(state.best, result.exact_accuracy)
     state.model.train()
     tracker.log(

@@ -17,13 +17,20 @@ class Schedule:
     """The factor at the end; 1.0: constant after the warm-up, as in all official recipes."""
     shape: Literal["cosine", "linear"] = "cosine"
 
-    def __call__(self, step: int) -> float:
-        """The factor of update number `step`, counted from 1."""
+    def __call__(self, step: int, time_used: float = 0.0) -> float:
+        """The factor of update number `step`, counted from 1.
+
+        `time_used` is the share of the run's time that is over, if its time is limited: where it is
+        ahead of the share of the steps, the decay follows it, and so comes to its end in time.
+        """
         assert step >= 1
         if step < self.warmup_steps:
             return step / self.warmup_steps
         start = max(self.warmup_steps, self.decay_start * self.total_steps)
         progress = (step - start) / max(1.0, self.total_steps - start)
+        if time_used:
+            rest = max(1e-9, 1 - self.decay_start)
+            progress = max(progress, (time_used - self.decay_start) / rest)
         progress = min(1.0, max(0.0, progress))
         remaining = (
             1 - progress if self.shape == "linear" else (1 + math.cos(math.pi * progress)) / 2

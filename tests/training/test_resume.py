@@ -1,5 +1,6 @@
 """A run that is stopped, killed or resumed ends with the bits of one that never was."""
 
+import json
 import os
 import random
 import signal
@@ -133,6 +134,20 @@ def test_resumed_run_equals_uninterrupted_one(model, optimizer, tmp_path, data_r
     assert_same_bits(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.parametrize("settings", [{"refill": "stream"}, {"slot_turns": 3}], ids=str)
+def test_resumed_run_has_the_same_slots(settings, tmp_path, data_root, monkeypatch):
+    recipe = tiny(**settings)
+    train(recipe, tmp_path / "whole", data_root)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 11, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        train(recipe, tmp_path / "parts", data_root)
+    train(recipe, tmp_path / "parts", data_root)
+    assert_same_bits(tmp_path / "whole", tmp_path / "parts")
+    train(tiny(), tmp_path / "plain", data_root)
+    with pytest.raises(AssertionError):
+        assert_same_bits(tmp_path / "whole", tmp_path / "plain")
+
+
 @pytest.mark.slow
 @pytest.mark.compile
 def test_resumed_compiled_run_equals_uninterrupted_one(tmp_path, data_root, monkeypatch):
@@ -182,6 +197,17 @@ def test_time_limit_saves_and_leaves(tmp_path, data_root):
     outcome = train(tiny(total_steps=100_000), tmp_path / "run", data_root, time_limit=0.5)
     assert not outcome.finished and outcome.reason == "the time limit"
     assert final_state(tmp_path / "run")["/step"] == outcome.step
+
+
+def test_a_decay_by_time_ends_with_the_time(tmp_path, data_root):
+    recipe = tiny(total_steps=100_000, decay_by="time", lr_min_ratio=0.0, log_every=1)
+    outcome = train(recipe, tmp_path / "run", data_root, time_limit=1.0)
+    assert outcome.finished and outcome.step < 100_000
+    rates = [json.loads(line).get("lr") for line in (tmp_path / "run/metrics.jsonl").open()]
+    rates = [rate for rate in rates if rate is not None]
+    assert max(rates[3:]) == rates[3] and rates == rates[:3] + sorted(rates[3:], reverse=True)
+    again = train(recipe, tmp_path / "run", data_root, time_limit=1.0)
+    assert again.finished and again.step == outcome.step
 
 
 def test_changed_model_is_refused(tmp_path, data_root):
