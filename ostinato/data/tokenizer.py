@@ -1,0 +1,139 @@
+"""Text as tokens and back: byte-level BPE, trained on the corpus it is for.
+
+Sources: Sennrich et al. 2016 (arXiv 1508.07909) for the merges; GPT-2 for doing it on bytes, so
+that every text has tokens and none is unknown, and for where words are cut before any merge.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+TOKENIZER_FILE = "tokenizer.json"
+"""Its name in a data set and in a run folder."""
+SEPARATOR = "<|endoftext|>"
+"""The token between two documents. Written out in a text it is text like any other."""
+MIN_VOCAB_SIZE = 257
+"""The separator and the 256 bytes."""
+TEXTS_AT_ONCE = 256
+
+
+class BytePairTokenizer:
+    """Text ↔ tokens. Implements `ostinato.inference.generate.Tokenizer`."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        """Wrap a byte-level BPE. Raises ValueError if it is something else."""
+        settings, separator = _settings(tokenizer), tokenizer.token_to_id(SEPARATOR)
+        if settings != ("BPE", "ByteLevel", False) or separator is None:
+            raise ValueError(
+                f"the tokenizer is no byte-level BPE with the token {SEPARATOR}: train one"
+            )
+        tokenizer.encode_special_tokens = True  # the separator's name is text
+        self.tokenizer = tokenizer
+        self.separator: int = separator
+        self.end_tokens = frozenset([separator])
+        special = tokenizer.get_added_tokens_decoder()
+        self._bytes = [b""] * self.vocab_size
+        for name, token in tokenizer.get_vocab().items():
+            if token not in special:
+                self._bytes[token] = bytes(BYTES[character] for character in name)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> "BytePairTokenizer":
+        """Learn the merges from `texts`; fewer tokens than asked for if these have not so many.
+
+        The same texts give the same tokenizer. Raises ValueError if `vocab_size` is too small.
+        """
+        if vocab_size < MIN_VOCAB_SIZE:
+            raise ValueError(
+                f"vocab_size {vocab_size} is too small: the separator and all bytes are "
+                f"{MIN_VOCAB_SIZE}"
+            )
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[SEPARATOR],
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def load(cls, path: Path) -> "BytePairTokenizer":
+        """What `save` wrote, or another byte-level BPE such as GPT-2's.
+
+        Raises ValueError, naming the file, if there is none, or if it is damaged or foreign.
+        """
+        try:
+            return cls.of_json(path.read_text("utf-8"))
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read ({error.strerror}): give another") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    @classmethod
+    def of_json(cls, text: str) -> "BytePairTokenizer":
+        """What `to_json` gave. Raises ValueError if the text is damaged or foreign."""
+        try:
+            tokenizer = Tokenizer.from_str(text)
+        except Exception as error:  # noqa: BLE001 the library raises nothing narrower
+            raise ValueError(f"no tokenizer, or a damaged one ({error})") from None
+        return cls(tokenizer)
+
+    def save(self, path: Path) -> None:
+        """Write the tokenizer as JSON, in the format of the `tokenizers` library."""
+        path.write_text(self.to_json(), "utf-8")
+
+    def to_json(self) -> str:
+        """All of it as text."""
+        return self.tokenizer.to_str(pretty=True)
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens, the separator among them."""
+        return self.tokenizer.get_vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        """The separator, after which a document begins, and the tokens of `text`."""
+        return [self.separator, *self.tokenizer.encode(text).ids]
+
+    def encode_all(self, texts: Iterable[str]) -> Iterator[list[int]]:
+        """The tokens of each text, without separators; the texts are encoded side by side."""
+        waiting = iter(texts)
+        while some := list(islice(waiting, TEXTS_AT_ONCE)):
+            for encoding in self.tokenizer.encode_batch_fast(some):
+                yield encoding.ids
+
+    def token_bytes(self, token: int, previous: int = -1) -> bytes:
+        """The bytes of a token: perhaps a part of a character; none for the separator."""
+        return self._bytes[token]
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of tokens; bytes that form no UTF-8 character come as �."""
+        return b"".join(map(self.token_bytes, tokens)).decode("utf-8", "replace")
+
+
+def _settings(tokenizer: Tokenizer) -> tuple[str, str, object]:
+    """Kind of model and of pre-tokenizer, and whether a space is put in front of a text."""
+    before = tokenizer.pre_tokenizer
+    prefix = getattr(before, "add_prefix_space", None)
+    return type(tokenizer.model).__name__, type(before).__name__, prefix
+
+
+def _byte_names() -> dict[str, int]:
+    """The character that stands for each byte in the names of tokens, as GPT-2 has it.
+
+    Printable characters of Latin-1 stand for themselves, the other bytes in order for 256, 257, …
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = sorted(set(range(256)) - set(printable))
+    names = {chr(byte): byte for byte in printable}
+    return names | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+BYTES = _byte_names()
+"""Character in the name of a token → byte."""
