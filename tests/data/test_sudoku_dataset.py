@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,30 @@ def test_no_generated_puzzle_is_a_symmetric_copy_of_another(tmp_path):
     questions = [question for split in SPLITS for question, _ in texts(sets[split])]
     for place, question in enumerate(questions):
         assert not images_4x4(question) & set(questions[place + 1 :])
+
+
+def test_generated_puzzles_join_the_training_rows_of_a_file(tmp_path):
+    sets = load(TINY.prepare(tmp_path, print))
+    file = tmp_path / "train.csv"
+    rows = [f"{q},{a}\n" for split in SPLITS for q, a in texts(sets[split])][:30]
+    file.write_text("question,answer\n" + "".join(rows))
+    data = replace(
+        TINY,
+        source=str(file),
+        num_train=20,
+        num_validation=5,
+        num_test=5,
+        num_generated=40,
+        min_givens=5,
+        max_givens=7,
+    )
+    mixed = load(data.prepare(tmp_path, print))
+    assert [len(mixed[split]) for split in SPLITS] == [60, 5, 5]
+    added = [question for question, _ in texts(mixed["train"])[20:]]
+    assert all(5 <= 16 - question.count(".") <= 7 for question in added)
+    others = [question for split in SPLITS for question, _ in texts(mixed[split])]
+    for question in added:
+        assert len(images_4x4(question) & set(others)) == 1
 
 
 def test_prepared_data_are_used_again_and_can_be_rebuilt(tmp_path):
@@ -339,6 +364,7 @@ def test_sudoku_extreme_comes_from_the_hub(tmp_path, monkeypatch):
         ({"size": 4, "min_givens": 3}, "choose a range within 4 to 16"),
         ({"source": "x.csv", "max_givens": 40}, "leave out min_givens and max_givens"),
         ({"source": "sudoku-extreme", "size": 4}, "set size=9, not 4"),
+        ({"num_generated": 5}, "num_generated is for CSV sources"),
     ],
 )
 def test_impossible_settings(settings, message):

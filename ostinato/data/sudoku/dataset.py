@@ -43,6 +43,8 @@ class SudokuData:
     """Puzzles to choose checkpoints by; taken from training rows where the source has none."""
     num_test: int = 1000
     """Puzzles for the final score; taken from training rows where the source has none."""
+    num_generated: int = 0
+    """Random puzzles with min_givens to max_givens that join the training rows of a CSV source."""
     num_aug: int = 0
     """Symmetric copies of each training puzzle, built in advance as the originals do (1000)."""
     augment: bool = True
@@ -52,7 +54,7 @@ class SudokuData:
 
     def __post_init__(self):
         sudoku = Sudoku(self.size)
-        for name in ("num_train", "num_validation", "num_test", "num_aug", "data_seed"):
+        for name in ("num_train num_validation num_test num_generated num_aug data_seed").split():
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it cannot be negative")
         if self.num_aug and self.augment:
@@ -60,17 +62,22 @@ class SudokuData:
                 f"num_aug={self.num_aug} builds the symmetric copies in advance: set augment=False "
                 "with it, or num_aug=0 to draw symmetries at load time"
             )
-        if self.source == "generated":
+        if self.source == "generated" or self.num_generated:
             check_givens(sudoku, self.givens)
+        if self.source == "generated":
+            if self.num_generated:
+                raise ValueError(
+                    "num_generated is for CSV sources: generated data have num_train of them"
+                )
             if 0 in self.counts.values():
                 raise ValueError(
                     "generated data need a number of puzzles: set num_train, num_validation and "
                     "num_test to at least 1"
                 )
-        elif self.min_givens is not None or self.max_givens is not None:
+        elif not self.num_generated and (self.min_givens, self.max_givens) != (None, None):
             raise ValueError(
                 f"the givens are chosen for generated puzzles only: leave out min_givens and "
-                f"max_givens with source={self.source!r}"
+                f"max_givens with source={self.source!r}, or set num_generated"
             )
         if self.source == "sudoku-extreme" and self.size != 9:
             raise ValueError(f"sudoku-extreme holds 9x9 puzzles: set size=9, not {self.size}")
@@ -130,7 +137,9 @@ class SudokuData:
         else:
             on_hub = self.source == "sudoku-extreme"
             files = _hub_files() if on_hub else _local_files(self.source)
-            splits = csv_splits(self.sudoku, files, self.counts, seed, report)
+            splits = csv_splits(
+                self.sudoku, files, self.counts, seed, report, self.num_generated, self.givens
+            )
         for split, rows in splits.items():
             copies = self.num_aug if split == "train" else 0
             ratings, rated_by = _ratings(rows, split, report)

@@ -29,28 +29,38 @@ def generated_splits(
     Raises ValueError if there are not as many different ones.
     """
     rng = np.random.default_rng(seed)
-    wanted = sum(counts.values())
+    rows = _generated(sudoku, sum(counts.values()), givens, rng, np.zeros(0, np.uint64), report)
+    pieces = np.split(np.arange(len(rows)), np.cumsum(list(counts.values()))[:-1])
+    return {split: rows.take(piece) for split, piece in zip(counts, pieces, strict=True)}
+
+
+def _generated(
+    sudoku: Sudoku,
+    wanted: int,
+    givens: tuple[int, int],
+    rng: np.random.Generator,
+    seen: UInt64[np.ndarray, " seen"],
+    report: Callable[[str], None],
+) -> Rows:
+    """Random puzzles in random order that copy neither each other nor those `seen`."""
     parts: list[Rows] = []
-    seen = np.zeros(0, np.uint64)
-    number = 0
-    while len(seen) < wanted:
-        number = min(max(wanted - len(seen), 2 * number), CHUNK)
+    found = number = 0
+    while found < wanted:
+        number = min(max(wanted - found, 2 * number), CHUNK)
         puzzles, solutions = generate(sudoku, number, givens, int(rng.integers(2**63)))
         rows = Rows(sudoku, puzzles, solutions, np.full(number, np.nan, np.float32))
         fresh, signatures = _fresh(rows, np.arange(number), seen)
         parts.append(rows.take(fresh))
         seen = np.concatenate([seen, signatures[fresh]])
-        report(f"generated {min(len(seen), wanted)} of {wanted} {sudoku.name} puzzles")
-        if len(seen) < wanted and number == CHUNK and len(fresh) < SATURATED * CHUNK:
+        found += len(fresh)
+        report(f"generated {min(found, wanted)} of {wanted} {sudoku.name} puzzles")
+        if found < wanted and number == CHUNK and len(fresh) < SATURATED * CHUNK:
             raise ValueError(
-                f"found only {len(seen)} different {sudoku.name} puzzles with {givens[0]} to "
+                f"found only {found} different {sudoku.name} puzzles with {givens[0]} to "
                 f"{givens[1]} givens, not {wanted}: ask for fewer or widen the range of givens"
             )
-    # Rare kinds tend to be found late, so mix before splitting.
-    order = rng.permutation(len(seen))[:wanted]
-    pieces = np.split(order, np.cumsum(list(counts.values()))[:-1])
-    rows = join(parts)
-    return {split: rows.take(piece) for split, piece in zip(counts, pieces, strict=True)}
+    # Rare kinds tend to be found late, so mix before any of them is left out.
+    return join(parts).take(rng.permutation(found)[:wanted])
 
 
 def csv_splits(
@@ -59,8 +69,12 @@ def csv_splits(
     counts: dict[str, int],
     seed: int,
     report: Callable[[str], None],
+    num_generated: int = 0,
+    givens: tuple[int, int] = (0, 0),
 ) -> dict[str, Rows]:
     """A random choice of the rows in CSV files, which are given by split; 0 asks for all rows.
+
+    `num_generated` random puzzles with so many givens join the training rows.
 
     A split without a file is taken from training rows. Symmetric copies are dropped: of test rows
     from validation, and of test, validation or other training rows from training.
@@ -90,9 +104,12 @@ def csv_splits(
             chosen, seen, passed = _take(rows, order[::-1], counts[split], seen, split)
             splits[split] = rows.take(chosen)
             order = order[: len(order) - passed]
-    chosen, _, passed = _take(rows, order, counts["train"], seen, "train")
+    chosen, seen, passed = _take(rows, order, counts["train"], seen, "train")
     splits["train"] = rows.take(chosen)
     _report_copies(report, "train", passed - len(chosen))
+    if num_generated:
+        generated = _generated(sudoku, num_generated, givens, rng, seen, report)
+        splits["train"] = join([splits["train"], generated])
     return {split: splits[split] for split in counts}
 
 
