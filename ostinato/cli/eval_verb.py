@@ -37,7 +37,7 @@ class Eval:
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder, or a weights file (which needs --data)."""
     data: Path | None = None
-    """Other puzzles: a data set folder, or a CSV file of Sudokus, or a folder with test.csv."""
+    """Other puzzles: a data set folder, or a CSV file, or a folder with test.csv."""
     split: str | None = None
     """Part of the data set: test (the default), validation or train."""
     max_steps: int | None = None
@@ -98,31 +98,27 @@ def find_puzzles(arguments: Eval, model: "RecursiveModel") -> tuple["PuzzleSet",
     if folder.is_file():
         if arguments.split is not None:
             raise ValueError(f"{folder} is one file, without splits: leave out --split")
-        return read_sudokus(folder, model), folder
+        return read_table(folder, model), folder
     tables = sorted(path.name for path in folder.glob("*.csv"))
     if not tables or any(folder.glob("*/dataset.json")):
         return PuzzleSet.load(folder, split), folder
     if f"{split}.csv" not in tables:
         raise ValueError(f"{folder} has no {split}.csv but {', '.join(tables)}: name one of them")
-    return read_sudokus(folder / f"{split}.csv", model), folder / f"{split}.csv"
+    return read_table(folder / f"{split}.csv", model), folder / f"{split}.csv"
 
 
-def read_sudokus(path: Path, model: "RecursiveModel") -> "PuzzleSet":
-    """All rows of a CSV file, for a model of Sudokus."""
-    from ostinato.data.puzzles import PuzzleSet
-    from ostinato.data.sudoku.rules import BOXES, Sudoku
-    from ostinato.data.sudoku.table import read_csv
+def read_table(path: Path, model: "RecursiveModel") -> "PuzzleSet":
+    """All rows of a CSV file with puzzles of the model's kind."""
+    from ostinato.data.tasks import TASKS, InTables
 
-    sudoku = next((s for s in map(Sudoku, BOXES) if s.seq_len == model.config.seq_len), None)
-    if sudoku is None:
-        raise ValueError(
-            f"CSV files hold Sudokus, and puzzles of {model.config.seq_len} cells are none: "
-            "give a data set folder with --data"
-        )
-    rows = read_csv(sudoku, path, lambda line: print(line, file=sys.stderr))
-    rated = all(rows.ratings == rows.ratings)  # NaN where a row has none
-    return PuzzleSet.of_examples(
-        sudoku.name, rows.inputs, rows.labels, sudoku.vocab_size, rows.ratings if rated else None
+    shape = model.config.seq_len, model.config.vocab_size
+    named = [task for task in TASKS.values() if model.config.task in ("", task.name)]
+    for task in named:
+        if isinstance(task, InTables) and (task.seq_len, task.vocab_size) == shape:
+            return task.read_table(path, lambda line: print(line, file=sys.stderr))
+    raise ValueError(
+        f"CSV files hold Sudokus or mazes, and puzzles of {shape[0]} cells and {shape[1]} tokens "
+        "are neither: give a data set folder with --data"
     )
 
 
@@ -176,6 +172,8 @@ def print_tables(result: "Evaluation", content: dict[str, Any], rated_by: str) -
         ("puzzles solved (every cell right)", result.exact_accuracy, result.exact_interval),
         ("cells right", result.cell_accuracy, result.cell_interval),
     ]
+    for name, score in result.scores.items():
+        accuracies.append((name.replace("_", " "), score.share, score.interval))
     rows = [(name, percent(share), span(interval)) for name, share, interval in accuracies]
     screen.print(table(("", "", "95 % interval"), rows))
 
@@ -188,7 +186,9 @@ def print_tables(result: "Evaluation", content: dict[str, Any], rated_by: str) -
     screen.print(table(("after step", "solved", ""), rows))
 
     if result.exact_by_rating:
-        title = "guesses needed" if rated_by == "guesses" else "rating"
+        title = {"guesses": "guesses needed", "": "rating", "source": "rating"}.get(
+            rated_by, rated_by
+        )
         rows = [
             (
                 part.ratings,

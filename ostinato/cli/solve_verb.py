@@ -12,7 +12,13 @@ import tyro
 
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
-from ostinato.data.puzzle_files import STANDARD_INPUT, WrittenPuzzle, read_puzzles
+from ostinato.data.puzzle_files import (
+    STANDARD_INPUT,
+    Split,
+    WrittenPuzzle,
+    one_a_line,
+    read_puzzles,
+)
 
 PACKAGED = Path(__file__).parents[1] / "weights"
 """The folder of the model that comes with the package."""
@@ -22,8 +28,9 @@ PACKAGED = Path(__file__).parents[1] / "weights"
 class Solve:
     """Solve puzzles with a trained model, and check its answers by the rules.
 
-    The model comes first: a run folder or a .safetensors file. Then puzzles (digits, and . or 0 for
-    blanks), files of puzzles, or - for standard input, which is also read if there is no puzzle.
+    The model comes first: a run folder or a .safetensors file. Then puzzles (Sudoku: digits, and .
+    or 0 for blanks; maze: # for walls, . or spaces, S and G), files of puzzles, or - for standard
+    input, which is also read if there is no puzzle.
 
     The exit code is 0 if all puzzles are solved, 1 if one is not, 2 for bad input.
     """
@@ -33,8 +40,8 @@ class Solve:
     ] = ()
     """The model and the puzzles."""
     file: Path | None = None
-    """A file of puzzles: one a line (# begins a comment), or a CSV table with a column named
-    question or puzzle."""
+    """A file of puzzles: one a line (# begins a comment, but in mazes it is a wall), mazes also as
+    boards of several lines; or a CSV table with a column named question or puzzle."""
     watch: bool = False
     """Show how the answer changes step by step."""
     json: bool = False
@@ -50,19 +57,22 @@ class Solve:
         if self.watch and self.json:
             raise ValueError("--watch draws boards and --json prints objects: choose one of them")
         path, words = find_model(list(self.words))
-        puzzles = find_puzzles(words, self.file)
+        sources = find_puzzles(words, self.file)
 
         # What is heavy comes after what can be wrong with the words
         from rich.console import Console
         from rich.text import Text
 
         from ostinato.cli.boards import show, verdict
+        from ostinato.data.tasks import TASKS, OnBoards
         from ostinato.inference.solve import solve
         from ostinato.models.pretrained import load
         from ostinato.training.run import pick_device
 
         model = load(path, pick_device(self.device))
         screen = Console(highlight=False, soft_wrap=True)
+        task = TASKS.get(model.config.task)
+        puzzles = read_sources(sources, task.boards if isinstance(task, OnBoards) else one_a_line)
         first_two = list(islice(puzzles, 2))
         puzzles = chain(first_two, puzzles)
         many = len(first_two) > 1
@@ -122,9 +132,9 @@ def find_model(words: list[str]) -> tuple[Path, list[str]]:
     )
 
 
-def find_puzzles(words: list[str], file: Path | None) -> Iterator[WrittenPuzzle]:
-    """What the words stand for; puzzles in files are read when their turn comes."""
-    sources: list[list[WrittenPuzzle] | Path] = []
+def find_puzzles(words: list[str], file: Path | None) -> list[WrittenPuzzle | Path]:
+    """What the words stand for: puzzles, and files of puzzles."""
+    sources: list[WrittenPuzzle | Path] = []
     for number, word in enumerate(words, start=1):
         if os.path.isdir(word) or word.endswith(".safetensors"):
             raise ValueError(f"{word} is no puzzle: the model is the first word, and only that")
@@ -133,7 +143,7 @@ def find_puzzles(words: list[str], file: Path | None) -> Iterator[WrittenPuzzle]
         if os.path.isfile(word) or Path(word) == STANDARD_INPUT:
             sources.append(Path(word))
         else:
-            sources.append([WrittenPuzzle(word, f"puzzle {number}")])
+            sources.append(WrittenPuzzle(word, f"puzzle {number}"))
     if file is not None:
         if not file.exists() and file != STANDARD_INPUT:
             raise ValueError(f"{file} does not exist: give a file of puzzles")
@@ -142,9 +152,16 @@ def find_puzzles(words: list[str], file: Path | None) -> Iterator[WrittenPuzzle]
         if os.isatty(0):
             raise ValueError("no puzzle: give one, or a file of puzzles, or - to type them")
         sources.append(STANDARD_INPUT)
-    return chain.from_iterable(
-        read_puzzles(source) if isinstance(source, Path) else source for source in sources
-    )
+    return sources
+
+
+def read_sources(sources: list[WrittenPuzzle | Path], split: Split) -> Iterator[WrittenPuzzle]:
+    """The puzzles, in order; those in files are read when their turn comes."""
+    for source in sources:
+        if isinstance(source, Path):
+            yield from read_puzzles(source, split)
+        else:
+            yield source
 
 
 def is_missing(word: str) -> bool:

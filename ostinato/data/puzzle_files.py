@@ -1,8 +1,9 @@
-"""Puzzles as people keep them: files with one puzzle a line, and CSV tables."""
+"""Puzzles as people keep them: text files, with one puzzle a line or as boards, and CSV tables."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 STANDARD_INPUT = Path("-")
@@ -19,12 +20,23 @@ class WrittenPuzzle:
     """Where it stands, for messages: "puzzles.txt:7"."""
 
 
-def read_puzzles(path: Path) -> Iterator[WrittenPuzzle]:
+Split = Callable[[Iterator[str]], Iterator[tuple[int, str]]]
+"""Lines → the puzzles that they hold, each with the number of its first line."""
+
+
+def one_a_line(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+    """A puzzle is a line; `#` begins a comment."""
+    for number, line in enumerate(lines, start=1):
+        if text := line.partition("#")[0].strip():
+            yield number, text
+
+
+def read_puzzles(path: Path, split: Split = one_a_line) -> Iterator[WrittenPuzzle]:
     """The puzzles of a file, or of standard input if `path` is `-`, read as they are asked for.
 
-    One puzzle a line, where `#` begins a comment; or a CSV table, whose first line names a column
-    "question" or "puzzle". Raises ValueError if the file cannot be read, holds no puzzle, or is a
-    table that is damaged or lacks such a column.
+    A CSV table, whose first line names a column "question" or "puzzle"; or any other text, in which
+    `split` finds the puzzles. Raises ValueError if the file cannot be read, holds no puzzle, or is
+    a table that is damaged or lacks such a column.
     """
     name, file = ("standard input", 0) if path == STANDARD_INPUT else (str(path), path)
     try:
@@ -33,7 +45,7 @@ def read_puzzles(path: Path) -> Iterator[WrittenPuzzle]:
             file, encoding="utf-8-sig", errors="replace", newline="", closefd=file != 0
         ) as lines:
             puzzle = None
-            for puzzle in _puzzles(lines, name):
+            for puzzle in _puzzles(lines, name, split):
                 yield puzzle
     except OSError as error:
         raise ValueError(f"cannot read {name} ({error.strerror}): give another file") from None
@@ -43,23 +55,23 @@ def read_puzzles(path: Path) -> Iterator[WrittenPuzzle]:
         raise ValueError(f"{name} holds no puzzle: write one a line")
 
 
-def _puzzles(lines: Iterator[str], name: str) -> Iterator[WrittenPuzzle]:
-    first = True
+def _puzzles(lines: Iterator[str], name: str, split: Split) -> Iterator[WrittenPuzzle]:
+    before: list[str] = []  # comments and empty lines
     for number, line in enumerate(lines, start=1):
-        text = line.partition("#")[0].strip()
-        if not text:
+        before.append(line)
+        if not line.partition("#")[0].strip():
             continue
-        if first:
-            header = [cell.strip().lower() for cell in next(csv.reader([text]))]
-            if any(column in header for column in COLUMNS):
-                yield from _column(lines, name, header, number)
-                return
-            if len(header) > 1:
-                raise ValueError(
-                    f"{name}:{number}: the table has no column {' or '.join(COLUMNS)}: "
-                    "name one in its first line"
-                )
-        first = False
+        header = [cell.strip().lower() for cell in next(csv.reader([line]))]
+        if any(column in header for column in COLUMNS):
+            yield from _column(lines, name, header, number)
+            return
+        if len(header) > 1:
+            raise ValueError(
+                f"{name}:{number}: the table has no column {' or '.join(COLUMNS)}: "
+                "name one in its first line"
+            )
+        break
+    for number, text in split(chain(before, lines)):
         yield WrittenPuzzle(text, f"{name}:{number}")
 
 
@@ -76,4 +88,4 @@ def _column(
             raise ValueError(
                 f"{place}: {len(row)} values for {len(header)} columns; correct the line"
             )
-        yield WrittenPuzzle(row[column].strip(), place)
+        yield WrittenPuzzle(row[column], place)

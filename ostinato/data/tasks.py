@@ -1,12 +1,16 @@
 """The kinds of puzzles, by name: how their tokens are read, written and checked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from torch import Generator, Tensor
 
+from ostinato.data.maze import Maze
+from ostinato.data.maze.rules import SIZES as MAZE_SIZES
+from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import Sudoku
 from ostinato.data.symmetries import Symmetries
 
@@ -62,12 +66,47 @@ class Task(Protocol):
         ...
 
 
-TASKS: dict[str, Task] = {task.name: task for task in (Sudoku(4), Sudoku(6), Sudoku(9))}
+@runtime_checkable
+class Scored(Protocol):
+    """A kind of puzzle whose answers have more to be measured than whether all cells are right."""
+
+    def scores(
+        self,
+        puzzles: Int[np.ndarray, "puzzles cells"],
+        answers: Int[np.ndarray, "puzzles cells"],
+    ) -> dict[str, Bool[np.ndarray, " puzzles"]]:
+        """Which answers have each of some properties, always the same ones; by the rules alone."""
+        ...
+
+
+@runtime_checkable
+class OnBoards(Protocol):
+    """A kind of puzzle that files may also hold as a board of several lines."""
+
+    def boards(self, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+        """The puzzles in the lines of a file, each with the number of its first line."""
+        ...
+
+
+@runtime_checkable
+class InTables(Protocol):
+    """A kind of puzzle that comes with its answers in CSV files."""
+
+    def read_table(self, path: Path, report: Callable[[str], None]) -> PuzzleSet:
+        """All rows of a file; ValueError names the line that is wrong."""
+        ...
+
+
+TASKS: dict[str, Task] = {
+    task.name: task for task in (*map(Sudoku, (4, 6, 9)), *map(Maze, MAZE_SIZES))
+}
 """Name → kind of puzzle."""
 
 
 def task_named(name: str) -> Task:
     """The task of a model or a data set; ValueError if it is not known."""
     if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
+        raise ValueError(
+            f"unknown task {name!r}: choose one of sudoku4, sudoku6, sudoku9, maze3 to maze64"
+        )
     return TASKS[name]

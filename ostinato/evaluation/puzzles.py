@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ostinato.data.batches import IGNORE_LABEL, test_batches
 from ostinato.data.puzzles import PuzzleSet
+from ostinato.data.tasks import TASKS, Scored
 from ostinato.inference.think import think
 from ostinato.models import RecursiveModel
 
@@ -29,6 +30,14 @@ class RatingRange:
     puzzles: int
     exact_accuracy: float
     exact_interval: Interval
+
+
+@dataclass(frozen=True)
+class Score:
+    """How many answers have some property that the rules define, after the last step."""
+
+    share: float
+    interval: Interval
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,9 @@ class Evaluation:
     cell_accuracy: float
     """Share of right cells, averaged over puzzles."""
     cell_interval: Interval
+    scores: dict[str, Score]
+    """What else the kind of puzzle measures, such as `shortest_path`; of all puzzles with an answer
+    to compare with. Empty where there is nothing else."""
     exact_by_step: list[float]
     """Exact accuracy of the answers after step 1, 2, …"""
     exact_by_rating: list[RatingRange]
@@ -119,6 +131,8 @@ def evaluate(
     device = model.H_init.device
     exact = torch.zeros(num_steps, len(puzzles), device=device)
     cells, sure, labelled = torch.zeros(3, len(puzzles), device=device)
+    task = TASKS.get(puzzles.metadata.task or model.config.task)
+    by_rules: dict[str, Tensor] = {}
     start = time.perf_counter()
     for number, (batch, real) in enumerate(test_batches(puzzles, batch_size, rank, world_size)):
         first = (number * world_size + rank) * batch_size
@@ -126,17 +140,25 @@ def evaluate(
         labels = batch.labels[:real].to(device)
         valid = labels != IGNORE_LABEL
         count = valid.sum(-1)
+        step = None
         for step in think(model, batch.inputs, batch.puzzle_ids, num_steps):
             right = ((step.answer[:real] == labels) & valid).sum(-1)
             exact[step.number - 1, here] = (right == count).float()
             cells[here] = right / count.clamp(min=1)
             sure[here] = (step.q_halt[:real] > 0).float()
         labelled[here] = (count > 0).float()
+        if isinstance(task, Scored):
+            assert step is not None
+            answers = step.answer[:real].cpu().numpy()
+            for name, passed in task.scores(batch.inputs[:real].numpy(), answers).items():
+                column = by_rules.setdefault(name, torch.zeros(len(puzzles), device=device))
+                column[here] = torch.from_numpy(passed).to(column)
         if progress is not None:
             progress(min((number + 1) * world_size * batch_size, len(puzzles)))
     exact, cells, sure, labelled = (
         sum_over_ranks(found).cpu() for found in (exact, cells, sure, labelled)
     )
+    by_rules = {name: sum_over_ranks(passed).cpu() for name, passed in by_rules.items()}
     seconds = time.perf_counter() - start
 
     scored = labelled > 0
@@ -153,6 +175,7 @@ def evaluate(
         exact_interval=wilson_interval(exact_accuracy, len(final)),
         cell_accuracy=cells.mean().item(),
         cell_interval=interval_of_shares(cells),
+        scores={name: score_of(passed[scored]) for name, passed in by_rules.items()},
         exact_by_step=exact.double().mean(1).tolist(),
         exact_by_rating=[] if ratings is None else by_rating(final, ratings),
         q_calibration=Calibration(
@@ -189,6 +212,12 @@ def wilson_interval(share: float, trials: int | float, z: float = 1.959964) -> I
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def score_of(passed: Float[Tensor, " puzzles"]) -> Score:
+    """The share of ones, with its interval."""
+    share = passed.double().mean().item()
+    return Score(share, wilson_interval(share, len(passed)))
 
 
 def interval_of_shares(shares: Float[Tensor, " puzzles"]) -> Interval:

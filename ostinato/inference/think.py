@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ostinato.data.tasks import TASKS, task_named
+from ostinato.data.tasks import TASKS, Task, task_named
 from ostinato.models import Output, RecursiveModel, State
 
 
@@ -85,14 +85,26 @@ def read_puzzle(model: RecursiveModel, text: str) -> Int[Tensor, "1 seq"]:
     if not model.config.task:
         raise ValueError("the model does not say what its puzzles look like: give it token rows")
     task = task_named(model.config.task)
-    length = len("".join(text.split()))
-    for other in TASKS.values():
-        if other.seq_len == length != task.seq_len:
-            raise ValueError(
-                f"a puzzle of {length} characters is a {other.name}, the model was trained on "
-                f"{task.name} ({task.seq_len} characters): give a puzzle or a model that fits"
-            )
-    return torch.from_numpy(task.parse(text)).to(torch.int32)[None]
+    try:
+        return torch.from_numpy(task.parse(text)).to(torch.int32)[None]
+    except ValueError:
+        for other in TASKS.values():
+            if other.seq_len != task.seq_len and _reads(other, text):
+                raise ValueError(
+                    f"a puzzle of {other.seq_len} characters is a {other.name}, the model was "
+                    f"trained on {task.name} ({task.seq_len} characters): "
+                    "give a puzzle or a model that fits"
+                ) from None
+        raise
+
+
+def _reads(task: Task, text: str) -> bool:
+    """Whether a text is a puzzle of that kind."""
+    try:
+        task.parse(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_tokens(model: RecursiveModel, tokens: Int[Tensor, "..."]) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ostinato.data.maze import MazeData
 from ostinato.data.stored import StoredData
 from ostinato.data.sudoku import SudokuData
 from ostinato.models import HRMConfig, TRMConfig
@@ -139,5 +140,5 @@ class Recipe:
 
     name: str
     model: TRMConfig | HRMConfig
-    data: SudokuData | StoredData
+    data: SudokuData | MazeData | StoredData
     training: TrainingConfig

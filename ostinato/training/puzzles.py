@@ -247,6 +247,7 @@ def validate(
         {
             "validation/exact_accuracy": result.exact_accuracy,
             "validation/cell_accuracy": result.cell_accuracy,
+            **{f"validation/{name}": score.share for name, score in result.scores.items()},
         },
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ostinato.data.csv_files import hub_files, local_files, sha256
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku.generator import check_givens
 from ostinato.data.sudoku.rules import Sudoku
@@ -111,8 +112,8 @@ class SudokuData:
         for name in ("augment", "min_givens", "max_givens"):
             del facts[name]  # the files do not depend on the first; the others are in givens
         if self.source not in ("generated", "sudoku-extreme"):
-            files = _local_files(self.source)
-            facts["source"] = {split: _sha256(path) for split, path in files.items()}
+            files = self._local_files()
+            facts["source"] = {split: sha256(path) for split, path in files.items()}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         folder = Path(root) / f"{self.sudoku.name}-{Path(self.source).stem}-{digest[:12]}"
         if folder.exists():
@@ -130,13 +131,16 @@ class SudokuData:
         report(f"data are in {folder}")
         return folder
 
+    def _local_files(self) -> dict[str, Path]:
+        return local_files(self.source, "generated, sudoku-extreme")
+
     def _build(self, folder: Path, report: Callable[[str], None]) -> None:
         seed = self.data_seed
         if self.source == "generated":
             splits = generated_splits(self.sudoku, self.counts, self.givens, seed, report)
         else:
             on_hub = self.source == "sudoku-extreme"
-            files = _hub_files() if on_hub else _local_files(self.source)
+            files = hub_files(HUB_DATA_SET) if on_hub else self._local_files()
             splits = csv_splits(
                 self.sudoku, files, self.counts, seed, report, self.num_generated, self.givens
             )
@@ -157,45 +161,6 @@ class SudokuData:
                 rated_by=rated_by,
             ).save(folder, split)
             report(f"{split}: {len(rows)} puzzles" + f" with {copies} copies each" * (copies > 0))
-
-
-def _local_files(source: str) -> dict[str, Path]:
-    """The CSV files by split."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        found = {split: path / f"{split}.csv" for split in ("train", "validation", "test")}
-        found = {split: file for split, file in found.items() if file.is_file()}
-        if "train" not in found:
-            raise ValueError(f"{path}: no train.csv in this folder; add it or name a CSV file")
-        return found
-    if not path.is_file():
-        raise ValueError(
-            f"no data source {source!r}: give generated, sudoku-extreme, a CSV file, or a folder "
-            "with train.csv"
-        )
-    return {"train": path}
-
-
-def _hub_files() -> dict[str, Path]:
-    """The CSV files of Sudoku-Extreme by split, downloaded unless they are in the Hub's cache."""
-    from huggingface_hub import hf_hub_download  # slow to import, and rarely needed
-
-    try:
-        return {
-            split: Path(hf_hub_download(HUB_DATA_SET, f"{split}.csv", repo_type="dataset"))
-            for split in ("train", "test")
-        }
-    except OSError as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"cannot get {HUB_DATA_SET} from the Hub: go online, or set source to a folder with "
-            f"its train.csv and test.csv ({reason})"
-        ) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _ratings(

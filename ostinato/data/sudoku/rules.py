@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from torch import Generator, Tensor
 
 from ostinato.data.symmetries import Symmetries
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ostinato.data.puzzles import PuzzleSet
 
 BLANK = 1
 BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
@@ -180,6 +186,17 @@ class Sudoku:
         from ostinato.data.sudoku.symmetry import draw_symmetries
 
         return draw_symmetries(self, batch, generator)
+
+    def read_table(self, path: Path, report: Callable[[str], None]) -> PuzzleSet:
+        """All rows of a CSV file with the columns question and answer: `table.read_csv`."""
+        from ostinato.data.puzzles import PuzzleSet
+        from ostinato.data.sudoku.table import read_csv  # which imports this file
+
+        rows = read_csv(self, path, report)
+        rated = not np.isnan(rows.ratings).any()
+        return PuzzleSet.of_examples(
+            self.name, rows.inputs, rows.labels, self.vocab_size, rows.ratings if rated else None
+        )
 
 
 def sudoku_of(text: str) -> Sudoku:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Integer, UInt8
 
+from ostinato.data.csv_files import read_rows
 from ostinato.data.sudoku.rules import BLANK, Sudoku
 
 FOREIGN = 255  # stands for a character that is neither digit nor blank
@@ -60,37 +60,14 @@ def read_csv(sudoku: Sudoku, path: Path, report: Callable[[str], None]) -> Rows:
     length, a foreign character or a wrong answer.
     """
     parts = []
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        for column in ("question", "answer"):
-            if column not in header:
-                raise ValueError(
-                    f"{path}:1: no column {column!r} in {','.join(header)!r}: the first line must "
-                    "name the columns question, answer and, if there are ratings, rating"
-                )
-        while chunk := list(islice(_cells(reader, header, path), 100_000)):
-            parts.append(_parse(sudoku, path, *zip(*chunk, strict=True)))
-            if len(parts) % 10 == 0:
-                report(f"{path.name}: {sum(map(len, parts))} rows read")
+    rows = read_rows(path)
+    while chunk := list(islice(rows, 100_000)):
+        parts.append(_parse(sudoku, path, *zip(*chunk, strict=True)))
+        if len(parts) % 10 == 0:
+            report(f"{path.name}: {sum(map(len, parts))} rows read")
     if not parts:
         raise ValueError(f"{path}: no rows; give a file with at least one puzzle")
     return join(parts)
-
-
-def _cells(reader, header: list[str], path: Path) -> Iterator[tuple[int, str, str, str]]:
-    """Line number, question, answer and rating of each row."""
-    question, answer = header.index("question"), header.index("answer")
-    rating = header.index("rating") if "rating" in header else None
-    for row in reader:
-        if not row:  # an empty line
-            continue
-        if len(row) != len(header):
-            raise ValueError(
-                f"{path}:{reader.line_num}: {len(row)} values for {len(header)} columns; "
-                "correct the line"
-            )
-        yield reader.line_num, row[question], row[answer], row[rating] if rating is not None else ""
 
 
 def _parse(

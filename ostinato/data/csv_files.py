@@ -1,0 +1,87 @@
+"""Puzzles with answers in CSV files, on disk or on the Hub: the format of the HRM authors' data."""
+
+import csv
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """A line of a table, unchecked."""
+
+    line: int
+    question: str
+    answer: str
+    rating: str
+    """Empty if there is none."""
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a table with the columns question, answer and perhaps rating, as asked for.
+
+    Raises ValueError, with file and line, for a missing column and a line of another length.
+    """
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        for column in ("question", "answer"):
+            if column not in header:
+                raise ValueError(
+                    f"{path}:1: no column {column!r} in {','.join(header)!r}: the first line must "
+                    "name the columns question, answer and, if there are ratings, rating"
+                )
+        question, answer = header.index("question"), header.index("answer")
+        rating = header.index("rating") if "rating" in header else None
+        for row in reader:
+            if not row:  # an empty line
+                continue
+            if len(row) != len(header):
+                raise ValueError(
+                    f"{path}:{reader.line_num}: {len(row)} values for {len(header)} columns; "
+                    "correct the line"
+                )
+            value = row[rating] if rating is not None else ""
+            yield Row(reader.line_num, row[question], row[answer], value)
+
+
+def local_files(source: str, others: str) -> dict[str, Path]:
+    """The CSV files of a source by split: one file, or a folder with train.csv and perhaps others.
+
+    `others` are the sources that are no files, for the message of the ValueError if none is there.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        found = {split: path / f"{split}.csv" for split in ("train", "validation", "test")}
+        found = {split: file for split, file in found.items() if file.is_file()}
+        if "train" not in found:
+            raise ValueError(f"{path}: no train.csv in this folder; add it or name a CSV file")
+        return found
+    if not path.is_file():
+        raise ValueError(
+            f"no data source {source!r}: give {others}, a CSV file, or a folder with train.csv"
+        )
+    return {"train": path}
+
+
+def hub_files(data_set: str) -> dict[str, Path]:
+    """train.csv and test.csv of a data set, downloaded unless they are in the Hub's cache."""
+    from huggingface_hub import hf_hub_download  # slow to import, and rarely needed
+
+    try:
+        return {
+            split: Path(hf_hub_download(data_set, f"{split}.csv", repo_type="dataset"))
+            for split in ("train", "test")
+        }
+    except OSError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"cannot get {data_set} from the Hub: go online, or set source to a folder with "
+            f"its train.csv and test.csv ({reason})"
+        ) from error
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

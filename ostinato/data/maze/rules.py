@@ -1,0 +1,241 @@
+"""What a maze is: sizes, tokens, how it is written, and what is wrong with an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Integer, UInt8
+from torch import Generator, Tensor
+
+from ostinato.data.dihedral import sources
+from ostinato.data.maze.paths import FREE, GOAL, PATH, START, follow, shortest_path
+from ostinato.data.symmetries import Symmetries
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ostinato.data.puzzles import PuzzleSet
+
+SIZES = range(3, 65)
+SYMBOLS = "?#.SGo"
+"""How tokens are written on one line; a free cell may also be a space."""
+PICTURES = ("??", "██", "  ", "S ", "G ", "• ")
+"""How tokens are drawn: two characters are about as wide as a line is high."""
+
+
+@dataclass(frozen=True)
+class Maze:
+    """The rules of square mazes of one size: mark a shortest way from S to G through free cells."""
+
+    size: int = 30
+    """Side of the board, from 3 to 64."""
+
+    def __post_init__(self):
+        if self.size not in SIZES:
+            raise ValueError(f"a maze of size {self.size} is too {self._extreme}: choose 3 to 64")
+
+    @property
+    def _extreme(self) -> str:
+        return "small" if self.size < SIZES.start else "big"
+
+    @property
+    def name(self) -> str:
+        return f"maze{self.size}"
+
+    @property
+    def seq_len(self) -> int:
+        return self.size**2
+
+    @property
+    def vocab_size(self) -> int:
+        return len(SYMBOLS)
+
+    def parse(self, text: str) -> UInt8[np.ndarray, " cells"]:
+        """The tokens of a maze on one line or as a board: # for walls, . or space, one S and one G.
+
+        Lines of a board that are too short are filled up with free cells, because editors cut
+        spaces off. Raises ValueError for any other form, and if no way leads from S to G.
+        """
+        tokens = self.tokens(text, SYMBOLS[1:5])
+        for token in (START, GOAL):
+            if (count := (tokens == token).sum()) != 1:
+                raise ValueError(f"the maze has {count} {SYMBOLS[token]}: write exactly one")
+        if shortest_path(tokens) is None:
+            raise ValueError("no way leads from S to G: open one, or move S or G")
+        return tokens
+
+    def tokens(self, text: str, allowed: str) -> UInt8[np.ndarray, " cells"]:
+        """The tokens of a maze, or of an answer, written with the `allowed` symbols and spaces.
+
+        Raises ValueError for a wrong shape or another symbol.
+        """
+        lines = text.replace("\r", "").strip("\n").split("\n")
+        if len(lines) > 1:
+            lines = [line if len(line) > self.size else line.ljust(self.size) for line in lines]
+            if len(lines) != self.size or {len(line) for line in lines} != {self.size}:
+                raise ValueError(
+                    f"a {self.size}x{self.size} maze has {self.size} lines of {self.size} "
+                    f"characters, not {len(lines)} of up to {max(map(len, lines))}"
+                )
+        symbols = "".join(lines).replace(" ", SYMBOLS[FREE])
+        if len(symbols) != self.seq_len:
+            raise ValueError(
+                f"a {self.size}x{self.size} maze has {self.seq_len} characters "
+                f"(# . S G, or {self.size} lines of {self.size}), not {len(symbols)}"
+            )
+        for cell, symbol in enumerate(symbols):
+            if symbol not in allowed:
+                raise ValueError(
+                    f"character {symbol!r} at {self.place(cell)} is not allowed: use # for walls, "
+                    f". or a space for free cells, and {' '.join(allowed[2:])}"
+                )
+        return np.array([SYMBOLS.index(symbol) for symbol in symbols], dtype=np.uint8)
+
+    def format(self, tokens: Integer[np.ndarray, " cells"]) -> str:
+        """The tokens on one line, with `.` for free cells, so that no line ends in spaces."""
+        return "".join(SYMBOLS[token] for token in tokens.tolist())
+
+    def draw(
+        self,
+        tokens: Integer[np.ndarray, " cells"],
+        mark: Callable[[int, str], str] | None = None,
+    ) -> str:
+        """A board of two characters a cell; `mark(cell, symbol)` gives what stands for them."""
+        symbols = [PICTURES[token] for token in tokens.tolist()]
+        if mark is not None:
+            symbols = [mark(cell, symbol) for cell, symbol in enumerate(symbols)]
+        rows = [symbols[start : start + self.size] for start in range(0, self.seq_len, self.size)]
+        return "\n".join("".join(row) for row in rows)
+
+    def boards(self, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+        """The mazes in the lines of a file, each with the number of its first line.
+
+        A maze is one line, or a board of as many lines as it has rows, after any number of empty
+        lines. Raises ValueError for a board that ends early.
+        """
+        board: list[str] = []
+        number = 0
+        for number, line in enumerate(lines, start=1):
+            line = line.rstrip("\r\n")
+            if not board and len(line.strip()) > self.size:
+                yield number, line
+            elif line:
+                board.append(line)
+                if len(board) == self.size:
+                    yield number - self.size + 1, "\n".join(board)
+                    board = []
+            elif board:
+                break
+        if board:
+            raise ValueError(
+                f"the maze before line {number} has {len(board)} rows, not {self.size}: "
+                "write free cells as dots if a row has nothing else"
+            )
+
+    def place(self, cell: int) -> str:
+        return f"row {cell // self.size + 1}, column {cell % self.size + 1}"
+
+    def check(
+        self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
+    ) -> str | None:
+        """What is wrong with an answer, in one sentence; None if it marks a shortest way.
+
+        Any of the shortest ways solves a maze, not only the one of the data set's label.
+        """
+        if not is_maze(puzzle):
+            return "the puzzle is no maze with one start and one goal"
+        for cell in np.flatnonzero(_changed(puzzle, answer))[:1].tolist():
+            return f"{self.place(cell)} was changed from {SYMBOLS[puzzle[cell]]!r}"
+        route, ways_on = follow(answer)
+        end = self.place(route[-1])
+        if ways_on:
+            return f"the path forks at {end}"
+        if answer[route[-1]] != GOAL:
+            return f"the path ends at {end}"
+        for cell in _strays(answer, route)[:1].tolist():
+            return f"{self.place(cell)} is marked but not on the path"
+        shortest = shortest_path(puzzle)
+        assert shortest is not None
+        if len(route) > len(shortest):
+            return f"the path takes {len(route) - 1} steps, the shortest {len(shortest) - 1}"
+        return None
+
+    def faults(
+        self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
+    ) -> Bool[np.ndarray, " cells"]:
+        """The cells that were changed, and those that are marked but cannot be on the path."""
+        faults = _changed(puzzle, answer)
+        if is_maze(puzzle) and not faults.any():
+            faults[_strays(answer, follow(answer).cells)] = True
+        return faults
+
+    def scores(
+        self,
+        puzzles: Integer[np.ndarray, "puzzles cells"],
+        answers: Integer[np.ndarray, "puzzles cells"],
+    ) -> dict[str, Bool[np.ndarray, " puzzles"]]:
+        """Which answers mark a way from S to G at all, and which a shortest one.
+
+        `valid_path`: the answer is the maze with some free cells marked; S, G and the marked cells
+        form one path, without fork, gap, stray mark or a place where it touches itself.
+        `shortest_path`: and no way through the maze takes fewer steps (`check` finds no fault).
+        """
+        valid, shortest = np.zeros((2, len(puzzles)), bool)
+        for row, (puzzle, answer) in enumerate(zip(puzzles, answers, strict=True)):
+            if is_maze(puzzle) and not _changed(puzzle, answer).any():
+                route, _ = follow(answer)
+                valid[row] = answer[route[-1]] == GOAL and not len(_strays(answer, route))
+                if valid[row]:
+                    best = shortest_path(puzzle)
+                    assert best is not None
+                    shortest[row] = len(route) == len(best)
+        return {"valid_path": valid, "shortest_path": shortest}
+
+    def augment(
+        self,
+        inputs: Integer[Tensor, "batch cells"],
+        labels: Integer[Tensor, "batch cells"],
+        generator: Generator,
+    ) -> tuple[Integer[Tensor, "batch cells"], Integer[Tensor, "batch cells"]]:
+        """One of the eight symmetries of the square for every row, the same for both.
+
+        As in the originals the label moves along: it stays a shortest path, but where there are
+        several it need not be the one that breadth-first search would have labelled.
+        """
+        drawn = self.symmetries(len(inputs), generator)
+        return drawn.apply(inputs), drawn.apply(labels)
+
+    def symmetries(self, batch: int, generator: Generator) -> Symmetries:
+        """Symmetries of the square, all eight equally often; tokens keep their names."""
+        device = generator.device
+        numbers = torch.randint(8, (batch,), generator=generator, device=device)
+        places = torch.from_numpy(sources(self.size)).to(device)[numbers]
+        return Symmetries(places, torch.arange(self.vocab_size, device=device).expand(batch, -1))
+
+    def read_table(self, path: Path, report: Callable[[str], None]) -> PuzzleSet:
+        """All rows of a CSV file with the columns question and answer: `table.read_csv`."""
+        from ostinato.data.maze.table import read_csv  # which imports this file
+
+        return read_csv(self, path).puzzle_set(source=str(path))
+
+
+def is_maze(puzzle: Integer[np.ndarray, " cells"]) -> bool:
+    """Whether there are walls, free cells, one start and one goal, and nothing else."""
+    known = (puzzle > 0) & (puzzle < PATH)
+    return bool(known.all()) and (puzzle == START).sum() == (puzzle == GOAL).sum() == 1
+
+
+def _changed(puzzle: np.ndarray, answer: np.ndarray) -> Bool[np.ndarray, " cells"]:
+    """Cells in which an answer differs from the maze other than by marking a free one."""
+    return np.where(answer == PATH, puzzle != FREE, puzzle != answer)
+
+
+def _strays(answer: np.ndarray, route: list[int]) -> Integer[np.ndarray, " strays"]:
+    """Cells that are marked but not on the route."""
+    marked = answer == PATH
+    marked[route] = False
+    return np.flatnonzero(marked)
