@@ -171,12 +171,12 @@ def test_mistakes_take_one_line(run: Path, capsys, words: str, message: str):
     assert message in last and last.startswith("ostinato: ") and not printed.out
 
 
-def test_tables_need_a_model_of_sudokus(run: Path, capsys):
+def test_tables_need_a_model_of_their_puzzles(run: Path, capsys):
     write_csv(Path("some.csv"), 2)
     save_weights(Path("other.safetensors"), TRM(replace(MODEL, task="", seq_len=10)))
     with pytest.raises(SystemExit):
         main(["eval", "other.safetensors", "--data", "some.csv"])
-    assert "CSV files hold Sudokus, and puzzles of 10 cells are none" in capsys.readouterr().err
+    assert "CSV files hold Sudokus or mazes, and puzzles of 10 cells" in capsys.readouterr().err
 
 
 def test_progress_goes_to_standard_error(capsys, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ostinato import cli
+from ostinato.data.maze import MazeData
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import SudokuData
 from ostinato.models import MODELS, RecursiveModel
@@ -39,10 +40,10 @@ def test_it_is_whole(name: str, tmp_path: Path):
 @pytest.mark.parametrize("name", NAMES)
 def test_its_model_fits_its_data(name: str):
     recipe = recipe_named(name)
-    assert isinstance(recipe.data, SudokuData)
-    sudoku = recipe.data.sudoku
-    assert recipe.model.task == sudoku.name
-    assert (recipe.model.vocab_size, recipe.model.seq_len) == (sudoku.vocab_size, sudoku.seq_len)
+    assert isinstance(recipe.data, SudokuData | MazeData)
+    task = recipe.data.maze if isinstance(recipe.data, MazeData) else recipe.data.sudoku
+    assert recipe.model.task == task.name
+    assert (recipe.model.vocab_size, recipe.model.seq_len) == (task.vocab_size, task.seq_len)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -70,7 +71,13 @@ def test_tiny_ones_train(name: str, tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("sudoku-extreme-mlp", 5_028_866), ("sudoku-extreme-attention", 6_828_034)],
+    [
+        ("sudoku-extreme-mlp", 5_028_866),
+        ("sudoku-extreme-attention", 6_828_034),
+        # Five tokens less than Sudoku has, as rows of the embedding and of the head
+        ("maze-hard", 6_828_034 - 2 * 5 * 512),
+        ("hrm-maze-hard", 27_275_266 - 2 * 5 * 512),
+    ],
 )
 def test_sizes_are_the_published_ones(name: str, parameters: int):
     """Without the puzzle embedding, a buffer here."""
@@ -98,6 +105,31 @@ def test_settings_are_those_of_the_released_code(name: str):
     assert (training.halt_exploration_prob, training.label_smoothing) == (0.1, 0.0)
     assert (recipe.data.source, recipe.data.num_train) == ("sudoku-extreme", 1000)
     assert recipe.data.num_test == 0, "all of them"
+
+
+@pytest.mark.parametrize(
+    ("name", "cycles", "layers", "epochs", "ema"),
+    [
+        ("maze-hard", (3, 4), 2, 50_000, 0.999),
+        ("maze-hard-paper", (3, 6), 2, 50_000, 0.999),
+        ("hrm-maze-hard", (2, 2), 4, 20_000, 0.0),
+    ],
+)
+def test_settings_of_maze_hard(name, cycles, layers, epochs, ema):
+    recipe = recipe_named(name)
+    model, training = recipe.model, recipe.training
+    assert (model.H_cycles, model.L_cycles) == cycles
+    assert (model.L_layers, model.halt_max_steps, model.pos_encodings) == (layers, 16, "rope")
+    assert (model.hidden_size, model.num_heads, model.expansion) == (512, 8, 4.0)
+    assert model.prefix_len == (1 if name.startswith("hrm") else 16)
+    assert (training.global_batch_size, training.optimizer) == (768, "adam_atan2")
+    assert (training.lr, training.puzzle_emb_lr) == (1e-4, 1e-4)
+    assert (training.weight_decay, training.puzzle_emb_weight_decay) == (1.0, 1.0)
+    assert (training.warmup_steps, training.lr_min_ratio, training.ema_decay) == (2000, 1.0, ema)
+    assert training.total_steps == epochs * 1000 // training.global_batch_size
+    assert isinstance(recipe.data, MazeData)
+    assert (recipe.data.source, recipe.data.validate_on) == ("maze-30x30-hard-1k", "generated")
+    assert recipe.data.num_train == recipe.data.num_test == 0, "all of them"
 
 
 def test_the_adamw_preset():

@@ -33,6 +33,8 @@ class MazeData:
     min_length: int | None = None
     """Steps that the shortest path of a generated maze takes at least; by default 111 (30x30), else
     as many as a row has cells."""
+    unique: bool = False
+    """Generate only mazes with a single shortest path, so that the label is the only answer."""
     num_train: int = 1000
     """Training mazes. Here and below, 0 takes all rows of a CSV file."""
     num_validation: int = 200
@@ -55,10 +57,11 @@ class MazeData:
         if self.source == "generated" and self.validate_on == "generated":
             raise ValueError("validate_on is for mazes in files: leave it out, all are generated")
         generated = [split for split in self.counts if self._generates(split)]
-        if not generated and self.min_length is not None:
-            raise ValueError(
-                f"min_length is for generated mazes: leave it out with source={self.source!r}"
-            )
+        for name, default in (("min_length", None), ("unique", False)):
+            if not generated and getattr(self, name) != default:
+                raise ValueError(
+                    f"{name} is for generated mazes: leave it out with source={self.source!r}"
+                )
         for split in generated:
             if self.counts[split] < 1:
                 raise ValueError(f"generated mazes need a number: set num_{split} to at least 1")
@@ -176,7 +179,8 @@ class MazeData:
         maze, known = self.maze, len(seen)
         inputs = np.zeros((0, maze.seq_len), np.uint8)
         while len(inputs) < count:
-            tokens = generate(maze, max(count - len(inputs), 64), self.length, rng, report)
+            missing = max(count - len(inputs), 64)
+            tokens = generate(maze, missing, self.length, rng, self.unique, report)
             new = np.zeros(len(tokens), bool)
             for row, signature in enumerate(signatures(maze, tokens)):
                 new[row] = signature not in seen

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Int, UInt8, UInt64
 
-from ostinato.data.maze.paths import FREE, GOAL, START, WALL
+from ostinato.data.maze.paths import FREE, GOAL, START, WALL, has_one_shortest_path
 from ostinato.data.maze.rules import Maze
 
 WALLS = (0.3, 0.5)
@@ -28,17 +28,19 @@ def generate(
     count: int,
     min_length: int,
     rng: np.random.Generator,
+    unique: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> UInt8[np.ndarray, "count cells"]:
-    """Mazes whose shortest path has at least `min_length` steps.
+    """Mazes whose shortest path has at least `min_length` steps; with `unique` there is only one.
 
     The distribution is that of Maze-Hard, and of this slow procedure: draw a chance for walls from
     `WALLS`, a wall or none for each cell by that chance, two cells as start and goal; keep the maze
-    if both are free and the shortest path is long enough. About one in 10^5 is, for 30x30 and 111
-    steps, but its start alone qualifies one in 4000: so goals are drawn from those that are far
-    enough, and a start with k of them is kept with a chance proportional to k. The chance reaches
-    1 where an eighth of the cells are far enough (`_far_share`): for 30x30 and 111 steps none of
-    many had as many. Raises ValueError if no maze of such length is found.
+    if both are free and the shortest path is long enough (and, with `unique`, the only one). About
+    one in 10^5 is, for 30x30 and 111 steps, but one start in 4000 has such goals: so goals are
+    drawn from those that are far enough, and a start with k of them is kept with a chance
+    proportional to k. The chance reaches 1 where an eighth of the cells are far enough
+    (`_far_share`): for 30x30 and 111 steps none of many had as many. Raises ValueError if no maze
+    of such length is found.
     """
     size = maze.size
     batch = max(64, AT_ONCE // maze.seq_len)
@@ -56,13 +58,16 @@ def generate(
         tokens = np.where(free[kept].reshape(-1, maze.seq_len), FREE, WALL).astype(np.uint8)
         rows = np.arange(len(kept))
         tokens[rows, start[kept]], tokens[rows, chosen] = START, GOAL
+        if unique:
+            single = [has_one_shortest_path(row) for row in tokens]
+            tokens = tokens[np.array(single, bool)]
         found.append(tokens)
         number, tried = number + len(tokens), tried + batch
         report(f"generated {min(number, count)} of {count} {maze.name} mazes")
         if not number and tried > PATIENCE:
             raise ValueError(
-                f"found no {maze.name} whose shortest path takes {min_length} steps: "
-                "lower min_length"
+                f"found no {maze.name} with {'a single' if unique else 'a'} shortest path of "
+                f"{min_length} steps: lower min_length{' or allow several' * unique}"
             )
     return np.concatenate(found)[:count]
 

@@ -42,6 +42,25 @@ def shortest_path(maze: Integer[np.ndarray, " cells"]) -> list[int] | None:
     return None
 
 
+def has_one_shortest_path(maze: Integer[np.ndarray, " cells"]) -> bool:
+    """Whether exactly one way from start to goal takes as few steps as possible."""
+    wide, is_open = _with_border(maze > WALL)
+    start, goal = (_padded(int(np.argmax(maze == token)), wide) for token in (START, GOAL))
+    steps, ways = {start: 0}, {start: 1}
+    queue = [start]
+    for cell in queue:
+        if cell == goal:
+            return ways[goal] == 1
+        for neighbour in (cell + wide, cell - 1, cell + 1, cell - wide):
+            if is_open[neighbour]:
+                if neighbour not in steps:
+                    steps[neighbour], ways[neighbour] = steps[cell] + 1, 0
+                    queue.append(neighbour)
+                if steps[neighbour] == steps[cell] + 1:
+                    ways[neighbour] += ways[cell]
+    return False
+
+
 class Route(NamedTuple):
     """Where the marks of an answer lead."""
 

@@ -225,8 +225,8 @@ class Maze:
 
 def is_maze(puzzle: Integer[np.ndarray, " cells"]) -> bool:
     """Whether there are walls, free cells, one start and one goal, and nothing else."""
-    known = (puzzle > 0) & (puzzle < PATH)
-    return bool(known.all()) and (puzzle == START).sum() == (puzzle == GOAL).sum() == 1
+    known = ((puzzle > 0) & (puzzle < PATH)).all()
+    return bool(known and (puzzle == START).sum() == (puzzle == GOAL).sum() == 1)
 
 
 def _changed(puzzle: np.ndarray, answer: np.ndarray) -> Bool[np.ndarray, " cells"]:

@@ -32,7 +32,7 @@ class Rows:
     def take(self, rows: Integer[np.ndarray, " chosen"]) -> Rows:
         return Rows(self.maze, self.inputs[rows], self.labels[rows], self.lengths[rows])
 
-    def puzzle_set(self, **notes: object) -> PuzzleSet:
+    def puzzle_set(self, source: str, seed: int | None = None) -> PuzzleSet:
         """The mazes as a split of a data set, rated by the length of their shortest path."""
         digest = hashlib.sha256(self.inputs.tobytes() + self.labels.tobytes()).hexdigest()
         return PuzzleSet.of_examples(
@@ -43,7 +43,8 @@ class Rows:
             ratings=self.lengths,
             rated_by="shortest path",
             subset_sha256=digest,
-            **notes,
+            source=source,
+            seed=seed,
         )
 
 

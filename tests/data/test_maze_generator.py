@@ -1,0 +1,96 @@
+"""Generated mazes against relaxation, and their distribution against drawing until one fits."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostinato.data.maze import Maze, generate
+from ostinato.data.maze.generator import WALLS, far_cells
+from ostinato.data.maze.paths import has_one_shortest_path
+from tests.data.maze_oracle import distances, length, simple_paths
+
+SYMBOLS = np.array(list("?#.SGo"))
+
+
+def board(maze: Maze, tokens: np.ndarray) -> np.ndarray:
+    return SYMBOLS[tokens].reshape(maze.size, maze.size)
+
+
+@pytest.mark.parametrize(("size", "least"), [(3, 4), (9, 9), (9, 20), (12, 30), (33, 40)])
+def test_they_are_mazes_with_a_path_as_long_as_asked_for(size, least):
+    maze = Maze(size)
+    mazes = generate(maze, 25, least, np.random.default_rng(0))
+    assert mazes.shape == (25, maze.seq_len)
+    for tokens in mazes:
+        assert sorted(set(tokens.tolist()) - {1}) == [2, 3, 4]
+        assert (tokens == 3).sum() == (tokens == 4).sum() == 1
+        assert least <= length(board(maze, tokens)) < np.inf
+
+
+@given(seed=st.integers(0, 2**32), size=st.integers(3, 12), least=st.integers(1, 30))
+def test_far_cells_against_relaxation(seed, size, least):
+    rng = np.random.default_rng(seed)
+    free = rng.random((4, size, size)) < rng.uniform(0.4, 0.9)
+    start = rng.integers(size**2, size=4)
+    kept, far = far_cells(free, start, least)
+    wanted = {}
+    for number in range(4):
+        cells = np.where(free[number], ".", "#")
+        if cells.flat[start[number]] == ".":
+            cells.flat[start[number]] = "S"
+            steps = distances(cells)
+            if ((steps >= least) & (steps < np.inf)).any():
+                wanted[number] = ((steps >= least) & (steps < np.inf)).ravel().tolist()
+    assert dict(zip(kept.tolist(), far.tolist(), strict=True)) == wanted
+
+
+def drawn_until_one_fits(size: int, least: int, count: int, seed: int) -> list[np.ndarray]:
+    """Walls, start and goal by chance, again and again."""
+    rng = np.random.default_rng(seed)
+    found = []
+    while len(found) < count:
+        cells = np.where(rng.random((size, size)) < rng.uniform(*WALLS), "#", ".")
+        start, goal = rng.integers(size**2, size=2)
+        if start != goal and cells.flat[start] == cells.flat[goal] == ".":
+            cells.flat[start], cells.flat[goal] = "S", "G"
+            if least <= length(cells) < np.inf:
+                found.append(cells)
+    return found
+
+
+def test_the_distribution_is_that_of_drawing_until_one_fits():
+    maze, least, count = Maze(4), 5, 500
+    slow = drawn_until_one_fits(4, least, count, seed=0)
+    fast = [board(maze, t) for t in generate(maze, 4 * count, least, np.random.default_rng(1))]
+    for measure in (length, lambda cells: (cells == "#").mean(), lambda cells: first(cells, "S")):
+        a, b = (np.array([measure(cells) for cells in boards]) for boards in (slow, fast))
+        spread = np.hypot(a.std() / len(a) ** 0.5, b.std() / len(b) ** 0.5)
+        assert abs(a.mean() - b.mean()) < 4 * spread
+
+
+def first(cells: np.ndarray, symbol: str) -> bool:
+    """Whether the symbol stands in a corner, where paths are long."""
+    return symbol in (cells[0, 0], cells[0, -1], cells[-1, 0], cells[-1, -1])
+
+
+def test_a_single_shortest_path():
+    maze = Maze(5)
+    for tokens in generate(maze, 30, 6, np.random.default_rng(0), unique=True):
+        lengths = [len(path) for path in simple_paths(board(maze, tokens))]
+        assert lengths.count(min(lengths)) == 1
+    several = generate(maze, 200, 6, np.random.default_rng(0))
+    for tokens in several:
+        lengths = [len(path) for path in simple_paths(board(maze, tokens))]
+        assert has_one_shortest_path(tokens) == (lengths.count(min(lengths)) == 1)
+
+
+def test_the_generator_decides():
+    first, again, other = (generate(Maze(6), 8, 6, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert (first == again).all() and not (first == other).all()
+
+
+def test_a_length_that_none_has_is_refused(monkeypatch):
+    monkeypatch.setattr("ostinato.data.maze.generator.PATIENCE", 100_000)
+    with pytest.raises(ValueError, match="no maze5 with a shortest path of 20 steps: lower min"):
+        generate(Maze(5), 1, 20, np.random.default_rng(0))
