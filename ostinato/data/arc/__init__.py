@@ -1,0 +1,1 @@
+"""ARC: tasks, their variants, and data sets of them that store no pixels."""

@@ -1,0 +1,144 @@
+"""ARC's score: all variants of a task vote for the answers to its tests.
+
+Every prediction is cropped to its grid, shown as the task itself shows it, and counts as a vote for
+that grid. Candidates are ranked by their votes, then by how sure the model was on average. A test
+counts as solved at K if its answer is among the first K candidates, a task by the share of its
+tests, and pass@K is the mean over tasks.
+
+Source: the ARC evaluator of TRM's released code. It adds the votes of all evaluations of a run
+together, and needs several processes; here an `ArcVotes` belongs to one evaluation, and processes
+merge theirs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from ostinato.data.arc.grids import Grid, crops
+from ostinato.data.arc.sources import ArcTask
+from ostinato.data.arc.variants import Variant
+
+PASS_AT = (1, 2, 5, 10, 100, 1000)
+ATTEMPTS = 2
+"""Answers to a test that a submission holds."""
+
+Key = bytes
+"""A grid as bytes: its rows, its columns, its colours."""
+
+
+@dataclass
+class Candidate:
+    """An answer that somebody voted for."""
+
+    first: int
+    """Number of the first example that did: it breaks ties, whatever the number of processes."""
+    votes: int = 0
+    confidence: float = 0.0
+    """Sum of sigmoid(q_halt)."""
+
+    @property
+    def rank(self) -> tuple[int, float, int]:
+        """Sorting by it puts the best first."""
+        return -self.votes, -self.confidence / self.votes, self.first
+
+
+@dataclass
+class ArcVotes:
+    """The votes of one evaluation, or of one process's part of it.
+
+    Memory grows with the different candidates alone, of which each is held once per test.
+    """
+
+    names: Sequence[str]
+    """Name of the variant of each puzzle id."""
+    ballots: dict[tuple[str, Key], dict[Key, Candidate]] = field(default_factory=dict)
+    """(task, input of a test) → candidates."""
+
+    def add(
+        self,
+        examples: Integer[np.ndarray, " batch"],
+        inputs: Integer[np.ndarray, "batch cells"],
+        puzzle_ids: Integer[np.ndarray, " batch"],
+        answers: Integer[np.ndarray, "batch cells"],
+        q_halt: Float[np.ndarray, " batch"],
+    ) -> None:
+        """Count the answers to these examples."""
+        # As in the originals: sigmoid in float64, however q was computed
+        sure = 1 / (1 + np.exp(-q_halt.astype(np.float64)))
+        rows = zip(examples, puzzle_ids, crops(inputs), crops(answers), sure, strict=True)
+        for example, puzzle_id, question, answer, confidence in rows:
+            variant = Variant.named(self.names[puzzle_id])
+            test = variant.task, key_of(variant.undo(question))
+            answer = key_of(variant.undo(answer))
+            ballot = self.ballots.setdefault(test, {})
+            candidate = ballot.setdefault(answer, Candidate(int(example)))
+            candidate.votes += 1
+            candidate.confidence += float(confidence)
+
+    def merge(self, other: "ArcVotes") -> None:
+        """Add the votes of another process, for other examples of the same evaluation."""
+        for test, theirs in other.ballots.items():
+            ballot = self.ballots.setdefault(test, {})
+            for answer, candidate in theirs.items():
+                mine = ballot.setdefault(answer, Candidate(candidate.first))
+                mine.first = min(mine.first, candidate.first)
+                mine.votes += candidate.votes
+                mine.confidence += candidate.confidence
+
+    def ranking(self, task: str, question: Grid) -> list[tuple[Grid, Candidate]]:
+        """The candidates for a test of a task, best first."""
+        ballot = self.ballots.get((task, key_of(question)), {})
+        ranked = sorted(ballot.items(), key=lambda entry: entry[1].rank)
+        return [(grid_of_key(key), candidate) for key, candidate in ranked]
+
+    def pass_at(
+        self, tasks: Sequence[ArcTask], numbers: Sequence[int] = PASS_AT
+    ) -> dict[int, float]:
+        """K → mean over tasks of the share of tests with the answer among the first K candidates.
+
+        Raises ValueError if the answer to a test is not known.
+        """
+        places = [[self.place_of_answer(task.name, pair) for pair in task.test] for task in tasks]
+        return {
+            number: float(np.mean([np.mean([p < number for p in tests]) for tests in places]))
+            for number in numbers
+        }
+
+    def place_of_answer(self, task: str, pair: Any) -> float:
+        """How many candidates are ranked before the right answer; infinite if it is none."""
+        if pair.output is None:
+            raise ValueError(f"task {task} comes without answers to its tests: it cannot be scored")
+        right = key_of(pair.output)
+        for place, (answer, _) in enumerate(self.ranking(task, pair.input)):
+            if key_of(answer) == right:
+                return place
+        return float("inf")
+
+    def submission(self, tasks: Sequence[ArcTask]) -> dict[str, list[dict[str, Any]]]:
+        """The content of Kaggle's submission.json: two attempts at each test.
+
+        The first is repeated if there is no second; [[0]] where nobody has voted.
+        """
+        content = {}
+        for task in tasks:
+            content[task.name] = []
+            for pair in task.test:
+                ranked = [answer.tolist() for answer, _ in self.ranking(task.name, pair.input)]
+                ranked = ranked or [[[0]]]
+                attempts = (ranked + ranked[:1] * ATTEMPTS)[:ATTEMPTS]
+                entry = {f"attempt_{n}": answer for n, answer in enumerate(attempts, start=1)}
+                content[task.name].append(entry)
+        return content
+
+
+def key_of(grid: Grid) -> Key:
+    """The grid as bytes."""
+    return bytes(grid.shape) + grid.tobytes()
+
+
+def grid_of_key(key: Key) -> Grid:
+    """The grid of these bytes."""
+    return np.frombuffer(key, np.uint8, offset=2).reshape(key[0], key[1])
