@@ -18,12 +18,15 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from ostinato.data.arc.grids import Grid, crops
-from ostinato.data.arc.sources import ArcTask
+from ostinato.data.arc.sources import ArcTask, Pair
 from ostinato.data.arc.variants import Variant
 
 PASS_AT = (1, 2, 5, 10, 100, 1000)
 ATTEMPTS = 2
 """Answers to a test that a submission holds."""
+
+NOWHERE = 2**63 - 1
+"""The place of an answer that nobody voted for."""
 
 Key = bytes
 """A grid as bytes: its rows, its columns, its colours."""
@@ -103,19 +106,19 @@ class ArcVotes:
         """
         places = [[self.place_of_answer(task.name, pair) for pair in task.test] for task in tasks]
         return {
-            number: float(np.mean([np.mean([p < number for p in tests]) for tests in places]))
+            number: float(np.mean([np.mean(np.array(tests) < number) for tests in places]))
             for number in numbers
         }
 
-    def place_of_answer(self, task: str, pair: Any) -> float:
-        """How many candidates are ranked before the right answer; infinite if it is none."""
+    def place_of_answer(self, task: str, pair: Pair) -> int:
+        """How many candidates are ranked before the right answer; `NOWHERE` if it is none."""
         if pair.output is None:
             raise ValueError(f"task {task} comes without answers to its tests: it cannot be scored")
         right = key_of(pair.output)
         for place, (answer, _) in enumerate(self.ranking(task, pair.input)):
             if key_of(answer) == right:
                 return place
-        return float("inf")
+        return NOWHERE
 
     def submission(self, tasks: Sequence[ArcTask]) -> dict[str, list[dict[str, Any]]]:
         """The content of Kaggle's submission.json: two attempts at each test.
