@@ -53,11 +53,12 @@ class Eval:
 
     def run(self) -> int:
         from ostinato.evaluation.puzzles import evaluate
+        from ostinato.models import RecursiveModel
         from ostinato.models.pretrained import load
         from ostinato.training.run import pick_device
         from ostinato.training.run_folder import RunFolder, write_json
 
-        model = load(self.model, pick_device(self.device))
+        model = load(self.model, pick_device(self.device), kind=RecursiveModel)
         puzzles, place = find_puzzles(self, model)
         with progress(len(puzzles)) as show:
             result = evaluate(model, puzzles, self.batch_size, self.max_steps, progress=show)

@@ -59,6 +59,7 @@ class Export:
     def run(self) -> int:
         from ostinato.export.hub import write_hub
         from ostinato.export.official import write_official
+        from ostinato.models import RecursiveModel
         from ostinato.models.pretrained import build, read_pretrained
 
         folder = self.output or default_output(self.model, self.format)
@@ -66,6 +67,8 @@ class Export:
         model = build(found, self.puzzle_embeddings, **self.settings(found))
         try:
             if self.format == "official":
+                if not isinstance(model, RecursiveModel):
+                    raise ValueError(f"the originals have no {found.model}: choose safetensors")
                 step = found.notes.get("step")
                 path = write_official(model, folder, step, **self.training())
             else:

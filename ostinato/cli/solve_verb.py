@@ -66,10 +66,11 @@ class Solve:
         from ostinato.cli.boards import show, verdict
         from ostinato.data.tasks import TASKS, OnBoards
         from ostinato.inference.solve import solve
+        from ostinato.models import RecursiveModel
         from ostinato.models.pretrained import load
         from ostinato.training.run import pick_device
 
-        model = load(path, pick_device(self.device))
+        model = load(path, pick_device(self.device), kind=RecursiveModel)
         screen = Console(highlight=False, soft_wrap=True)
         task = TASKS.get(model.config.task)
         puzzles = read_sources(sources, task.boards if isinstance(task, OnBoards) else one_a_line)

@@ -4,18 +4,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ostinato.models import RecursiveModel
-from ostinato.models.pretrained import describe, save_weights
-from ostinato.models.weight_files import WEIGHTS
+from ostinato.models import NanoChat
+from ostinato.models.pretrained import Model, describe, save_weights
+from ostinato.models.weight_files import TOKENIZER, WEIGHTS
 
 
-def write_hub(model: RecursiveModel, folder: Path, **notes: Any) -> Path:
+def write_hub(model: Model, folder: Path, **notes: Any) -> Path:
     """Write `model.safetensors` and `config.json`; returns the former.
 
     The one file suffices to load the model; `config.json` says the same to people and to the Hub.
+    A language model has its `tokenizer.json` beside it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(folder / WEIGHTS, model, **notes)
     text = json.dumps(describe(model, **notes), indent=2, ensure_ascii=False)
     (folder / "config.json").write_text(text + "\n", "utf-8")
+    if isinstance(model, NanoChat) and model.tokenizer_json:
+        (folder / TOKENIZER).write_text(model.tokenizer_json, "utf-8")
     return folder / WEIGHTS

@@ -30,6 +30,7 @@ from ostinato.layers import (
     HyperConnection,
     KeyValueCache,
     Linear,
+    PackedTernaryLinear,
     Residual,
     RMSNorm,
     RotaryEmbedding,
@@ -212,9 +213,14 @@ class NanoChat(nn.Module):
     | connections               | fixed: see `ostinato.layers.hyper_connections`      |
     """
 
+    tokenizer_json: str
+    """The tokenizer that the model was trained with, as `tokenizer.json` holds it; "": not known.
+    Kept as text, for the model itself has no use for it: `inference.generate` reads it."""
+
     def __init__(self, config: NanoChatConfig, generator: torch.Generator | None = None):
         super().__init__()
         self.config = config
+        self.tokenizer_json = ""
         self.embed_tokens = Embedding(
             config.vocab_size, config.hidden_size, WEIGHT_STD, config.dtype
         )
@@ -274,6 +280,11 @@ class NanoChat(nn.Module):
         shape = (batch_size, config.kv_heads, capacity or config.seq_len, config.head_dim)
         device = self.embed_tokens.weight.device
         return [KeyValueCache(shape, config.dtype, device) for _ in self.blocks]
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the weights are those of `packed`, which cannot be trained."""
+        return any(isinstance(module, PackedTernaryLinear) for module in self.modules())
 
     def packed(self) -> "NanoChat":
         """This model for inference, a byte a ternary weight: itself if there is nothing to pack."""

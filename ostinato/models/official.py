@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ostinato.models import MODELS
+from ostinato.models import RECURSIVE_MODELS, NanoChat
 from ostinato.models.recursive import RecursiveConfig, RecursiveModel
 
 PREFIX = "_orig_mod.model.inner."
@@ -93,7 +93,7 @@ def to_official_weights(model: RecursiveModel) -> dict[str, Tensor]:
 
 
 def without_derived(
-    model: RecursiveModel, tensors: dict[str, Tensor], source: str
+    model: RecursiveModel | NanoChat, tensors: dict[str, Tensor], source: str
 ) -> dict[str, Tensor]:
     """`tensors` (our names) without what some originals' files hold besides weights.
 
@@ -169,7 +169,7 @@ def from_official_settings(model: str, arch: dict[str, Any]) -> dict[str, Any]:
     Raises ValueError naming a setting that is missing, or neither known nor meant for training.
     """
     arch = {name: _resolve(value, arch) for name, value in arch.items()}
-    known = {field.name: field.type for field in fields(MODELS[model][1])}
+    known = {field.name: field.type for field in fields(RECURSIVE_MODELS[model][1])}
     unknown = arch.keys() - known.keys() - NOT_OURS
     if arch.get("mlp_t") is False:
         unknown -= {"mlp_t"}  # their other copy of HRM has the switch
@@ -193,7 +193,7 @@ def from_official_config(model: str, settings: dict[str, Any]) -> RecursiveConfi
 
     Raises ValueError naming a setting that is missing, or neither known nor meant for training.
     """
-    return MODELS[model][1](**from_official_settings(model, settings))
+    return RECURSIVE_MODELS[model][1](**from_official_settings(model, settings))
 
 
 def to_official_file(

@@ -7,13 +7,13 @@ import difflib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints, overload
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ostinato.models import MODELS, RecursiveConfig, RecursiveModel
+from ostinato.models import MODELS, NanoChat, NanoChatConfig, RecursiveConfig, RecursiveModel
 from ostinato.models.official import (
     TABLE,
     from_official_file,
@@ -28,9 +28,14 @@ from ostinato.models.weight_files import (
     read_settings,
     read_tensors,
     settings_beside,
+    tokenizer_beside,
 )
 
 METADATA_KEY = "ostinato"
+
+Model = RecursiveModel | NanoChat
+Config = RecursiveConfig | NanoChatConfig
+Kind = TypeVar("Kind", RecursiveModel, NanoChat)
 
 PuzzleEmbeddings = Literal["keep", "mean"]
 """What becomes of the puzzle rows of a file: "keep" them, or start all from their "mean"."""
@@ -49,30 +54,65 @@ class Pretrained:
     """Under our names."""
     notes: dict[str, Any]
     """What `save_weights` was told to keep."""
+    tokenizer: str = ""
+    """Content of the `tokenizer.json` beside them."""
 
 
-def describe(model: RecursiveModel, **notes: Any) -> dict[str, Any]:
+def describe(model: Model, **notes: Any) -> dict[str, Any]:
     """What a weights file says of itself: "model", "config" and "notes", as JSON can hold them."""
     name = next(name for name, (cls, _) in MODELS.items() if type(model) is cls)
     return {"model": name, "config": asdict(model.config), "notes": notes}
 
 
-def save_weights(path: Path, model: RecursiveModel, **notes: Any) -> None:
-    """Write weights and configuration of `model` to `path`; `notes` (JSON) are kept with them."""
+def save_weights(path: Path, model: Model, **notes: Any) -> None:
+    """Write weights and configuration of `model` to `path`; `notes` (JSON) are kept with them.
+
+    Not the tokenizer of a language model: that is a file of its own. Raises ValueError for a
+    packed model, whose weights have lost what training goes on from.
+    """
+    if isinstance(model, NanoChat) and model.is_packed:
+        raise ValueError("a packed model has no fp32 weights to save: save the one it was made of")
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, path, metadata={METADATA_KEY: json.dumps(describe(model, **notes))})
+
+
+@overload
+def load(
+    source: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    kind: type[Kind],
+    config: str | Path | None = None,
+    revision: str | None = None,
+    puzzle_embeddings: PuzzleEmbeddings = "keep",
+    **settings: Any,
+) -> Kind: ...
+
+
+@overload
+def load(
+    source: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    kind: None = None,
+    config: str | Path | None = None,
+    revision: str | None = None,
+    puzzle_embeddings: PuzzleEmbeddings = "keep",
+    **settings: Any,
+) -> Any: ...
 
 
 def load(
     source: str | Path,
     device: str | torch.device = "cpu",
     *,
+    kind: type[Model] | None = None,
     config: str | Path | None = None,
     revision: str | None = None,
     puzzle_embeddings: PuzzleEmbeddings = "keep",
     **settings: Any,
-) -> RecursiveModel:
-    """A trained model, ready to think.
+) -> Model:
+    """A trained model, ready to think, or to write.
 
     `source` is a run folder, a weights file, a checkpoint of the originals (`step_N`, a pickled
     state dict or safetensors, with `all_config.yaml` beside it or given as `config`), a folder with
@@ -81,12 +121,20 @@ def load(
     `settings` replace those of the file. An original with rotary positions needs `seq_len`, which
     it takes from its data set; with `task` ("sudoku9") any original can read and draw puzzles;
     `forward_dtype="float32"` suits CPUs. `puzzle_embeddings="mean"` starts all puzzle rows from the
-    mean of the file's, as many of them as `num_puzzle_identifiers` says.
+    mean of the file's, as many of them as `num_puzzle_identifiers` says. `kind` is the class that
+    the model must have: RecursiveModel solves puzzles, NanoChat continues texts.
 
     Raises ValueError, naming the file and the remedy, if there is none, if it is damaged or
-    foreign, or if a tensor is missing, extra or mis-shaped.
+    foreign, if a tensor is missing, extra or mis-shaped, or if the model is of another kind.
     """
     found = read_pretrained(source, config, revision)
+    if kind is not None and not issubclass(MODELS[found.model][0], kind):
+        use = (
+            "solves puzzles: see ostinato solve"
+            if kind is NanoChat
+            else ("continues texts: see ostinato generate")
+        )
+        raise ValueError(f"{found.source} holds a {found.model}, which {use}")
     return build(found, puzzle_embeddings, **settings).to(device).eval()
 
 
@@ -118,7 +166,9 @@ def read_pretrained(
         model, settings = from_official_file(content, tensors)
     except ValueError as error:
         raise ValueError(f"{config_path}: {error}") from None
-    prefix_len = make_config(model, settings | {"seq_len": 1}, str(config_path)).prefix_len
+    complete = make_config(model, settings | {"seq_len": 1}, str(config_path))
+    assert isinstance(complete, RecursiveConfig)
+    prefix_len = complete.prefix_len
     return Pretrained(
         str(path), model, infer_sizes(tensors, prefix_len) | settings, tensors, notes={}
     )
@@ -126,7 +176,7 @@ def read_pretrained(
 
 def build(
     found: Pretrained, puzzle_embeddings: PuzzleEmbeddings = "keep", **settings: Any
-) -> RecursiveModel:
+) -> Model:
     """The model that `found` describes, with its weights; see `load` for the rest."""
     if found.settings is None:
         raise ValueError(
@@ -141,6 +191,8 @@ def build(
         )
     model = MODELS[found.model][0](make_config(found.model, settings, found.source))
     load_pretrained(model, found, puzzle_embeddings)
+    if isinstance(model, NanoChat):
+        model.tokenizer_json = found.tokenizer
     return model
 
 
@@ -151,10 +203,11 @@ def _described(
     model, settings = description.get("model"), description.get("config")
     if model not in MODELS or not isinstance(settings, dict):
         raise ValueError(f"{described_in}: unknown model {model!r}; update ostinato")
-    return Pretrained(str(path), model, settings, tensors, description.get("notes", {}))
+    notes = description.get("notes", {})
+    return Pretrained(str(path), model, settings, tensors, notes, tokenizer_beside(path))
 
 
-def make_config(model: str, settings: dict[str, Any], source: str) -> RecursiveConfig:
+def make_config(model: str, settings: dict[str, Any], source: str) -> Config:
     """The configuration of `model`; ValueError naming the setting that is unknown or impossible."""
     kind = MODELS[model][1]
     types = get_type_hints(kind)
@@ -177,7 +230,7 @@ def make_config(model: str, settings: dict[str, Any], source: str) -> RecursiveC
 
 
 def load_pretrained(
-    model: RecursiveModel, found: Pretrained, puzzle_embeddings: PuzzleEmbeddings = "keep"
+    model: Model, found: Pretrained, puzzle_embeddings: PuzzleEmbeddings = "keep"
 ) -> None:
     """Put weights that were found into `model`, all of them, whatever its own settings are.
 
@@ -185,22 +238,30 @@ def load_pretrained(
     """
     if puzzle_embeddings not in get_args(PuzzleEmbeddings):
         raise ValueError(f"puzzle_embeddings is {puzzle_embeddings!r}: choose keep or mean")
-    tensors, rows = found.tensors, model.config.num_puzzle_identifiers
-    table = tensors.get(TABLE)
+    tensors = found.tensors
     if puzzle_embeddings == "mean":
-        if table is None or table.ndim != 2:
+        table = tensors.get(TABLE)
+        if table is None or table.ndim != 2 or not isinstance(model, RecursiveModel):
             raise ValueError(f"{found.source} has no {TABLE} to take the mean of: keep them")
+        rows = model.config.num_puzzle_identifiers
         tensors = tensors | {TABLE: table.mean(0, keepdim=True).expand(rows, -1)}
-    elif table is not None and model.puzzle_emb is not None and len(table) != rows:
+    elif isinstance(model, RecursiveModel):
+        check_puzzle_rows(model, found)
+    load_weights(model, tensors, found.source)
+
+
+def check_puzzle_rows(model: RecursiveModel, found: Pretrained) -> None:
+    """ValueError, with the two ways out, if the file has more or fewer puzzles than the model."""
+    table, rows = found.tensors.get(TABLE), model.config.num_puzzle_identifiers
+    if table is not None and model.puzzle_emb is not None and len(table) != rows:
         raise ValueError(
             f"{found.source}: {TABLE} has {len(table)} rows, the model needs {rows}: start every "
             "row from their mean with puzzle_embeddings mean, or set num_puzzle_identifiers to "
             f"{len(table)}"
         )
-    load_weights(model, tensors, found.source)
 
 
-def load_weights(model: RecursiveModel, tensors: dict[str, Tensor], source: str) -> None:
+def load_weights(model: Model, tensors: dict[str, Tensor], source: str) -> None:
     """Copy `tensors` into `model`. Names and shapes must fit: ValueError names what does not."""
     tensors = without_derived(model, tensors, source)
     wanted = model.state_dict()

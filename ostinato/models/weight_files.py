@@ -15,8 +15,14 @@ from torch import Tensor
 WEIGHTS = "model.safetensors"
 """Name of the weights in a run folder and on the Hub."""
 
+TOKENIZER = "tokenizer.json"
+"""Name of the tokenizer beside the weights of a language model."""
+
 CONFIGS = ("all_config.yaml", "config.yaml", "config.json")
 """Names of the settings beside weights that do not hold them, in the order of search."""
+
+BESIDE = (*CONFIGS, TOKENIZER)
+"""Names of what may lie beside weights."""
 
 STATE_DICTS = ("*.safetensors", "*.pt", "*.pth", "*.bin", "checkpoint")
 """Names of weights beside the originals' `step_N`."""
@@ -84,9 +90,9 @@ def _download(name: str, revision: str | None) -> Path:
     place = "/".join(inner)
     above = "".join(f"{part}/" for part in inner[:-1])
     within = f"{place}/" if inner else ""
-    wanted = [f"{within}{pattern}" for pattern in (*CONFIGS, *STATE_DICTS, "step_*")]
+    wanted = [f"{within}{pattern}" for pattern in (*BESIDE, *STATE_DICTS, "step_*")]
     if inner:
-        wanted += [place, *(f"{above}{config}" for config in CONFIGS)]
+        wanted += [place, *(f"{above}{name}" for name in BESIDE)]
     try:
         snapshot = Path(
             snapshot_download(f"{owner}/{repository}", revision=revision, allow_patterns=wanted)
@@ -166,6 +172,17 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
 def settings_beside(path: Path) -> Path | None:
     """The file with the settings beside weights, or None."""
     return next((p for name in CONFIGS if (p := path.with_name(name)).is_file()), None)
+
+
+def tokenizer_beside(path: Path) -> str:
+    """The content of the tokenizer beside weights; empty if there is none."""
+    beside = path.with_name(TOKENIZER)
+    try:
+        return beside.read_text("utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{beside} cannot be read ({error}): restore it") from None
 
 
 def read_settings(path: Path) -> dict[str, Any]:

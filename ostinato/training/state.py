@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ostinato.models import MODELS, RecursiveModel, State
+from ostinato.models import RECURSIVE_MODELS, RecursiveModel, State
 from ostinato.training.config import Recipe
 from ostinato.training.distributed import World
 from ostinato.training.ema import EMA
@@ -55,7 +55,9 @@ class TrainState:
                 f"global_batch_size {config.global_batch_size} is not divisible by "
                 f"{world.size} processes"
             )
-        model_class = next(cls for cls, kind in MODELS.values() if type(recipe.model) is kind)
+        model_class = next(
+            cls for cls, kind in RECURSIVE_MODELS.values() if type(recipe.model) is kind
+        )
         # Weights are drawn on the CPU, so that every device starts from the same ones
         model = model_class(recipe.model, torch.Generator().manual_seed(config.seed)).to(device)
         if config.init_from and not resumed:

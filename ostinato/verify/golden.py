@@ -20,7 +20,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ostinato.models import MODELS
+from ostinato.models import RECURSIVE_MODELS
 from ostinato.verify.replay import Recording, Replay, Rounding
 
 MARGIN = 4.0
@@ -109,14 +109,14 @@ def verify_folder(folder: Path) -> Iterator[GoldenResult]:
 def verify_golden(path: Path) -> list[Comparison]:
     """Replay one file, whatever it was recorded from. Raises ValueError if that is unknown."""
     golden, metadata = read_golden(path)
-    if metadata.get("model") in MODELS:
+    if metadata.get("model") in RECURSIVE_MODELS:
         return verify_recursive(golden, metadata)
     if "layer_index" in metadata:
         from ostinato.verify.golden_mhc import verify_mhc  # it uses the classes of this module
 
         return verify_mhc(golden, metadata)
     model = metadata.get("model", "a model that it does not name")
-    raise ValueError(f"recorded from {model}; this version knows {', '.join(MODELS)}")
+    raise ValueError(f"recorded from {model}; this version knows {', '.join(RECURSIVE_MODELS)}")
 
 
 def read_golden(path: Path) -> tuple[Recording, dict[str, str]]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ostinato.data.batches import Batch
-from ostinato.models import MODELS, Output, RecursiveModel, State
+from ostinato.models import RECURSIVE_MODELS, Output, RecursiveModel, State
 from ostinato.models.official import (
     from_official_config,
     from_official_name,
@@ -92,7 +92,7 @@ class Replay:
         self.jitter = rounding.jitter
         self.noise = torch.Generator().manual_seed(rounding.seed)
         self.loss_type = settings.get("loss_type", "stablemax_cross_entropy")
-        self.model: RecursiveModel = MODELS[name][0](self.config)
+        self.model: RecursiveModel = RECURSIVE_MODELS[name][0](self.config)
         if rounding.dtype == "float64":
             self.model.double()
         self.load("init")

@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 import ostinato
 from ostinato.export.hub import write_hub
 from ostinato.export.official import write_official
-from ostinato.models import HRM, TRM, HRMConfig, RecursiveModel, TRMConfig
+from ostinato.models import HRM, TRM, HRMConfig, NanoChat, NanoChatConfig, RecursiveModel, TRMConfig
 from ostinato.models.official import from_official_weights, to_official_weights
-from ostinato.models.pretrained import load_weights, save_weights
+from ostinato.models.pretrained import Model, load_weights, save_weights
 from ostinato.models.weight_files import read_tensors
 
 SHAPE = {
@@ -36,6 +36,7 @@ SHAPE = {
     "num_puzzle_identifiers": 7,
     "forward_dtype": "float32",
 }
+CHAT = {"vocab_size": 9, "seq_len": 8, "hidden_size": 16, "num_heads": 2, "group_size": 16}
 MODELS = {
     "trm": TRM(TRMConfig(**SHAPE, mlp_t=True, pos_encodings="none", puzzle_emb_len=2)),
     "hrm": HRM(HRMConfig(**SHAPE, H_layers=1)),
@@ -45,7 +46,7 @@ for tiny in MODELS.values():
     tiny.puzzle_emb.weights.normal_(generator=torch.Generator().manual_seed(1))
 
 
-def assert_same(one: RecursiveModel, other: RecursiveModel) -> None:
+def assert_same(one: Model, other: Model) -> None:
     assert type(one) is type(other) and one.config == other.config
     first, second = one.state_dict(), other.state_dict()
     assert first.keys() == second.keys()
@@ -107,6 +108,36 @@ def test_unreadable_settings_are_named(text: str, tmp_path: Path):
     (tmp_path / "all_config.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"all_config\.yaml"):
         ostinato.load(tmp_path)
+
+
+def test_a_language_model_keeps_its_tokenizer(tmp_path: Path):
+    model = NanoChat(NanoChatConfig(**CHAT), torch.Generator().manual_seed(1))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    save_weights(tmp_path / "model.safetensors", model, step=3)
+    loaded = ostinato.load(tmp_path, kind=NanoChat)
+    assert_same(loaded, model)
+    assert loaded.tokenizer_json == "{}"
+    write_hub(loaded, tmp_path / "hub")
+    again = ostinato.load(tmp_path / "hub")
+    assert_same(again, model)
+    assert again.tokenizer_json == loaded.packed().tokenizer_json == "{}"
+    with pytest.raises(ValueError, match="a packed model has no fp32 weights"):
+        save_weights(tmp_path / "packed.safetensors", loaded.packed())
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path: Path):
+    save_weights(tmp_path / "chat.safetensors", NanoChat(NanoChatConfig(**CHAT)))
+    save_weights(tmp_path / "trm.safetensors", MODELS["trm"])
+    with pytest.raises(ValueError, match="holds a nanochat, which continues texts: see ostinato g"):
+        ostinato.load(tmp_path / "chat.safetensors", kind=RecursiveModel)
+    with pytest.raises(ValueError, match="holds a trm, which solves puzzles: see ostinato solve"):
+        ostinato.load(tmp_path / "trm.safetensors", kind=NanoChat)
+    with pytest.raises(ValueError, match="did you mean num_heads"):
+        ostinato.load(tmp_path / "chat.safetensors", num_head=2)
+    with pytest.raises(ValueError, match="to take the mean of"):
+        ostinato.load(tmp_path / "chat.safetensors", puzzle_embeddings="mean")
+    with pytest.raises(ValueError, match=r"embed_tokens\.weight has shape"):
+        ostinato.load(tmp_path / "chat.safetensors", vocab_size=8)
 
 
 def test_which_file_of_a_folder(tmp_path: Path):
