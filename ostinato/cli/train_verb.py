@@ -46,7 +46,7 @@ def parse(words: list[str]) -> Command:
 
 def run(recipe: "Recipe", arguments: Train) -> int:
     """Train, and say how it ended."""
-    from ostinato.training.puzzles import TrainingError
+    from ostinato.training.loop import TrainingError
     from ostinato.training.run import run as run_recipe
 
     if arguments.data_dir is not None:
@@ -65,9 +65,11 @@ def run(recipe: "Recipe", arguments: Train) -> int:
     except TrainingError as error:
         print(f"ostinato: {error}", file=sys.stderr)
         return 1
-    best = f"best exact accuracy on validation {outcome.best:.1%}"
     if outcome.finished:
-        print(f"done after {outcome.step:,} steps: {best}; measure it with ostinato eval {path}")
+        print(
+            f"done after {outcome.step:,} steps: {outcome.best_in_words}; "
+            f"measure it with ostinato eval {path}"
+        )
     else:
         print(f"stopped by {outcome.reason} at step {outcome.step:,}; the same command goes on")
     return 0

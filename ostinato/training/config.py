@@ -13,7 +13,90 @@ from ostinato.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class LoopConfig:
+    """What every training run has, whatever it trains."""
+
+    total_steps: int = 1000
+    """Optimiser updates."""
+    lr: float = 1e-4
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.95
+    muon_lr: float = 0.02
+    muon_momentum: float = 0.95
+    muon_scale: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
+    """Size of Muon's steps: "match_rms_adamw", a matrix of any shape moves as AdamW would move it;
+    "original", by muon_lr · sqrt(max(1, outputs / inputs)) in spectral norm."""
+    muon_weight_decay: float = 0.05
+    muon_ns_steps: int = 5
+    """Newton-Schulz iterations of Muon; 3 are nearly as good and cheaper."""
+    grad_clip: float = 0.0
+    """Largest global gradient norm; 0: no clipping."""
+    warmup_steps: int = 2000
+    decay_start: float = 0.0
+    """Where the learning rate starts to fall, as a share of total_steps."""
+    decay_shape: Literal["cosine", "linear"] = "cosine"
+    decay_by: Literal["steps", "time"] = "steps"
+    """"time": a --time-limit is that of the whole run, and the learning rate comes to its end with
+    it, if not with the steps. Such a run depends on the speed of the machine."""
+    lr_min_ratio: float = 1.0
+    """Learning rate at the end, as a share of lr; 1: constant after the warm-up."""
+    eval_every: int = 2000
+    """Steps between evaluations on the validation split."""
+    eval_batch_size: int = 512
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+    keep_checkpoints: int = 2
+    log_every: int = 50
+    """Steps between lines in metrics.jsonl."""
+    seed: int = 0
+    """Seeds the weights, the order of the data and all else that is random."""
+    device: str = "auto"
+    """"auto": CUDA, else MPS, else CPU."""
+    compile: bool = False
+    """Compile the model: slower start, faster steps."""
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Where metrics go besides metrics.jsonl."""
+
+    def __post_init__(self):
+        self.check_least(
+            1, "total_steps eval_every eval_batch_size checkpoint_every keep_checkpoints log_every"
+        )
+        self.check_least(0, "lr muon_lr weight_decay muon_weight_decay grad_clip warmup_steps")
+        self.check_shares("lr_min_ratio decay_start")
+        self.check_shares("beta1 beta2 muon_momentum", below_one=True)
+
+    def check_least(self, least: int, names: str) -> None:
+        """ValueError if one of the settings `names` is less."""
+        for name in names.split():
+            value = getattr(self, name)
+            if not value >= least:
+                wanted = (
+                    f"must be at least {least}, not" if least else "must not be negative, but is"
+                )
+                raise ValueError(f"{name} {wanted} {value}")
+
+    def check_shares(self, names: str, below_one: bool = False) -> None:
+        """ValueError if one of the settings `names` is not between 0 and 1."""
+        for name in names.split():
+            value = getattr(self, name)
+            if not 0 <= value <= 1 or (below_one and value == 1):
+                end = ")" if below_one else "]"
+                raise ValueError(f"{name} must lie in [0, 1{end}, not {value}")
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(
+            self.total_steps,
+            self.warmup_steps,
+            self.decay_start,
+            self.lr_min_ratio,
+            self.decay_shape,
+        )
+
+
+@dataclass(frozen=True)
+class TrainingConfig(LoopConfig):
     """How a puzzle model is trained; the defaults are TRM's on Sudoku-Extreme."""
 
     total_steps: int = 65_104
@@ -29,32 +112,10 @@ class TrainingConfig:
     thrown away, as in the originals; "stream": no row is left out."""
     optimizer: Literal["adam_atan2", "adamw", "muon"] = "adam_atan2"
     """"muon": Muon for the matrices of the reasoning modules, AdamW for the rest."""
-    lr: float = 1e-4
     weight_decay: float = 1.0
-    beta1: float = 0.9
-    beta2: float = 0.95
-    muon_lr: float = 0.02
-    muon_momentum: float = 0.95
-    muon_scale: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
-    """Size of Muon's steps: "match_rms_adamw", a matrix of any shape moves as AdamW would move it;
-    "original", by muon_lr · sqrt(max(1, outputs / inputs)) in spectral norm."""
-    muon_weight_decay: float = 0.05
-    muon_ns_steps: int = 5
-    """Newton-Schulz iterations of Muon; 3 are nearly as good and cheaper."""
     puzzle_emb_lr: float = 1e-4
     """Sign-SGD on the puzzle rows of each batch."""
     puzzle_emb_weight_decay: float = 1.0
-    grad_clip: float = 0.0
-    """Largest global gradient norm; 0: no clipping, as in the originals."""
-    warmup_steps: int = 2000
-    decay_start: float = 0.0
-    """Where the learning rate starts to fall, as a share of total_steps."""
-    decay_shape: Literal["cosine", "linear"] = "cosine"
-    decay_by: Literal["steps", "time"] = "steps"
-    """"time": a --time-limit is that of the whole run, and the learning rate comes to its end with
-    it, if not with the steps. Such a run depends on the speed of the machine."""
-    lr_min_ratio: float = 1.0
-    """Learning rate at the end, as a share of lr; 1: constant after the warm-up."""
     loss_type: LossType = "stablemax_cross_entropy"
     label_smoothing: float = 0.0
     q_weight: float = 0.5
@@ -63,62 +124,23 @@ class TrainingConfig:
     """Chance per slot and step that a random minimum of steps holds off halting."""
     ema_decay: float = 0.999
     """Decay of the averaged weights that are evaluated and published; 0: none."""
-    eval_every: int = 2000
-    """Steps between evaluations on the validation split."""
-    eval_batch_size: int = 512
-    checkpoint_every: int = 1000
-    """Steps between checkpoints."""
-    keep_checkpoints: int = 2
-    log_every: int = 50
-    """Steps between lines in metrics.jsonl."""
     init_from: str = ""
     """Start from these weights: a run, a weights file, an original's checkpoint or a Hub id."""
     puzzle_embeddings: Literal["keep", "mean"] = "keep"
     """Puzzle rows of init_from: "mean" starts every row, however many, from their mean."""
     freeze: Literal["nothing", "weights"] = "nothing"
     """"weights": train the puzzle rows alone."""
-    seed: int = 0
-    """Seeds the weights, the order of the data, its symmetries and the exploration."""
-    device: str = "auto"
-    """"auto": CUDA, else MPS, else CPU."""
-    compile: bool = False
-    """Compile the reasoning modules: slower start, faster steps."""
-    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    """Where metrics go besides metrics.jsonl."""
 
     def __post_init__(self):
-        for name in (
-            "total_steps global_batch_size slot_turns eval_every eval_batch_size checkpoint_every "
-            "keep_checkpoints log_every"
-        ).split():
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("ema_decay", "beta1", "beta2", "muon_momentum", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
-        for name in ("halt_exploration_prob", "lr_min_ratio", "decay_start"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
-        for name in (
-            "lr muon_lr puzzle_emb_lr weight_decay muon_weight_decay puzzle_emb_weight_decay "
-            "grad_clip warmup_steps q_weight"
-        ).split():
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
+        super().__post_init__()
+        self.check_least(1, "global_batch_size slot_turns")
+        self.check_least(0, "puzzle_emb_lr puzzle_emb_weight_decay q_weight")
+        self.check_shares("ema_decay label_smoothing", below_one=True)
+        self.check_shares("halt_exploration_prob")
         for name in ("puzzle_embeddings", "freeze"):
             value = getattr(self, name)
             if value in ("mean", "weights") and not self.init_from:
                 raise ValueError(f"{name}={value} is for trained weights: give some as init_from")
-
-    @property
-    def schedule(self) -> Schedule:
-        return Schedule(
-            self.total_steps,
-            self.warmup_steps,
-            self.decay_start,
-            self.lr_min_ratio,
-            self.decay_shape,
-        )
 
 
 FREE_ON_RESUME = {

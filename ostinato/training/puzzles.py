@@ -1,14 +1,11 @@
-"""The training loop of the recursive models.
+"""Training of the recursive models.
 
 One supervision step of every slot, one backward, one update; the slots persist (see `slots.py`).
 """
 
-import math
-import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,34 +15,36 @@ from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.tasks import TASKS
 from ostinato.evaluation.puzzles import evaluate
 from ostinato.models.pretrained import save_weights
-from ostinato.training.checkpoint import Checkpoints
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.distributed import World
 from ostinato.training.feed import AlignedFeed, Feed, StreamFeed
+from ostinato.training.loop import Loop, Outcome, Work
 from ostinato.training.losses import act_loss
 from ostinato.training.run_folder import RunFolder, atomic, write_json
 from ostinato.training.slots import draw_minimum_steps, target_q_continue
 from ostinato.training.state import TrainState
-from ostinato.training.tracking import Silent, Tracker
-
-SHOWN = ("train/lm_loss", "train/halted_exact_accuracy", "validation/exact_accuracy")
-"""Metrics beside the progress bar."""
 
 
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message is for the user, the last checkpoint is still good."""
+def load_split(data: Path, split: str) -> PuzzleSet:
+    """A split of the data set in the folder `data`."""
+    return PuzzleSet.load(data, split)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a session of training ended."""
+def check_fits(recipe: Recipe, puzzles: PuzzleSet, data: Path) -> None:
+    """ValueError if the model's shape is not that of the data."""
+    for name in ("vocab_size", "seq_len", "num_puzzle_identifiers"):
+        wanted, given = getattr(puzzles.metadata, name), getattr(recipe.model, name)
+        if wanted > given or (name == "seq_len" and wanted != given):
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{data} has {name} {wanted}, the model {given}: use {flag} {wanted}")
 
-    step: int
-    finished: bool
-    reason: str
-    """Why it ended before `total_steps`: a signal, the time limit; empty if it did not."""
-    best: float
-    """Best exact accuracy on validation so far."""
+
+def describe(recipe: Recipe, train_set: PuzzleSet, validation_set: PuzzleSet) -> str:
+    """What is about to be trained, in words."""
+    return (
+        f"{len(train_set):,} training and {len(validation_set):,} validation examples, "
+        f"{recipe.training.total_steps:,} steps of {recipe.training.global_batch_size} slots"
+    )
 
 
 def train(
@@ -63,74 +62,60 @@ def train(
     Whatever ends it, the run folder holds a checkpoint from which the same call goes on.
     `time_limit` is in seconds. Raises TrainingError if the loss is no longer finite.
     """
-    config = recipe.training
-    by_time = time_limit is not None and config.decay_by == "time"
-    deadline = math.inf if time_limit is None or by_time else time.monotonic() + time_limit
+    loop = Loop(recipe, folder, world, time_limit)
     state = TrainState.start(recipe, device, world, resumed=checkpoint is not None)
     if checkpoint is not None:
         state.restore(checkpoint)
-    world.check_same("weights", state.checksums)
-    checkpoints = Checkpoints(folder.checkpoints, config.keep_checkpoints)
     taken = 0 if checkpoint is None else checkpoint["taken"]
-    feed = make_feed(train_set, config, world, device, state.step, taken)
-    augmented = recipe.data.augment and TASKS.get(train_set.metadata.task)
-    sums: dict[str, Tensor] = {}
+    feed = make_feed(train_set, recipe.training, world, device, state.step, taken)
+    work = PuzzleWork(recipe, folder, train_set, validation_set, state, feed)
+    return loop.run(work, resumed=checkpoint is not None)
 
-    def save() -> None:
-        tree = {**state.tree(), "taken": feed.taken, "data": train_set.fingerprint}
-        if world.is_main:
-            checkpoints.save(state.step, tree)
 
-    def log() -> None:
-        nonlocal sums
-        means = mean_metrics(sums, config.global_batch_size, world)
-        sums = {}
-        if not math.isfinite(means["train/loss"]):
-            raise TrainingError(
-                f"the loss is no longer finite near step {state.step}: the last good state is in "
-                f"{checkpoints.folder}; continue from it with a lower --lr, or with --grad-clip 1.0"
+class PuzzleWork(Work):
+    """What the loop of a puzzle run does."""
+
+    unit = "examples"
+    shown = ("train/lm_loss", "train/halted_exact_accuracy", "validation/exact_accuracy")
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        train_set: PuzzleSet,
+        validation_set: PuzzleSet,
+        state: TrainState,
+        feed: Feed,
+    ):
+        self.recipe, self.folder, self.feed = recipe, folder, feed
+        self.state: TrainState = state
+        self.train_set, self.validation_set = train_set, validation_set
+        self.units_per_step = recipe.training.global_batch_size
+        self.augmented = TASKS.get(train_set.metadata.task) if recipe.data.augment else None
+
+    def update(self, time_used: float) -> dict[str, Tensor]:
+        batch = self.feed.next(self.state.slots.halted)
+        if self.augmented:
+            inputs, labels = self.augmented.augment(
+                batch.inputs, batch.labels, self.state.symmetries
             )
-        tracker.log(state.step, {**means, "lr": state.optimizers[-1].param_groups[0]["lr"]})
+            batch = Batch(inputs, labels, batch.puzzle_ids)
+        batch = Batch(*(self.state.world.part(tensor) for tensor in batch))
+        return train_step(self.state, self.recipe, batch, time_used)
 
-    def time_used() -> float:
-        """The share of the run's time that is over, the same on every rank."""
-        if not by_time:
-            return 0.0
-        assert time_limit is not None
-        return world.highest(int(1000 * tracker.elapsed / time_limit)) / 1000
+    def means(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        means = mean_metrics(sums, self.recipe.training.global_batch_size, self.state.world)
+        return {**means, "lr": self.state.optimizers[-1].param_groups[0]["lr"]}
 
-    tracker = open_tracker(recipe, folder, world, checkpoint, time_limit)
-    with tracker, signals() as received:
-        reason, used = "", time_used()
-        while state.step < config.total_steps and used < 1:
-            batch = feed.next(state.slots.halted)
-            if augmented:
-                inputs, labels = augmented.augment(batch.inputs, batch.labels, state.symmetries)
-                batch = Batch(inputs, labels, batch.puzzle_ids)
-            metrics = train_step(state, recipe, Batch(*(world.part(t) for t in batch)), used)
-            sums = {k: sums[k] + v for k, v in metrics.items()} if sums else metrics
-            tracker.advance(state.step)
+    def validate(self) -> dict[str, float]:
+        return validate(self.state, self.recipe, self.folder, self.validation_set)
 
-            used = time_used()
-            last = state.step == config.total_steps or used >= 1
-            due = last or state.step % config.eval_every == 0
-            # What ends one process ends all, at the same step; signals count for more than time
-            ends = received[0] if received else int(time.monotonic() > deadline)
-            ends = world.highest(ends)
-            if ends:
-                reason = signal.Signals(ends).name if ends > 1 else "the time limit"
-            if due or reason or state.step % config.log_every == 0:
-                log()
-            if due:
-                validate(state, recipe, folder, validation_set, tracker)
-            if due or reason or state.step % config.checkpoint_every == 0:
-                if sums:
-                    log()  # nothing that is not finite is ever saved
-                save()
-            if reason and not last:
-                break
-    finished = state.step >= config.total_steps or used >= 1
-    return Outcome(state.step, finished, "" if finished else reason, state.best)
+    def tree(self) -> dict[str, Any]:
+        data = self.train_set.fingerprint
+        return {**self.state.tree(), "taken": self.feed.taken, "data": data}
+
+    def best_in_words(self) -> str:
+        return f"best exact accuracy on validation {self.state.best:.1%}"
 
 
 def make_feed(
@@ -219,8 +204,7 @@ def validate(
     recipe: Recipe,
     folder: RunFolder,
     validation_set: PuzzleSet,
-    tracker: Tracker | Silent,
-) -> None:
+) -> dict[str, float]:
     """Score the averaged weights on the validation split and keep them if they are the best yet."""
     config, world, device = recipe.training, state.world, state.model.H_init.device
     state.model.eval()
@@ -242,51 +226,8 @@ def validate(
             write_json(folder.result, {**place, **notes, **result.to_json()})
     state.best = max(state.best, result.exact_accuracy)
     state.model.train()
-    tracker.log(
-        state.step,
-        {
-            "validation/exact_accuracy": result.exact_accuracy,
-            "validation/cell_accuracy": result.cell_accuracy,
-            **{f"validation/{name}": score.share for name, score in result.scores.items()},
-        },
-    )
-
-
-def open_tracker(
-    recipe: Recipe,
-    folder: RunFolder,
-    world: World,
-    checkpoint: dict | None,
-    time_limit: float | None,
-) -> Tracker | Silent:
-    """Metrics and progress of the main process; the others are silent."""
-    if not world.is_main:
-        return Silent()
-    return Tracker(
-        folder,
-        recipe.training.total_steps,
-        resumed_step=None if checkpoint is None else checkpoint["step"],
-        track=recipe.training.track,
-        config=recipe,
-        units_per_step=recipe.training.global_batch_size,
-        shown=SHOWN,
-        time_limit=time_limit,
-    )
-
-
-@contextmanager
-def signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; a second one has its usual effect."""
-    received: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        received.append(number)
-        for caught, usual in previous.items():
-            signal.signal(caught, usual)
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for caught, usual in previous.items():
-            signal.signal(caught, usual)
+    return {
+        "validation/exact_accuracy": result.exact_accuracy,
+        "validation/cell_accuracy": result.cell_accuracy,
+        **{f"validation/{name}": score.share for name, score in result.scores.items()},
+    }

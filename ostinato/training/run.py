@@ -3,16 +3,32 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
-from ostinato.data.puzzles import PuzzleSet
+from ostinato.training import puzzles
 from ostinato.training.checkpoint import Checkpoints, load_checkpoint
 from ostinato.training.config import FREE_ON_RESUME, Recipe
 from ostinato.training.config_file import differences, read_config, write_config
 from ostinato.training.distributed import World
-from ostinato.training.puzzles import Outcome, train
+from ostinato.training.loop import Outcome
 from ostinato.training.run_folder import RunFolder
+
+
+class Kind(Protocol):
+    """What the module `puzzles` knows of the training of their models."""
+
+    def load_split(self, data: Path, split: str, /) -> Any: ...
+    def check_fits(self, recipe: Any, train_set: Any, data: Path, /) -> None: ...
+    def describe(self, recipe: Any, train_set: Any, validation_set: Any, /) -> str: ...
+
+    @property
+    def train(self) -> Callable[..., Outcome]: ...
+
+
+KINDS: dict[type, Kind] = {Recipe: puzzles}
+"""Who trains a recipe."""
 
 
 def run(
@@ -33,6 +49,7 @@ def run(
     Raises ValueError, with the remedy, for what the user can put right; `TrainingError` if the loss
     is no longer finite.
     """
+    kind = KINDS[type(recipe)]
     with World.join() as world:
         device = world.device(pick_device(recipe.training.device))
         world.check_same("settings", lambda: (recipe, device.type))
@@ -40,9 +57,9 @@ def run(
         folder = RunFolder(path)
         with folder.lock() if world.is_main else nullcontext():
             data = world.ask_main("data", lambda: recipe.data.prepare(data_root, say))
-            train_set = PuzzleSet.load(data, "train")
-            validation_set = PuzzleSet.load(data, "validation")
-            check_fits(recipe, train_set, data)
+            train_set = kind.load_split(data, "train")
+            validation_set = kind.load_split(data, "validation")
+            kind.check_fits(recipe, train_set, data)
             world.check_same("training data", lambda: train_set.fingerprint)
             found = world.ask_main(
                 "checkpoint", lambda: find_checkpoint(recipe, folder, resume, extend, say)
@@ -59,8 +76,12 @@ def run(
                 folder.record_environment(device, step)
             if found is not None:
                 say(f"resuming from {found} at step {step}")
-            say(describe(recipe, train_set, validation_set, device, world))
-            return train(
+            processes = f" × {world.size} processes" if world.size > 1 else ""
+            say(
+                f"{recipe.name}: {kind.describe(recipe, train_set, validation_set)} in "
+                f"{recipe.model.forward_dtype} on {device}{processes}"
+            )
+            return kind.train(
                 recipe, folder, train_set, validation_set, device, world, checkpoint, time_limit
             )
 
@@ -88,15 +109,6 @@ def pick_device(name: str) -> torch.device:
     if not present.get(device.type, True):
         raise ValueError(f"there is no {name} device on this machine: use --device cpu")
     return device
-
-
-def check_fits(recipe: Recipe, puzzles: PuzzleSet, data: Path) -> None:
-    """ValueError if the model's shape is not that of the data."""
-    for name in ("vocab_size", "seq_len", "num_puzzle_identifiers"):
-        wanted, given = getattr(puzzles.metadata, name), getattr(recipe.model, name)
-        if wanted > given or (name == "seq_len" and wanted != given):
-            flag = "--" + name.replace("_", "-")
-            raise ValueError(f"{data} has {name} {wanted}, the model {given}: use {flag} {wanted}")
 
 
 def find_checkpoint(
@@ -132,19 +144,3 @@ def refuse_changes(recipe: Recipe, saved: Recipe, extend: bool, path: Path) -> N
     if key == "training.total_steps":
         remedy += "; --extend plans the run anew"
     raise ValueError(f"{path} was started with {key} = {old}, not {new}: {remedy}")
-
-
-def describe(
-    recipe: Recipe,
-    train_set: PuzzleSet,
-    validation_set: PuzzleSet,
-    device: torch.device,
-    world: World,
-) -> str:
-    """One line about what is about to run."""
-    processes = f" × {world.size} processes" if world.size > 1 else ""
-    return (
-        f"{recipe.name}: {len(train_set):,} training and {len(validation_set):,} validation "
-        f"examples, {recipe.training.total_steps:,} steps of {recipe.training.global_batch_size} "
-        f"slots in {recipe.model.forward_dtype} on {device}{processes}"
-    )

@@ -1,4 +1,4 @@
-"""Everything a puzzle run needs to go on: built once, saved to and restored from checkpoints."""
+"""Everything a run needs to go on: built once, saved to and restored from checkpoints."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -17,16 +17,68 @@ from ostinato.training.optimizers import SparseSignSGD, make_optimizers
 from ostinato.training.slots import Slots
 
 
-@dataclass
-class TrainState:
-    """The state of training after `step` updates. `tree` and `restore` are inverses."""
+@dataclass(kw_only=True)
+class WeightState:
+    """Weights after `step` updates, and what updates them. `tree` and `restore` are inverses."""
 
-    model: RecursiveModel
+    model: nn.Module
     wrapped: nn.Module
     """What training calls: the model, or DDP around it."""
     optimizers: list[Optimizer]
+    ema: EMA | None = None
+    world: World
+    step: int = 0
+    best: float
+    """Best score on validation so far; before there is one, worse than any."""
+    base_lrs: list[float] = field(init=False)
+
+    def __post_init__(self):
+        self.base_lrs = [group["lr"] for group in self.param_groups()]
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Those of all optimisers."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def set_learning_rate(self, factor: float) -> None:
+        """Every optimiser's rate: its base times `factor`."""
+        for group, base in zip(self.param_groups(), self.base_lrs, strict=True):
+            group["lr"] = base * factor
+
+    def tree(self) -> dict[str, Any]:
+        """All of it, as `save_checkpoint` takes it; collective, as a part may be every rank's."""
+        return {
+            "step": self.step,
+            "best": self.best,
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "ema": self.ema.state_dict() if self.ema else None,
+        }
+
+    def restore(self, tree: dict[str, Any]) -> None:
+        """Go on from `tree`."""
+        self.step, self.best = tree["step"], tree["best"]
+        self.model.load_state_dict(tree["model"])
+        for optimizer, saved in zip(self.optimizers, tree["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        if self.ema:
+            self.ema.load_state_dict(tree["ema"])
+
+    def checksums(self) -> list[int]:
+        """A sum over the bits of each tensor that has to be equal on all ranks."""
+        shadow = self.ema.state_dict().values() if self.ema else ()
+        moments = [s[k] for o in self.optimizers for s in o.state.values() for k in sorted(s)]
+        tensors = [*self.model.state_dict().values(), *shadow, *moments]
+        words = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+        sums = [t.reshape(-1).view(words[t.element_size()]).sum(dtype=torch.int64) for t in tensors]
+        return [self.step, *torch.stack([total.cpu() for total in sums]).tolist()]
+
+
+@dataclass(kw_only=True)
+class TrainState(WeightState):
+    """The state of a puzzle run: weights, slots and random generators."""
+
+    model: RecursiveModel
     sparse: SparseSignSGD | None
-    ema: EMA | None
     slots: Slots
     """This rank's share of the slots whose turn it is."""
     waiting: deque[Slots]
@@ -35,11 +87,8 @@ class TrainState:
     """Draws the symmetries of the data, for the global batch on every rank."""
     exploration: torch.Generator
     """Draws the exploration of halting, for the global batch on every rank."""
-    world: World
-    step: int = 0
     best: float = -1.0
-    """Best exact accuracy on validation so far; below 0: none yet."""
-    base_lrs: list[float] = field(default_factory=list)
+    """Best exact accuracy on validation so far."""
 
     @classmethod
     def start(
@@ -73,7 +122,6 @@ class TrainState:
         sparse = model.puzzle_emb and SparseSignSGD(
             model.puzzle_emb, config.puzzle_emb_lr, config.puzzle_emb_weight_decay
         )
-        groups = [g for o in [*optimizers, *([sparse] if sparse else [])] for g in o.param_groups]
         share = config.global_batch_size // world.size
         slots = [Slots.empty(model, share, device) for _ in range(config.slot_turns)]
         state = cls(
@@ -87,7 +135,6 @@ class TrainState:
             symmetries=torch.Generator(device).manual_seed(config.seed + 1),
             exploration=torch.Generator(device).manual_seed(config.seed + 2),
             world=world,
-            base_lrs=[group["lr"] for group in groups],
         )
         if wrapped is not model:
             state.rehearse()
@@ -111,21 +158,13 @@ class TrainState:
         self.waiting.append(slots)
         self.slots = self.waiting.popleft()
 
-    def set_learning_rate(self, factor: float) -> None:
-        """Every optimiser's rate: its base times `factor`."""
-        sparse = [self.sparse] if self.sparse else []
-        groups = [g for o in [*self.optimizers, *sparse] for g in o.param_groups]
-        for group, base in zip(groups, self.base_lrs, strict=True):
-            group["lr"] = base * factor
+    def param_groups(self) -> list[dict[str, Any]]:
+        sparse = self.sparse.param_groups if self.sparse else []
+        return [*super().param_groups(), *sparse]
 
     def tree(self) -> dict[str, Any]:
-        """All of it, as `save_checkpoint` takes it; collective, as the slots are all ranks'."""
         return {
-            "step": self.step,
-            "best": self.best,
-            "model": self.model.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "ema": self.ema.state_dict() if self.ema else None,
+            **super().tree(),
             "slots": [
                 {k: self.world.gather(v) for k, v in slots.tensors().items()}
                 for slots in (self.slots, *self.waiting)
@@ -136,12 +175,7 @@ class TrainState:
 
     def restore(self, tree: dict[str, Any]) -> None:
         """Go on from `tree`; each rank takes its share of the slots."""
-        self.step, self.best = tree["step"], tree["best"]
-        self.model.load_state_dict(tree["model"])
-        for optimizer, saved in zip(self.optimizers, tree["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        if self.ema:
-            self.ema.load_state_dict(tree["ema"])
+        super().restore(tree)
         device = self.model.H_init.device
         self.slots, *waiting = (
             Slots.of_tensors({k: self.world.part(v).to(device) for k, v in slots.items()})
@@ -150,15 +184,6 @@ class TrainState:
         self.waiting = deque(waiting)
         self.symmetries.set_state(tree["symmetries"])
         self.exploration.set_state(tree["exploration"])
-
-    def checksums(self) -> list[int]:
-        """A sum over the bits of each tensor that has to be equal on all ranks."""
-        shadow = self.ema.state_dict().values() if self.ema else ()
-        moments = [s[k] for o in self.optimizers for s in o.state.values() for k in sorted(s)]
-        tensors = [*self.model.state_dict().values(), *shadow, *moments]
-        words = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-        sums = [t.reshape(-1).view(words[t.element_size()]).sum(dtype=torch.int64) for t in tensors]
-        return [self.step, *torch.stack([total.cpu() for total in sums]).tolist()]
 
     def initial_state(self) -> State:
         return self.model.initial_state(1)

@@ -15,7 +15,8 @@ from ostinato.models import MODELS, RecursiveModel
 from ostinato.recipes import all_recipes, recipe_named, recipes
 from ostinato.training.config import Recipe
 from ostinato.training.config_file import read_config, write_config
-from ostinato.training.run import check_fits, run
+from ostinato.training.puzzles import check_fits
+from ostinato.training.run import run
 
 NAMES = sorted(all_recipes())
 TINY = [name for name in NAMES if name.endswith("-tiny")]

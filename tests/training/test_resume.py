@@ -16,6 +16,7 @@ from ostinato.data.sudoku import SudokuData
 from ostinato.models import HRMConfig, RecursiveConfig, TRMConfig
 from ostinato.training.checkpoint import load_checkpoint
 from ostinato.training.config import Recipe, TrainingConfig
+from ostinato.training.loop import TrainingError
 from ostinato.training.run import run
 
 SHAPE = {
@@ -236,7 +237,7 @@ def test_non_finite_loss_keeps_the_last_good_state(tmp_path, data_root, monkeypa
         return {k: v * (float("nan") if taken[0] == 13 else 1.0) for k, v in metrics.items()}
 
     monkeypatch.setattr(puzzles, "train_step", poison)
-    with pytest.raises(puzzles.TrainingError, match="no longer finite"):
+    with pytest.raises(TrainingError, match="no longer finite"):
         train(tiny(log_every=1), tmp_path / "run", data_root)
     saved = final_state(tmp_path / "run")
     assert saved["/step"] == 10
