@@ -19,18 +19,17 @@ from ostinato.data.puzzle_files import (
     one_a_line,
     read_puzzles,
 )
-
-PACKAGED = Path(__file__).parents[1] / "weights"
-"""The folder of the model that comes with the package."""
+from ostinato.weights import packaged
 
 
 @dataclass(frozen=True)
 class Solve:
     """Solve puzzles with a trained model, and check its answers by the rules.
 
-    The model comes first: a run folder or a .safetensors file. Then puzzles (Sudoku: digits, and .
-    or 0 for blanks; maze: # for walls, . or spaces, S and G), files of puzzles, or - for standard
-    input, which is also read if there is no puzzle.
+    The model comes first, if it is another than the one that comes with the package: a run folder
+    or a .safetensors file. Then puzzles (Sudoku: digits, and . or 0 for blanks; maze: # for walls,
+    . or spaces, S and G), files of puzzles, or - for standard input, which is also read if there
+    is no puzzle.
 
     The exit code is 0 if all puzzles are solved, 1 if one is not, 2 for bad input.
     """
@@ -124,8 +123,11 @@ def find_model(words: list[str]) -> tuple[Path, list[str]]:
         return Path(words[0]), words[1:]
     if words and is_missing(words[0]):
         raise ValueError(f"{words[0]} does not exist: give a run folder, or a file of puzzles")
-    for packaged in sorted(PACKAGED.glob("*.safetensors")):
-        return packaged, words
+    models = packaged()
+    if words and words[0] in models:
+        return models[words[0]], words[1:]
+    if models:
+        return next(iter(models.values())), words
     what = f"{words[0]!r} is no run folder" if words else "no run folder is given"
     raise ValueError(
         f"which model? {what}: write ostinato solve RUN PUZZLE, "

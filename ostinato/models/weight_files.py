@@ -12,6 +12,8 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ostinato.weights import packaged
+
 WEIGHTS = "model.safetensors"
 """Name of the weights in a run folder and on the Hub."""
 
@@ -40,15 +42,17 @@ DAMAGED = (
 def locate(source: str | Path, revision: str | None = None) -> Path:
     """The file with the weights that `source` stands for.
 
-    That is a file, a folder with weights, or on the Hub `owner/name[/file or folder]`, of which
-    `revision` chooses the version. Raises ValueError, with the remedy, if there is none, or more
-    than one.
+    That is a file, a folder with weights, the name of a model that comes with the package, or on
+    the Hub `owner/name[/file or folder]`, of which `revision` chooses the version. Raises
+    ValueError, with the remedy, if there is none, or more than one.
     """
     path = Path(source).expanduser()
     if path.exists():
         if revision is not None:
             raise ValueError(f"{path} is a local path: a revision is for models on the Hub")
         return _choose(path) if path.is_dir() else path
+    if str(source) in packaged():
+        return packaged()[str(source)]
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(/[^/]+)*", str(source)):
         return _download(str(source), revision)
     raise ValueError(

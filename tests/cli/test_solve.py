@@ -176,7 +176,7 @@ def test_a_model_that_comes_with_the_package(capsys, look_up, monkeypatch, tmp_p
     monkeypatch.setattr(
         "ostinato.models.pretrained.load", lambda path, _: loaded.append(path) or LookUp()
     )
-    monkeypatch.setattr(solve_verb, "PACKAGED", tmp_path)
+    monkeypatch.setattr("ostinato.weights.FOLDER", tmp_path)
     code, _, err = solve(capsys, PUZZLE)
     assert code == 2 and "ostinato train sudoku4-tiny" in err and not loaded
     (tmp_path / "sudoku.safetensors").touch()
@@ -222,7 +222,7 @@ def test_the_model_is_a_folder_or_a_file(capsys, run_folder):
 )
 def test_bad_input(capsys, run_folder, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(solve_verb, "PACKAGED", tmp_path / "none")
+    monkeypatch.setattr("ostinato.weights.FOLDER", tmp_path / "none")
     Path("EMPTY").write_text("# nothing yet\n")
     Path("TABLE").write_text(f"id,board\n1,{PUZZLE}\n")
     Path("BAD").write_text(f"{PUZZLE}\n\n{PUZZLE[1:]}\n")

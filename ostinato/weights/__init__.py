@@ -1,0 +1,10 @@
+"""The trained models that come with the package: a safetensors file and a model card for each."""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+def packaged() -> dict[str, Path]:
+    """Name → weights, in the order of names."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}
