@@ -39,7 +39,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def look_up(monkeypatch, run_folder):
     """Any run holds a model that is right."""
-    monkeypatch.setattr("ostinato.models.pretrained.load", lambda *_: LookUp())
+    monkeypatch.setattr("ostinato.models.pretrained.load", lambda *_, **__: LookUp())
     monkeypatch.setattr(boards, "PAUSE", 0.0)
     return run_folder
 
@@ -174,7 +174,7 @@ def test_colours_tell_givens_answers_and_faults_apart():
 def test_a_model_that_comes_with_the_package(capsys, look_up, monkeypatch, tmp_path):
     loaded = []
     monkeypatch.setattr(
-        "ostinato.models.pretrained.load", lambda path, _: loaded.append(path) or LookUp()
+        "ostinato.models.pretrained.load", lambda path, _, **__: loaded.append(path) or LookUp()
     )
     monkeypatch.setattr("ostinato.weights.FOLDER", tmp_path)
     code, _, err = solve(capsys, PUZZLE)
