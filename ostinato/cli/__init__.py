@@ -17,7 +17,7 @@ VERBS = {
     "plot": "draw the curves of a run",
     "export": "write a trained model in another format",
     "verify": "compare this implementation with the originals' numbers",
-    "bench": "measure the speed of training",
+    "bench": "measure how fast it is",
     "recipes": "list the recipes",
 }
 """Verb → what it does. `ostinato.cli.VERB_verb` holds the code."""

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from ostinato import bench
-from ostinato.bench import Spread, bench_training, count_flops, measure_peak, random_batches
+from ostinato.bench import measure, training
+from ostinato.bench.measure import Spread, measure_peak
+from ostinato.bench.training import bench_training, count_flops, random_batches
 from ostinato.cli import main
 from ostinato.layers.feedforward import swiglu_width
 from ostinato.models import HRM, TRM, HRMConfig, TRMConfig
@@ -27,8 +28,8 @@ SMALL: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def weak_machine(monkeypatch: pytest.MonkeyPatch):
     """The machine's speed is no matter here, so let its measurement be short."""
-    monkeypatch.setattr(bench, "SQUARE", {"cpu": 64})
-    monkeypatch.setattr(bench, "PEAK_SECONDS", 0.001)
+    monkeypatch.setattr(measure, "SQUARE", {"cpu": 64})
+    monkeypatch.setattr(measure, "PEAK_SECONDS", 0.001)
 
 
 def swiglu(rows: int, width: int) -> int:
@@ -91,8 +92,8 @@ def test_counting_leaves_the_model_alone():
 def test_peak_is_that_of_the_product(monkeypatch: pytest.MonkeyPatch):
     """With a clock that gives every product a second, and the first is not counted."""
     spent = []
-    monkeypatch.setattr(bench, "seconds_of", lambda work, device: spent.append(work()) or 1.0)
-    monkeypatch.setattr(bench, "PEAK_SECONDS", 2.5)
+    monkeypatch.setattr(measure, "seconds_of", lambda work, device: spent.append(work()) or 1.0)
+    monkeypatch.setattr(measure, "PEAK_SECONDS", 2.5)
     assert measure_peak(torch.float32, torch.device("cpu")) == 2 * 64**3
     assert [tuple(product.shape) for product in spent] == [(64, 64)] * 4
 
@@ -148,9 +149,9 @@ def test_table(capsys: pytest.CaptureFixture[str]):
 def test_training_is_the_real_one(monkeypatch: pytest.MonkeyPatch):
     """The weights move, and by as many steps as were asked for."""
     seen = []
-    step = bench.train_step
+    step = training.train_step
     monkeypatch.setattr(
-        bench, "train_step", lambda state, *rest: seen.append(state) or step(state, *rest)
+        training, "train_step", lambda state, *rest: seen.append(state) or step(state, *rest)
     )
     recipe = recipe_named("sudoku4-tiny")
     recipe = replace(
@@ -159,7 +160,7 @@ def test_training_is_the_real_one(monkeypatch: pytest.MonkeyPatch):
         training=replace(recipe.training, global_batch_size=4),
     )
     bench_training(recipe, torch.device("cpu"), steps=2, repetitions=3, report=lambda line: None)
-    assert len(seen) == bench.WARM_UP_STEPS + 6 == seen[-1].step
+    assert len(seen) == training.WARM_UP_STEPS + 6 == seen[-1].step
     assert isinstance(recipe.model, TRMConfig)
     fresh = TRM(recipe.model, torch.Generator().manual_seed(recipe.training.seed))
     assert not torch.equal(seen[-1].model.lm_head.weight, fresh.lm_head.weight)
@@ -184,10 +185,15 @@ def test_mistakes_take_one_line(capsys: pytest.CaptureFixture[str], words: str, 
 
 
 @pytest.mark.parametrize(
-    "words", ["bench --help", "bench train --help", "bench train sudoku4-tiny -h"]
+    ("words", "usage"),
+    [
+        ("bench --help", "usage: ostinato bench KIND"),
+        ("bench train --help", "usage: ostinato bench train RECIPE"),
+        ("bench train sudoku4-tiny -h", "usage: ostinato bench train"),
+    ],
 )
-def test_help(capsys: pytest.CaptureFixture[str], words: str):
+def test_help(capsys: pytest.CaptureFixture[str], words: str, usage: str):
     with pytest.raises(SystemExit) as end:
         main(words.split())
     assert end.value.code == 0
-    assert "usage: ostinato bench train" in capsys.readouterr().out
+    assert usage in capsys.readouterr().out

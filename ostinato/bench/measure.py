@@ -1,0 +1,71 @@
+"""Clock, memory and the machine's own speed.
+
+The machine's speed is that of a large product of square matrices, in the dtype and on the device of
+the run. It is measured between the repetitions of training, so that whatever else the machine does
+slows both down, and the share of it hardly changes.
+"""
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+PEAK_SECONDS = 0.5
+"""How long the machine's speed is measured each time, at least."""
+SQUARE = {"cpu": 2048, "cuda": 8192}
+"""Side of the square matrices by type of device; 4096 elsewhere."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of repeated measurements, the least and the most."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> "Spread":
+        return cls(statistics.median(values), min(values), max(values))
+
+
+def measure_peak(dtype: torch.dtype, device: torch.device) -> float:
+    """Floating-point operations a second of a large square product."""
+    side = SQUARE.get(device.type, 4096)
+    generator = torch.Generator(device).manual_seed(0)
+    left, right = (
+        torch.randn(side, side, generator=generator, dtype=dtype, device=device) for _ in range(2)
+    )
+    seconds_of(lambda: left @ right, device)
+    count, seconds = 0, 0.0
+    while seconds < PEAK_SECONDS:
+        seconds += seconds_of(lambda: left @ right, device)
+        count += 1
+    return 2 * side**3 * count / seconds
+
+
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    """How long `work` takes, up to the end of its last kernel."""
+    synchronize(device)
+    start = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for what the device still has to do."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: on CUDA the most that was allocated, else the most that the process has held."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
