@@ -46,6 +46,7 @@ def parse(words: list[str]) -> Command:
 
 def run(recipe: "Recipe", arguments: Train) -> int:
     """Train, and say how it ended."""
+    from ostinato.training.distributed import is_first_process
     from ostinato.training.loop import TrainingError
     from ostinato.training.run import run as run_recipe
 
@@ -65,6 +66,8 @@ def run(recipe: "Recipe", arguments: Train) -> int:
     except TrainingError as error:
         print(f"ostinato: {error}", file=sys.stderr)
         return 1
+    if not is_first_process():
+        return 0
     if outcome.finished:
         print(
             f"done after {outcome.step:,} steps: {outcome.best_in_words}; "

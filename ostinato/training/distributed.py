@@ -30,6 +30,11 @@ PATIENCE = timedelta(minutes=30)
 writes meanwhile has to be done by then."""
 
 
+def is_first_process() -> bool:
+    """Whether this is the process that speaks for all that torchrun has started, or alone."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @dataclass(frozen=True)
 class World:
     """This process among the `size` that train together; 0 of 1 without torchrun.

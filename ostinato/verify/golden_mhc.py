@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from ostinato.layers import HyperConnection
-from ostinato.verify.golden import PRECISIONS, Comparison, Tally
-from ostinato.verify.replay import Recording
+from ostinato.verify.comparison import PRECISIONS, Comparison, Recording, Tally
 
 OUTPUTS = ("branch_input", "branch_output", "streams_out")
 

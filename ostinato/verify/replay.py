@@ -23,6 +23,7 @@ from ostinato.models.pretrained import load_weights
 from ostinato.training.losses import act_loss
 from ostinato.training.optimizers import AdamATan2, SparseSignSGD
 from ostinato.training.slots import Slots, target_q_continue
+from ostinato.verify.comparison import Recording
 
 METRICS = {
     "count": "halted_count",
@@ -72,13 +73,6 @@ class Rounding:
     jitter: float = 0.0
     """Relative size of random changes to weights, state and gradients at every step."""
     seed: int = 0
-
-
-class Recording(dict[str, Tensor]):
-    """The tensors of a golden file by key; a missing one is the file's fault."""
-
-    def __missing__(self, key: str) -> Tensor:
-        raise ValueError(f"lacks {key}")
 
 
 class Replay:

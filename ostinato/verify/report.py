@@ -162,8 +162,8 @@ def to_markdown(sections: Iterable[Section], golden: Iterable[GoldenResult] = ()
         lines += [f"## {section.title}", "", *table(CHECK_HEADER), *map(check_line, section.checks)]
         lines.append("")
     if golden:
-        lines += GOLDEN_TEXT + table(("recording", "kind", "numbers", "tolerance", "verdict"))
-        lines += [line for result in golden for line in golden_lines(result)]
+        lines += GOLDEN_TEXT + table(("recording", "kinds", "numbers", "tolerance", "verdict"))
+        lines += map(golden_line, golden)
         lines.append("")
     lines += ["## Intended deviations", "", *table(("the originals", "here", "why"))]
     lines += [cells(d.originals, d.here, d.reason) for d in DEVIATIONS]
@@ -215,18 +215,16 @@ def check_line(measured: Measured) -> str:
     )
 
 
-def golden_lines(result: GoldenResult) -> list[str]:
-    """A recording as lines of a Markdown table."""
+def golden_line(result: GoldenResult) -> str:
+    """A recording as a line of a Markdown table."""
     name = result.file.removesuffix(".safetensors")
-    if result.error:
-        return [cells(name, "", "", "", f"**failed**: {result.error}")]
-    return [
-        cells(
-            name,
-            row.kind,
-            f"{row.numbers:,}",
-            f"{row.tolerance:.0e}",
-            "passed" if row.passed else "**failed**",
-        )
-        for row in result.comparisons
-    ]
+    kinds = ", ".join(row.kind for row in result.comparisons)
+    tolerances = sorted({row.tolerance for row in result.comparisons})
+    failed = ", ".join(row.kind for row in result.comparisons if not row.passed)
+    return cells(
+        name,
+        kinds,
+        f"{sum(row.numbers for row in result.comparisons):,}",
+        ", ".join(f"{tolerance:.0e}" for tolerance in tolerances),
+        "passed" if result.passed else f"**failed**: {result.error or failed}",
+    )

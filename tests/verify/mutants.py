@@ -710,7 +710,7 @@ MUTANTS = [
     ),
     Mutant(
         "columns permuted like rows",
-        "data.sudoku.symmetry:augment",
+        "data.sudoku.symmetry:draw_symmetries",
         {
             "rows, cols, digits = orders.unbind(1)": (
                 "rows, cols, digits = orders.unbind(1); cols = digits"
@@ -720,7 +720,7 @@ MUTANTS = [
     ),
     Mutant(
         "never transposed",
-        "data.sudoku.symmetry:augment",
+        "data.sudoku.symmetry:draw_symmetries",
         {"transposed == 1": "transposed == 2"},
         "Symmetries of Sudoku",
     ),

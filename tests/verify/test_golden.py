@@ -10,60 +10,28 @@ from rich.console import Console
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ostinato.verify.golden import (
-    GoldenResult,
-    compare,
-    floor_group,
-    kind_of,
-    precision_of,
-    read_golden,
-    replay,
-    rounding_floors,
-    verify_folder,
-    verify_golden,
-)
-from ostinato.verify.replay import Recording, Rounding
+from ostinato.verify.comparison import Recording
+from ostinato.verify.golden import GoldenResult, read_golden, verify_folder
+from ostinato.verify.golden_recursive import compare, floor_group, kind_of
 from ostinato.verify.tables import print_golden
+from tests.verify.recordings import GOLDEN, RECURSIVE, Measured, measured
 
-GOLDEN = Path(__file__).parent.parent / "golden"
-RECURSIVE = sorted([*GOLDEN.glob("trm_*.safetensors"), *GOLDEN.glob("hrm_*.safetensors")])
 KINDS = ["outputs", "carry", "loss", "metrics", "gradients", "final weights", "evaluation"]
 
 
-@pytest.mark.parametrize("path", RECURSIVE, ids=lambda path: path.stem)
-def test_recorded_runs_are_reproduced(path: Path):
-    comparisons = verify_golden(path)
-    assert [row.kind for row in comparisons] == KINDS
-    assert all(row.passed for row in comparisons), comparisons
-    golden, _ = read_golden(path)
-    recorded = {k: v for k, v in golden.items() if "/batch/" not in k and not k.startswith("init/")}
-    assert sum(row.numbers for row in comparisons) == sum(v.numel() for v in recorded.values())
-
-
-class Measured:
-    """One file, replayed once for many tests."""
-
-    def __init__(self, name: str):
-        self.golden, self.metadata = read_golden(GOLDEN / f"{name}.safetensors")
-        self.ours = replay(self.golden, self.metadata, Rounding())
-        self.floors = rounding_floors(self.golden, self.metadata, self.ours)
-        self.precision = precision_of(self.metadata)
-
-    def failed(
-        self, golden: Recording | None = None, ours: dict[str, Tensor] | None = None
-    ) -> list[str]:
-        """The kinds that fail with other recorded numbers, or with other ones of ours."""
-        rows = compare(golden or self.golden, ours or self.ours, self.floors, self.precision)
-        return [row.kind for row in rows if not row.passed]
-
-    def replayed(self, golden: Recording) -> list[str]:
-        """The kinds that fail when a changed file is replayed."""
-        return self.failed(golden, replay(golden, self.metadata, Rounding()))
+@pytest.mark.parametrize("name", RECURSIVE)
+def test_recorded_runs_are_reproduced(name: str):
+    run = measured(name)
+    rows = compare(run.golden, run.ours, run.floors, run.precision)
+    assert [row.kind for row in rows] == KINDS
+    assert all(row.passed for row in rows), rows
+    recorded = (v for k, v in run.golden.items() if "/batch/" not in k and "init/" not in k)
+    assert sum(row.numbers for row in rows) == sum(v.numel() for v in recorded)
 
 
 @pytest.fixture(scope="module", params=["trm_attention", "trm_mlp", "hrm_act_v1"])
-def measured(request: pytest.FixtureRequest) -> Measured:
-    return Measured(request.param)
+def recording(request: pytest.FixtureRequest) -> Measured:
+    return measured(request.param)
 
 
 def changed(tensors: dict[str, Tensor], key: str, by: float) -> Recording:
@@ -74,51 +42,51 @@ def changed(tensors: dict[str, Tensor], key: str, by: float) -> Recording:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_changed_number_is_noticed(measured: Measured, kind: str):
-    keys = [k for k in measured.ours if kind_of(k) == kind and k.split("/")[0] != "step7"]
+def test_a_changed_number_is_noticed(recording: Measured, kind: str):
+    keys = [k for k in recording.ours if kind_of(k) == kind and k.split("/")[0] != "step7"]
     early = [k for k in keys if k.split("/")[0] in ("step1", "step2", "final", "eval")]
     tested = 0
-    for key in early if measured.metadata["model"] == "trm" else keys:
-        if key.startswith("eval/") and measured.floors[floor_group(key)] > 1e-4:
+    for key in early if recording.metadata["model"] == "trm" else keys:
+        if key.startswith("eval/") and recording.floors[floor_group(key)] > 1e-4:
             continue  # after some steps of trm_mlp rounding alone changes more than that
         tested += 1
-        scale = measured.golden[key].abs().max().item() if kind == "gradients" else 1.0
+        scale = recording.golden[key].abs().max().item() if kind == "gradients" else 1.0
         if scale:
-            assert measured.failed(changed(measured.golden, key, 1e-3 * scale)) == [kind], key
+            assert recording.failed(changed(recording.golden, key, 1e-3 * scale)) == [kind], key
     assert tested
 
 
-def test_a_nan_on_either_side_fails(measured: Measured):
+def test_a_nan_on_either_side_fails(recording: Measured):
     key = "step1/out/logits"
-    assert measured.failed(changed(measured.golden, key, math.nan)) == ["outputs"]
-    assert measured.failed(ours=dict(changed(measured.ours, key, math.nan))) == ["outputs"]
+    assert recording.failed(changed(recording.golden, key, math.nan)) == ["outputs"]
+    assert recording.failed(ours=dict(changed(recording.ours, key, math.nan))) == ["outputs"]
 
 
-def test_other_weights_or_puzzles_are_noticed(measured: Measured):
-    golden = measured.golden
+def test_other_weights_or_puzzles_are_noticed(recording: Measured):
+    golden = recording.golden
     weight = "init/inner.lm_head.weight"
-    assert {"outputs", "loss"} <= set(measured.replayed(changed(golden, weight, 1e-2)))
+    assert {"outputs", "loss"} <= set(recording.replayed(changed(golden, weight, 1e-2)))
     token = Recording(golden)
     token["step1/batch/inputs"] = (golden["step1/batch/inputs"] + 1) % 6
-    assert {"outputs", "carry", "loss"} <= set(measured.replayed(token))
+    assert {"outputs", "carry", "loss"} <= set(recording.replayed(token))
 
 
-def test_a_number_that_only_rounding_decides_is_no_evidence(measured: Measured):
-    floors = dict.fromkeys(measured.floors, math.inf)
-    far = {key: value + 1 for key, value in measured.ours.items()}
-    rows = compare(measured.golden, far, floors, measured.precision)
+def test_a_number_that_only_rounding_decides_is_no_evidence(recording: Measured):
+    floors = dict.fromkeys(recording.floors, math.inf)
+    far = {key: value + 1 for key, value in recording.ours.items()}
+    rows = compare(recording.golden, far, floors, recording.precision)
     assert all(row.chaotic == row.numbers and not row.passed for row in rows)
 
 
-def test_a_gross_difference_fails_even_where_rounding_decides_much(measured: Measured):
-    floors = dict.fromkeys(measured.floors, 0.5)
-    far = {key: value + 1 for key, value in measured.ours.items()}
-    rows = compare(measured.golden, far, floors, measured.precision)
+def test_a_gross_difference_fails_even_where_rounding_decides_much(recording: Measured):
+    floors = dict.fromkeys(recording.floors, 0.5)
+    far = {key: value + 1 for key, value in recording.ours.items()}
+    rows = compare(recording.golden, far, floors, recording.precision)
     assert all(row.missed > 0 for row in rows)
 
 
 def test_rounding_moves_a_number_more_the_longer_the_recursion():
-    floors = Measured("trm_mlp").floors
+    floors = measured("trm_mlp").floors
     assert floors["step6/outputs"] > 10 * floors["step1/outputs"] > 0
 
 

@@ -1,22 +1,12 @@
 """Every row of the report can fail: wrong implementations are noticed, by rows and recordings."""
 
-from pathlib import Path
-
 import pytest
 
 from ostinato.verify.check import Check
-from ostinato.verify.golden import (
-    compare,
-    precision_of,
-    read_golden,
-    replay,
-    rounding_floors,
-)
-from ostinato.verify.replay import Rounding
 from ostinato.verify.rows import TOPICS, checks_of
 from tests.verify.mutants import MUTANTS, Mutant, apply
+from tests.verify.recordings import measured
 
-GOLDEN = Path(__file__).parent.parent / "golden"
 CHECKS = {check.name: check for topic in TOPICS for check in checks_of(topic)}
 BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
 
@@ -80,34 +70,17 @@ RECORDED = {
 """Recording → mutants that it notices by itself."""
 
 
-class Recorded:
-    """A recording with the floors of the true implementation."""
-
-    def __init__(self, name: str):
-        self.golden, self.metadata = read_golden(GOLDEN / f"{name}.safetensors")
-        ours = replay(self.golden, self.metadata, Rounding())
-        self.floors = rounding_floors(self.golden, self.metadata, ours)
-
-    def failed(self) -> list[str]:
-        """The kinds of number that fail with the implementation as it is now."""
-        ours = replay(self.golden, self.metadata, Rounding())
-        rows = compare(self.golden, ours, self.floors, precision_of(self.metadata))
-        return [row.kind for row in rows if not row.passed]
-
-
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_wrong_implementation_does_not_reproduce_the_recording(name: str):
-    recorded = Recorded(name)
-    assert recorded.failed() == []
-    missed = []
+    recording, missed = measured(name), []
     for mutant in RECORDED[name]:
         with pytest.MonkeyPatch.context() as monkeypatch:
             apply(BY_NAME[mutant], monkeypatch)
             try:
-                noticed = recorded.failed()
+                noticed = recording.replayed()
             except AssertionError:  # an assertion of the implementation's own noticed it
                 continue
             if not noticed:
                 missed.append(mutant)
     assert missed == []
-    assert recorded.failed() == []
+    assert recording.replayed() == []

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from ostinato.verify.check import Row, apart, check
-from ostinato.verify.golden import Comparison, GoldenResult, kind_of, precision_of, read_golden
+from ostinato.verify.golden import read_golden
 from ostinato.verify.report import DEVIATIONS, Measured, Section, measure, to_markdown
 from ostinato.verify.rows import TOPICS, checks_of
 from ostinato.verify.tables import print_deviations, print_section
@@ -28,32 +28,21 @@ def test_every_row_holds(sections: list[Section]):
 
 
 def test_the_page_is_current(sections: list[Section]):
-    page = (ROOT / "docs/fidelity.md").read_text("utf-8")
-    golden = [as_if_passed(path) for path in recordings()]
-    assert page == to_markdown(sections, golden), "run the command that the page names"
+    lines = (ROOT / "docs/fidelity.md").read_text("utf-8").splitlines()
+    start, end = lines.index("## Recorded runs"), lines.index("## Intended deviations")
+    report = "\n".join(lines[:start] + lines[end:]) + "\n"
+    assert report == to_markdown(sections), "run the command that the page names"
 
-
-def recordings() -> list[Path]:
-    return sorted((ROOT / "tests/golden").glob("*.safetensors"))
-
-
-def as_if_passed(path: Path) -> GoldenResult:
-    """What the page says of a recording; that it is true is tested elsewhere."""
-    golden, metadata = read_golden(path)
-    if "model" not in metadata:
-        pytest.skip("recordings of another model")
-    precision, counts = precision_of(metadata), {}
-    for key, value in golden.items():
-        if "/batch/" not in key and not key.startswith("init/"):
-            counts[kind_of(key)] = counts.get(kind_of(key), 0) + value.numel()
-    order = ("outputs", "carry", "loss", "metrics", "gradients", "final weights", "evaluation")
-    rows = []
-    for kind in order:
-        n = counts[kind]
-        gradients = kind == "gradients"
-        allowed = precision.gradient_tolerance if gradients else precision.tolerance
-        rows.append(Comparison(kind, allowed, n, n, 0, 0, 0, 0.0, 0.0, ""))
-    return GoldenResult(path.name, rows)
+    rows = [line.strip("| ").split(" | ") for line in lines[start:end] if line.startswith("| ")]
+    found = {name: (numbers, verdict) for name, _, numbers, _, verdict in rows[1:]}
+    recordings = sorted((ROOT / "tests/golden").glob("*.safetensors"))
+    assert [path.stem for path in recordings] == list(found)
+    assert {verdict for _, verdict in found.values()} == {"passed"}  # other tests see that it is
+    for path in recordings:
+        golden, metadata = read_golden(path)
+        if metadata.get("model") in ("trm", "hrm"):
+            recorded = (v for k, v in golden.items() if "/batch/" not in k and "init/" not in k)
+            assert found[path.stem][0] == f"{sum(v.numel() for v in recorded):,}"
 
 
 def test_every_requirement_document_is_answered():

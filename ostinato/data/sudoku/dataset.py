@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ostinato.data.build_once import build_once
 from ostinato.data.csv_files import hub_files, local_files, sha256
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku.generator import check_givens
@@ -116,20 +115,7 @@ class SudokuData:
             facts["source"] = {split: sha256(path) for split, path in files.items()}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         folder = Path(root) / f"{self.sudoku.name}-{Path(self.source).stem}-{digest[:12]}"
-        if folder.exists():
-            report(f"data are in {folder}")
-            return folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=folder.parent) as place:
-            building = Path(place) / "data"
-            self._build(building, report)
-            try:
-                os.rename(building, folder)
-            except OSError:
-                if not folder.exists():  # another process may have been faster with the same data
-                    raise
-        report(f"data are in {folder}")
-        return folder
+        return build_once(folder, lambda place: self._build(place, report), report)
 
     def _local_files(self) -> dict[str, Path]:
         return local_files(self.source, "generated, sudoku-extreme")

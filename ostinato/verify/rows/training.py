@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ostinato.data.batches import Batch
 from ostinato.data.sudoku import SudokuData
+from ostinato.models import HRMConfig, TRMConfig
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.distributed import World
 from ostinato.training.puzzles import train_step
@@ -21,8 +22,12 @@ LR, TABLE_LR, TABLE_DECAY = 0.05, 0.02, 0.3
 STEPS = 5
 
 
-def started(name: str, **settings: Any) -> tuple[TrainState, Recipe]:
+def started(
+    name: str, model_settings: dict[str, Any] | None = None, **settings: Any
+) -> tuple[TrainState, Recipe]:
     """A run in float64 with plain gradient descent, so that an update shows the gradient."""
+    model = specimen(name, **model_settings or {})
+    assert isinstance(model.config, TRMConfig | HRMConfig)
     config = TrainingConfig(
         global_batch_size=BATCH,
         puzzle_emb_lr=TABLE_LR,
@@ -31,9 +36,8 @@ def started(name: str, **settings: Any) -> tuple[TrainState, Recipe]:
         ema_decay=0.0,
         **{"halt_exploration_prob": 0.0, **settings},
     )
-    recipe = Recipe("fidelity", CONFIGS[name], SudokuData(), config)
+    recipe = Recipe("fidelity", model.config, SudokuData(), config)
     state = TrainState.start(recipe, torch.device("cpu"), World())
-    model = specimen(name)
     state.model.double().load_state_dict(model.state_dict())
     if state.model.rotary is not None:
         assert model.rotary is not None
@@ -55,9 +59,11 @@ class Slot:
         self.halted, self.steps = True, 0
 
 
-def reference_run(name: str) -> tuple[reference.Weights, Tensor, list[list[int]]]:
+def reference_run(
+    name: str, model_settings: dict[str, Any] | None = None, softmax: bool = False
+) -> tuple[reference.Weights, Tensor, list[list[int]]]:
     """Weights and z_H after the steps, and how long each slot has thought after each of them."""
-    model = specimen(name)
+    model = specimen(name, **model_settings or {})
     c, w = model.config, weights(model)
     slots, counts = [Slot() for _ in range(BATCH)], []
     shape = (BATCH, c.prefix_len + c.seq_len, c.hidden_size)
@@ -89,7 +95,7 @@ def reference_run(name: str) -> tuple[reference.Weights, Tensor, list[list[int]]
             slot.halted = slot.steps >= c.halt_max_steps or bool(wished)
         counts.append([slot.steps for slot in slots])
 
-        parts = reference.losses(logits, labels, q, target)
+        parts = reference.losses(logits, labels, q, target, softmax)
         total = parts["lm"] + 0.5 * (parts["halt"] + parts["continue"])
         trained = {key: value for key, value in w.items() if value.requires_grad}
         found = torch.autograd.grad(total / BATCH, [*trained.values(), rows])
@@ -109,6 +115,17 @@ def training_gradient(name: str) -> float:
     for offered in batches(name):
         train_step(state, recipe, offered)
     expected, _, _ = reference_run(name)
+    return max(apart(value, expected[key]) for key, value in state.model.state_dict().items())
+
+
+@check("Other settings", "004", "continue head and softmax loss, for TRM as well", 1e-7, ("TRM",))
+def settings(name: str) -> float:
+    """The same with the continue head, softmax and learned positions."""
+    ours = {"no_ACT_continue": False, "pos_encodings": "learned"}
+    state, recipe = started(name, ours, loss_type="softmax_cross_entropy")
+    for offered in batches(name):
+        train_step(state, recipe, offered)
+    expected, _, _ = reference_run(name, ours, softmax=True)
     return max(apart(value, expected[key]) for key, value in state.model.state_dict().items())
 
 
