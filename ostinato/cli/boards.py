@@ -12,7 +12,10 @@ from rich.text import Text
 
 from ostinato.data.puzzle_files import WrittenPuzzle
 from ostinato.data.tasks import Task, task_named
-from ostinato.inference.solve import Solution, solve, tokens_of
+from ostinato.inference.pursuit import Question
+from ostinato.inference.search import Search
+from ostinato.inference.solve import Solution, tokens_of
+from ostinato.inference.stream import think_stream
 from ostinato.inference.think import Step
 from ostinato.models import RecursiveModel
 
@@ -23,6 +26,7 @@ PAUSE = 0.25
 def show(
     model: RecursiveModel,
     puzzle: WrittenPuzzle,
+    search: Search,
     max_steps: int | None,
     watch: bool,
     screen: Console,
@@ -32,9 +36,10 @@ def show(
     With `watch` the answer of every step is shown: on a terminal each in the place of the one
     before, elsewhere one below the other.
     """
-    givens = answer = tokens_of(model, puzzle)[0].numpy()
+    (tokens,) = tokens_of(model, puzzle)
+    givens = answer = tokens.numpy()
     task = task_named(model.config.task)
-    num_steps = max_steps or model.config.halt_max_steps
+    num_steps = search.depth * (max_steps or model.config.halt_max_steps)
     animated = watch and screen.is_terminal and not screen.is_dumb_terminal
     stage = Live(console=screen, auto_refresh=False, transient=True) if animated else nullcontext()
     gap = ""  # what separates a step without a board from the next picture
@@ -50,19 +55,21 @@ def show(
         def on_step(step: Step) -> None:
             nonlocal answer, gap
             before, answer = answer, step.answer[0].cpu().numpy()
-            if watch:
-                sure = f"{torch.sigmoid(step.q_halt[0]).item():.0%} sure"
-                title = f"step {step.number} of {num_steps}: {sure}"
-                if live is None and (before == answer).all():
-                    screen.print(f"{title}, nothing changed")
-                    gap = "\n"
-                else:
-                    picture(gap + title, paint(task, givens, answer, before))
-                    gap = ""
+            sure = f"{torch.sigmoid(step.q_halt[0]).item():.0%} sure"
+            title = f"step {step.number} of {num_steps}: {sure}"
+            if live is None and (before == answer).all():
+                screen.print(f"{title}, nothing changed")
+                gap = "\n"
+            else:
+                picture(gap + title, paint(task, givens, answer, before))
+                gap = ""
 
         if watch:
             picture("the puzzle", Text(task.draw(givens), style="bold"))
-        (solution,) = solve(model, [puzzle], max_steps, on_step=on_step)
+        (thought,) = think_stream(
+            model, [Question(tokens)], search, max_steps, on_step=on_step if watch else None
+        )
+    solution, answer = Solution.of(model, search, thought), thought.attempt.answer
     if animated or not watch:
         screen.print(paint(task, givens, answer, answer), "", sep="\n")
     sentence = verdict(solution)
@@ -98,5 +105,7 @@ def verdict(solution: Solution) -> str:
     """What became of a puzzle, in half a sentence."""
     sure = f"the model is {solution.confidence:.0%} sure"
     if solution.solved:
-        return f"solved in {solution.steps} step{'s' * (solution.steps > 1)}; {sure}"
+        way = {"plain": "", "symmetry": " in a symmetric view", "noise": " with noise"}
+        steps = f"{solution.steps} step{'s' * (solution.steps > 1)}{way[solution.way]}"
+        return f"solved in {steps}; {sure}"
     return f"not solved: {solution.problem}; {sure}"

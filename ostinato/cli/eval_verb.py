@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ostinato.cli import Command
-from ostinato.cli.arguments import read
+from ostinato.cli.search_arguments import read_search
+from ostinato.inference.search import FIXED, SEARCHES, Search
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -50,9 +51,15 @@ class Eval:
     """Print one JSON object instead of tables."""
     data_root: Path = Path("data")
     """Where the data sets of runs are, or are built again."""
+    search: Annotated[str | None, tyro.conf.arg(metavar="|".join(SEARCHES))] = None
+    """Measure a search too, beside thinking for a fixed number of steps; the flags below change its
+    settings, and do without a name."""
+    how: Search = FIXED
 
     def run(self) -> int:
+        from ostinato.cli.search_tables import print_search
         from ostinato.evaluation.puzzles import evaluate
+        from ostinato.evaluation.search import evaluate_search
         from ostinato.models import RecursiveModel
         from ostinato.models.pretrained import load
         from ostinato.training.run import pick_device
@@ -63,10 +70,19 @@ class Eval:
         with progress(len(puzzles)) as show:
             result = evaluate(model, puzzles, self.batch_size, self.max_steps, progress=show)
         content = as_json(self, result, place, str(model.H_init.device))
+        found = None
+        if self.how != FIXED:
+            with progress(len(puzzles)) as show:
+                found = evaluate_search(
+                    model, puzzles, self.how, self.batch_size, self.max_steps, show
+                )
         if self.json:
-            print(json.dumps(content))
+            searched = {} if found is None else {"search": asdict(found)}
+            print(json.dumps(content | searched))
         else:
             print_tables(result, content, str(puzzles.metadata.notes.get("rated_by", "")))
+            if found is not None:
+                print_search(result, found)
         if (self.data, self.split or "test", self.max_steps) == (None, "test", None):
             write_json(RunFolder(self.model).result, content)
         return 0
@@ -74,7 +90,7 @@ class Eval:
 
 def parse(words: list[str]) -> Command:
     """What the words behind `eval` ask for."""
-    return read(Eval, words, "eval").run
+    return read_search(Eval, words, "eval").run
 
 
 def find_puzzles(arguments: Eval, model: "RecursiveModel") -> tuple["PuzzleSet", Path]:

@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from ostinato.cli import Command
-from ostinato.cli.arguments import read
+from ostinato.cli.search_arguments import read_search
 from ostinato.data.puzzle_files import (
     STANDARD_INPUT,
     Split,
@@ -19,6 +19,7 @@ from ostinato.data.puzzle_files import (
     one_a_line,
     read_puzzles,
 )
+from ostinato.inference.search import CONFIRMED, SEARCHES, Search
 from ostinato.weights import packaged
 
 
@@ -46,15 +47,20 @@ class Solve:
     json: bool = False
     """Print one JSON object a line, for each puzzle."""
     max_steps: int | None = None
-    """Steps to think about a puzzle (default: as many as in training)."""
+    """Steps to think about a puzzle, if it takes so many (default: as many as in training)."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
     batch_size: int = 512
     """Puzzles to think about at a time."""
+    search: Annotated[str | None, tyro.conf.arg(metavar="|".join(SEARCHES))] = None
+    """What to do about puzzles that are not solved at once; the flags below change its settings."""
+    how: Search = CONFIRMED
 
     def run(self) -> int:
         if self.watch and self.json:
             raise ValueError("--watch draws boards and --json prints objects: choose one of them")
+        if self.watch and (self.how.views or self.how.rollouts):
+            raise ValueError("--watch shows plain thinking: leave it out, or views and rollouts")
         path, words = find_model(list(self.words))
         sources = find_puzzles(words, self.file)
 
@@ -78,9 +84,11 @@ class Solve:
         many = len(first_two) > 1
         as_boards = self.watch or not (many or self.json)
         if as_boards:
-            solutions = (show(model, p, self.max_steps, self.watch, screen) for p in puzzles)
+            solutions = (
+                show(model, p, self.how, self.max_steps, self.watch, screen) for p in puzzles
+            )
         else:
-            solutions = solve(model, puzzles, self.max_steps, self.batch_size)
+            solutions = solve(model, puzzles, self.max_steps, self.batch_size, search=self.how)
 
         total = solved = 0
         for solution in solutions:
@@ -102,9 +110,10 @@ class Solve:
 def parse(words: list[str]) -> Command:
     """The words behind `ostinato solve`, in any order."""
     switches = {"-h", "--help"}
-    for field in fields(Solve):
+    for field in (*fields(Solve), *fields(Search)):
         if field.type is bool:
-            switches |= {f"--{field.name}", f"--no-{field.name}"}
+            name = field.name.replace("_", "-")
+            switches |= {f"--{name}", f"--no-{name}"}
     # Flags first, because tyro wants the other words to stand together
     flags, others, rest = [], [], iter(words)
     for word in rest:
@@ -114,7 +123,7 @@ def parse(words: list[str]) -> Command:
             flags.append(word)
             if word not in switches and "=" not in word:
                 flags += islice(rest, 1)  # the flag's value
-    return read(Solve, [*flags, *others], "solve").run
+    return read_search(Solve, [*flags, *others], "solve").run
 
 
 def find_model(words: list[str]) -> tuple[Path, list[str]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from typing import Literal
 
 import torch
 from jaxtyping import Int
@@ -10,7 +10,10 @@ from torch import Tensor
 
 from ostinato.data.puzzle_files import WrittenPuzzle
 from ostinato.data.tasks import task_named
-from ostinato.inference.think import Step, read_puzzle, think
+from ostinato.inference.pursuit import Question, Thought
+from ostinato.inference.search import CONFIRMED, Search, Way
+from ostinato.inference.stream import think_stream
+from ostinato.inference.think import Step, read_puzzle
 from ostinato.models import RecursiveModel
 
 
@@ -28,6 +31,31 @@ class Solution:
     """Steps after which the answer did not change any more."""
     confidence: float
     """How likely the answer is right in the opinion of the model, from 0 to 1."""
+    way: Way
+    """How it was found: by thinking about the puzzle as it is, about a symmetric view of it, or
+    with noise."""
+    accepted_by: Literal["rules", "q"] | None
+    """"rules": thinking ended with this answer because a check found that it keeps the rules; "q":
+    the model halted on it; None: neither, and it is the last answer, or the best of several."""
+    total_steps: int
+    """Steps that were taken for it in all."""
+
+    @classmethod
+    def of(cls, model: RecursiveModel, search: Search, thought: Thought) -> "Solution":
+        """What a thought is worth by the rules."""
+        task, attempt = task_named(model.config.task), thought.attempt
+        problem = task.check(thought.tokens, attempt.answer)
+        return cls(
+            puzzle=task.format(thought.tokens),
+            answer=task.format(attempt.answer),
+            solved=problem is None,
+            problem=problem,
+            steps=attempt.settled,
+            confidence=torch.sigmoid(torch.tensor(attempt.q_halt)).item(),
+            way=attempt.way,
+            accepted_by=("rules" if search.verify else "q") if attempt.accepted else None,
+            total_steps=thought.total_steps,
+        )
 
 
 def solve(
@@ -36,24 +64,24 @@ def solve(
     max_steps: int | None = None,
     batch_size: int = 512,
     on_step: Callable[[Step], None] | None = None,
+    search: Search = CONFIRMED,
 ) -> Iterator[Solution]:
-    """Think about every puzzle for `max_steps` steps (by default as many as in training).
+    """Think about every puzzle until it is solved, or for `max_steps` (default: as in training).
 
-    Solutions come in the order of the puzzles, of which `batch_size` are read and thought about at
-    a time: a stream of any length needs the same memory. `on_step` is called with each step of a
-    batch. Raises ValueError, naming the puzzle's place or number, for one that cannot be read.
+    `search` says how else: `FIXED` takes all steps for every puzzle. Solutions come in the order
+    of the puzzles, of which `batch_size` are thought about at a time: a stream of any length needs
+    the same memory. `on_step` is called with each step of the batch (see `think_stream`).
+    Raises ValueError, naming the puzzle's place or number, for one that cannot be read.
     """
     if isinstance(puzzles, str):
         raise ValueError("solve() takes a list of puzzles: write solve(model, [puzzle])")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     written = (
         WrittenPuzzle(puzzle, f"puzzle {number}") if isinstance(puzzle, str) else puzzle
         for number, puzzle in enumerate(puzzles, start=1)
     )
-    while batch := list(islice(written, batch_size)):
-        tokens = torch.cat([tokens_of(model, puzzle) for puzzle in batch])
-        yield from _solve_batch(model, tokens, max_steps, on_step)
+    questions = (Question(tokens_of(model, puzzle)[0]) for puzzle in written)
+    for thought in think_stream(model, questions, search, max_steps, batch_size, on_step):
+        yield Solution.of(model, search, thought)
 
 
 def tokens_of(model: RecursiveModel, puzzle: WrittenPuzzle) -> Int[Tensor, "1 seq"]:
@@ -62,39 +90,3 @@ def tokens_of(model: RecursiveModel, puzzle: WrittenPuzzle) -> Int[Tensor, "1 se
         return read_puzzle(model, puzzle.text)
     except ValueError as error:
         raise ValueError(f"{puzzle.place}: {error}") from None
-
-
-def _solve_batch(
-    model: RecursiveModel,
-    tokens: Int[Tensor, "batch seq"],
-    max_steps: int | None,
-    on_step: Callable[[Step], None] | None,
-) -> Iterator[Solution]:
-    step = None
-    settled = torch.ones(len(tokens), dtype=torch.int64, device=model.H_init.device)
-    for next_step in think(model, tokens, max_steps=max_steps):
-        if step is not None:
-            settled[(next_step.answer != step.answer).any(-1)] = next_step.number
-        step = next_step
-        if on_step is not None:
-            on_step(step)
-    assert step is not None
-
-    task = task_named(model.config.task)
-    rows = zip(
-        tokens.numpy(),
-        step.answer.cpu().numpy(),
-        settled.tolist(),
-        torch.sigmoid(step.q_halt).tolist(),
-        strict=True,
-    )
-    for puzzle, answer, steps, confidence in rows:
-        problem = task.check(puzzle, answer)
-        yield Solution(
-            puzzle=task.format(puzzle),
-            answer=task.format(answer),
-            solved=problem is None,
-            problem=problem,
-            steps=steps,
-            confidence=confidence,
-        )

@@ -1,4 +1,8 @@
-"""`think()`: the one way to run a recursive model. Solving, evaluation and tests loop over it."""
+"""`think()`: the one way to run a recursive model. Solving, evaluation and tests loop over it.
+
+`think_stream()` (in `stream.py`) does the same with more puzzles than a batch has places for: it
+takes these steps too, and gives the place of a puzzle that is done to the next one.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,12 +73,23 @@ def think(
     puzzle_ids = puzzle_ids.to(device)
     state = model.initial_state(len(tokens))
     for number in range(1, max_steps + 1):
-        # Entered anew at every step: a generator must not leave its caller without gradients
-        with torch.no_grad():
-            state, output = model(state, tokens, puzzle_ids)
-        yield Step(
-            number, output.logits.argmax(-1), output.q_halt, output, state, model.config.task
-        )
+        step = take_step(model, state, tokens, puzzle_ids, number)
+        state = step.state
+        yield step
+
+
+def take_step(
+    model: RecursiveModel,
+    state: State,
+    tokens: Int[Tensor, "batch seq"],
+    puzzle_ids: Int[Tensor, " batch"],
+    number: int,
+) -> Step:
+    """Think on from `state` for one supervision step, without gradients."""
+    # Entered anew at every step: a generator must not leave its caller without gradients
+    with torch.no_grad():
+        state, output = model(state, tokens, puzzle_ids)
+    return Step(number, output.logits.argmax(-1), output.q_halt, output, state, model.config.task)
 
 
 def read_puzzle(model: RecursiveModel, text: str) -> Int[Tensor, "1 seq"]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -118,6 +118,14 @@ class Output(NamedTuple):
 def swiglu(config: RecursiveConfig, dim: int) -> SwiGLU:
     """The feed-forward layer of `config` over `dim` channels or positions."""
     return SwiGLU(dim, config.expansion, config.normalize_swiglu, config.rms_norm_eps)
+
+
+def wants_to_halt(output: Output, config: RecursiveConfig) -> Bool[Tensor, " batch"]:
+    """q_halt > 0, or q_halt > q_continue where the continue head is trained."""
+    if config.no_ACT_continue:
+        return output.q_halt > 0
+    assert output.q_continue is not None
+    return output.q_halt > output.q_continue
 
 
 class Block(nn.Module):

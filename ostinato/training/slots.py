@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ostinato.data.batches import Batch
 from ostinato.models import Output, RecursiveConfig, RecursiveModel, State
+from ostinato.models.recursive import wants_to_halt
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,6 @@ class Slots:
         if config.halt_max_steps > 1:
             halted = halted | (wants_to_halt(output, config) & (steps >= minimum_steps))
         return Slots(state, steps, halted, self.inputs, self.labels, self.puzzle_ids)
-
-
-def wants_to_halt(output: Output, config: RecursiveConfig) -> Bool[Tensor, " batch"]:
-    """q_halt > 0, or q_halt > q_continue where the continue head is trained."""
-    if config.no_ACT_continue:
-        return output.q_halt > 0
-    assert output.q_continue is not None
-    return output.q_halt > output.q_continue
 
 
 def draw_minimum_steps(

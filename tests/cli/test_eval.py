@@ -14,6 +14,8 @@ from ostinato.cli.eval_verb import percent, progress, shown_steps, span
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import Sudoku, SudokuData, generate
 from ostinato.evaluation.puzzles import evaluate
+from ostinato.evaluation.search import evaluate_search
+from ostinato.inference.search import SEARCHES, Search
 from ostinato.models import TRM, TRMConfig
 from ostinato.models.pretrained import load, save_weights
 from ostinato.training.config import Recipe, TrainingConfig
@@ -137,9 +139,46 @@ def test_tables_for_people(run: Path, capsys):
     assert f"not sure {counts['unsure_right'] + counts['unsure_wrong']}" in text
 
 
+def test_early_exit_and_search_are_measured_beside_the_fixed_steps(run: Path, capsys):
+    plain = measured(capsys, run)
+    assert "search" not in plain
+    with_exit = measured(capsys, run, "--early-exit")
+    assert part(with_exit, expected(run, PuzzleSet.load(Path(plain["data"]), "test"))) == part(
+        plain, expected(run, PuzzleSet.load(Path(plain["data"]), "test"))
+    )
+    found = with_exit["search"]
+    wanted = asdict(
+        evaluate_search(
+            load(run), PuzzleSet.load(Path(plain["data"]), "test"), Search(early_exit=True)
+        )
+    )
+    del found["puzzles_per_second"], wanted["puzzles_per_second"]
+    assert found == json.loads(json.dumps(wanted))
+    assert (found["max_steps"], found["selected_by"], found["puzzles"]) == (3, "q", 30)
+    flags = "--search cascade --rollouts 2 --sigma 0.5 --verify --max-steps 2".split()
+    found = measured(capsys, run, *flags)["search"]
+    settings = replace(SEARCHES["cascade"], rollouts=2, sigma=0.5, verify=True)
+    assert (found["search"], found["selected_by"]) == (asdict(settings), "rules")
+    assert found["max_steps"] == 2
+
+
+def test_a_search_as_tables(run: Path, capsys):
+    assert main(["eval", str(run), "--device", "cpu", "--early-exit"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "early exit: answers selected by the model: the largest q" in text
+    assert "all 3 steps" in text and "steps per puzzle" in text
+    assert "as it is, not accepted" in text and "of 30 answers keep the rules" in text
+    words = ["eval", str(run), "--device", "cpu", "--search", "symmetries", "--verify"]
+    assert main(words) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "answers selected by the rules of the puzzle, not by the model alone" in text
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ("runs/tiny --search deep", "there is no search 'deep': choose one of depth"),
+        ("runs/tiny --views -1", "views must be at least 0, not -1"),
         ("runs/none", "runs/none does not exist"),
         ("runs/tiny/model.safetensors", "does not say what it was trained on: give puzzles with"),
         ("runs/tiny --data nowhere", "there is no nowhere: give a data set folder or a CSV file"),

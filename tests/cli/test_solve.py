@@ -15,6 +15,7 @@ from rich.console import Console
 from ostinato.cli import boards, main, parse, solve_verb
 from ostinato.data import sudoku
 from ostinato.data.puzzle_files import WrittenPuzzle
+from ostinato.inference.search import FIXED
 from ostinato.models.pretrained import save_weights
 from tests.data.test_sudoku_oracle import is_solved
 from tests.inference.stand_in import LookUp
@@ -95,14 +96,26 @@ def test_json(capsys, look_up):
         "solved": True,
         "problem": None,
         "steps": 2,
+        "way": "plain",
+        "accepted_by": "rules",
+        "total_steps": 2,
     }
     assert not unsolved["solved"] and unsolved["problem"].startswith("row 1, column 3")
     code, out, _ = solve(capsys, look_up, "--json", PUZZLE)
     assert code == 0 and json.loads(out)["answer"] == SOLVED
+    for flags, accepted_by, steps in (
+        (["--no-verify"], "q", 2),
+        (["--no-early-exit"], "rules", 4),
+        (["--no-early-exit", "--no-verify"], "q", 4),
+        (["--no-verify", "--patience=2"], "q", 3),
+    ):
+        _, out, _ = solve(capsys, look_up, *flags, "--json", PUZZLE)
+        assert json.loads(out)["accepted_by"] == accepted_by
+        assert json.loads(out)["total_steps"] == steps
 
 
 def test_watch_prints_the_steps_one_after_another(capsys, look_up):
-    code, out, _ = solve(capsys, look_up, PUZZLE, "--watch")
+    code, out, _ = solve(capsys, look_up, PUZZLE, "--watch", "--no-early-exit")
     assert code == 0
     puzzle, first, second, rest, verdict = out.rstrip("\n").split("\n\n")
     assert puzzle.splitlines()[:2] == ["the puzzle", ". 1 │ . ."]
@@ -114,8 +127,32 @@ def test_watch_prints_the_steps_one_after_another(capsys, look_up):
     assert verdict == "Solved in 2 steps; the model is 100% sure."
 
 
+def test_watch_ends_when_the_puzzle_is_solved(capsys, look_up):
+    code, out, _ = solve(capsys, look_up, PUZZLE, "--watch")
+    assert code == 0 and "step 2 of 4" in out and "step 3" not in out
+
+
+def test_a_search_goes_on_where_plain_thinking_ends(capsys, look_up):
+    """The stand-in needs two steps, and is given one at first."""
+    words = [look_up, PUZZLE, "--max-steps", "1", "--json"]
+    assert solve(capsys, *words)[0] == 1
+    for search, way in (("depth", "plain"), ("symmetries", "symmetry"), ("noise", "noise")):
+        code, out, _ = solve(capsys, *words, "--search", search)
+        found = json.loads(out)
+        assert (code, found["way"], found["accepted_by"]) == (0, way, "rules")
+    code, out, _ = solve(capsys, *words, "--search=symmetries", "--views", "3", "--no-verify")
+    found = json.loads(out)
+    assert (found["accepted_by"], found["total_steps"]) == ("q", 1 + 3 * 2)
+    code, out, _ = solve(capsys, look_up, PUZZLE, "--max-steps", "1", "--search", "symmetries")
+    assert code == 0 and out.endswith(
+        "Solved in 2 steps in a symmetric view; the model is 100% sure.\n"
+    )
+
+
 def test_watch_goes_through_all_puzzles(capsys, look_up):
-    code, out, _ = solve(capsys, look_up, "--watch", PUZZLE, UNSOLVABLE, "--max-steps", "3")
+    code, out, _ = solve(
+        capsys, look_up, "--watch", PUZZLE, UNSOLVABLE, "--max-steps", "3", "--no-early-exit"
+    )
     assert code == 1
     assert out.count("step 3 of 3") == 2
     assert out.endswith(" no digit; the model is 0% sure.\n\n1 of 2 puzzles solved\n")
@@ -124,7 +161,7 @@ def test_watch_goes_through_all_puzzles(capsys, look_up):
 def test_watch_on_a_terminal(look_up):
     terminal = io.StringIO()
     screen = Console(file=terminal, force_terminal=True, width=60, height=30, color_system="256")
-    boards.show(LookUp(), WrittenPuzzle(PUZZLE, ""), None, watch=True, screen=screen)
+    boards.show(LookUp(), WrittenPuzzle(PUZZLE, ""), FIXED, None, watch=True, screen=screen)
     shown = terminal.getvalue()
     pictures = [f"step {number} of 4" for number in (1, 2, 3, 4)]
     places = [shown.index(text) for text in ("the puzzle", *pictures, "Solved in 2")]
@@ -217,6 +254,10 @@ def test_the_model_is_a_folder_or_a_file(capsys, run_folder):
         (["RUN", PUZZLE, "--device", "cuda:99"], "no cuda:99 device .* use --device cpu"),
         (["RUN", PUZZLE, "--device", "gpu"], "unknown device 'gpu'"),
         (["RUN", PUZZLE, "--wacth"], "unknown setting --wacth: did you mean --watch?"),
+        (["RUN", PUZZLE, "--search", "deep"], "no search 'deep': choose one of depth, symm"),
+        (["RUN", PUZZLE, "--search"], "there is no search"),
+        (["RUN", PUZZLE, "--sigma", "0.5"], "sigma does nothing without rollouts"),
+        (["RUN", PUZZLE, "--watch", "--search", "noise"], "--watch shows plain thinking"),
         (["RUN", PUZZLE, "--max-steps", "many"], "--max-steps.*'many'"),
     ],
 )

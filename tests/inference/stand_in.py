@@ -40,9 +40,8 @@ class LookUp(RecursiveModel):
     ) -> tuple[State, Output]:
         self.calls += 1
         state = State(state.z_H + 1, state.z_L)  # counts the steps
-        step = int(state.z_H[0, 0, 0])
         answers, sure = [], []
-        for puzzle in inputs.numpy():
+        for puzzle, step in zip(inputs.numpy(), state.z_H[:, 0, 0].int().tolist(), strict=True):
             solution = sudoku.solve(self.sudoku, puzzle)
             answer = puzzle if solution is None else solution.tokens.astype(np.int64)
             right = solution is not None and step >= steps_needed(puzzle)

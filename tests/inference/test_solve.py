@@ -9,6 +9,7 @@ import torch
 import ostinato
 from ostinato.data import sudoku
 from ostinato.data.puzzle_files import WrittenPuzzle
+from ostinato.inference.search import FIXED, Search
 from ostinato.inference.solve import Solution, solve
 from ostinato.inference.think import Step
 from tests.data.test_sudoku_oracle import is_solved
@@ -68,6 +69,9 @@ def test_the_rules_decide_and_not_the_models_opinion(monkeypatch):
     monkeypatch.setattr(stand_in, "SURE", -3.0)
     solved, unsolved = solve(LookUp(), [PUZZLES[0], UNSOLVABLE])
     assert solved.solved and solved.confidence < 0.05
+    assert (solved.accepted_by, unsolved.accepted_by) == ("rules", None)
+    (fooled,) = solve(LookUp(), [UNSOLVABLE], search=Search(early_exit=True))
+    assert fooled.accepted_by == "q" and not fooled.solved and fooled.total_steps == 1
     assert not unsolved.solved and unsolved.confidence > 0.95
     assert unsolved.problem == "row 1, column 3 and 12 more cells hold no digit"
 
@@ -93,16 +97,34 @@ def test_an_endless_stream_is_read_a_batch_at_a_time():
             read += 1
             yield puzzle
 
-    for number, solution in enumerate(solve(LookUp(), stream(), batch_size=7)):
+    for number, solution in enumerate(solve(LookUp(), stream(), batch_size=7, search=FIXED)):
         assert solution.puzzle == PUZZLES[number % len(PUZZLES)]
         assert read == 7 * (number // 7 + 1)
         if number == 60:
             break
 
 
+def test_what_is_solved_makes_room_at_once():
+    """The model needs 1, 2 or 3 steps of the 4 that it may take."""
+    taken: list[Step] = []
+    solutions = list(solve(LookUp(), PUZZLES, batch_size=5, on_step=taken.append))
+    assert [solution.answer for solution in solutions] == ANSWERS
+    needed = list(map(steps_needed, GENERATED))
+    assert [solution.total_steps for solution in solutions] == needed
+    assert sum(len(step.answer) for step in taken) == sum(needed)
+    assert len(taken) <= sum(needed) / 5 + 3  # no seat was empty before the end
+    fixed = list(solve(LookUp(), PUZZLES, search=FIXED))
+    assert {solution.total_steps for solution in fixed} == {4}
+    assert [solution.steps for solution in fixed] == needed
+
+
 def test_every_step_is_reported():
     reported: list[Step] = []
-    list(solve(LookUp(), PUZZLES[:3], max_steps=3, batch_size=2, on_step=reported.append))
+    list(
+        solve(
+            LookUp(), PUZZLES[:3], max_steps=3, batch_size=2, on_step=reported.append, search=FIXED
+        )
+    )
     assert [(step.number, len(step.answer)) for step in reported] == [
         *((number, 2) for number in (1, 2, 3)),
         *((number, 1) for number in (1, 2, 3)),
@@ -114,7 +136,7 @@ def test_no_puzzles():
 
 
 def test_a_bad_puzzle_is_named():
-    solutions = solve(LookUp(), [*PUZZLES[:3], "12", PUZZLES[0]], batch_size=2)
+    solutions = solve(LookUp(), [*PUZZLES[:3], "12", PUZZLES[0]], batch_size=2, search=FIXED)
     assert [next(solutions).answer for _ in range(2)] == ANSWERS[:2]
     with pytest.raises(ValueError, match=r"^puzzle 4: a 4x4 Sudoku needs 16 characters"):
         next(solutions)

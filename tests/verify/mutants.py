@@ -401,7 +401,7 @@ MUTANTS = [
     ),
     Mutant(
         "q_halt alone where there is a continue head",
-        "training.slots:wants_to_halt",
+        "models.recursive:wants_to_halt",
         {"output.q_halt > output.q_continue": "output.q_halt > 0"},
         "Halting",
     ),

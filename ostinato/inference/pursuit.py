@@ -1,0 +1,114 @@
+"""A question on its way through the stages of a search, one attempt after the other or together."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int, Integer
+from torch import Tensor
+
+from ostinato.data.symmetries import Symmetries
+from ostinato.data.tasks import Task
+from ostinato.inference.search import Attempt, Search, Way, best
+from ostinato.models import RecursiveModel
+
+
+class Question(NamedTuple):
+    """A puzzle to think about."""
+
+    tokens: Int[Tensor, " seq"]
+    puzzle_id: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Thought:
+    """What came of thinking about a puzzle."""
+
+    tokens: Integer[np.ndarray, " seq"]
+    """The puzzle."""
+    attempt: Attempt
+    """The selected one."""
+    attempts: int
+    """Ways of thinking about it that were begun."""
+    total_steps: int
+    """Supervision steps of all of them together: what the answer has cost."""
+
+
+class Pursuit:
+    """A question on its way through the stages of a search."""
+
+    def __init__(self, number: int, question: Question, search: Search, usual: int):
+        self.number, self.question, self.search = number, question, search
+        self.usual, self.stages = usual, search.stages
+        self.attempts: list[Attempt] = []
+        self.running = 0
+        """Attempts that have begun or wait for a seat."""
+        self.limit: float = math.inf
+        """Steps after which attempts of this stage cannot be the best any more."""
+
+    def next_turns(self, model: RecursiveModel, task: Task | None) -> list["Turn"]:
+        """The attempts of the next stage; none if there is none, or need not be one."""
+        if not self.stages or (
+            self.search.early_exit and any(attempt.accepted for attempt in self.attempts)
+        ):
+            return []
+        way, self.running, depth = self.stages.pop(0)
+        tokens = self.question.tokens
+        turns = [Turn(self, way, tokens, depth * self.usual) for _ in range(self.running)]
+        if way == "symmetry":
+            assert task is not None
+            drawn = task.symmetries(len(turns), self.generator(0, torch.device("cpu")))
+            shown = drawn.apply(tokens.expand(len(turns), -1))
+            undo = drawn.inverse()
+            for row, turn in enumerate(turns):
+                turn.tokens = shown[row]
+                turn.undo = Symmetries(undo.source[row, None], undo.names[row, None])
+        if way == "noise":
+            for index, turn in enumerate(turns, start=1):
+                turn.noise = self.generator(index, model.H_init.device)
+        return turns
+
+    def generator(self, purpose: int, device: torch.device) -> torch.Generator:
+        """Randomness that depends on the seed, on the puzzle's place and on nothing else."""
+        key = np.random.SeedSequence([self.search.search_seed, self.number, purpose])
+        return torch.Generator(device).manual_seed(int(key.generate_state(1, np.uint64)[0] >> 1))
+
+    def accept(self, steps: int) -> None:
+        """An answer has been accepted: which attempts of the stage need not go on?"""
+        if self.search.early_exit:
+            if self.search.verify:  # an answer that keeps the rules is right
+                self.limit = 0
+            elif self.search.select == "first":
+                self.limit = min(self.limit, steps)
+
+    def end(self, attempt: Attempt) -> None:
+        """An attempt has come to its end."""
+        self.attempts.append(attempt)
+        self.running -= 1
+
+    def thought(self) -> Thought:
+        return Thought(
+            self.question.tokens.numpy(),
+            best(self.attempts, self.search.select),
+            len(self.attempts),
+            sum(attempt.steps for attempt in self.attempts),
+        )
+
+
+@dataclass(eq=False)
+class Turn:
+    """One way of thinking about a puzzle, in a seat or waiting for one."""
+
+    pursuit: Pursuit
+    way: Way
+    tokens: Int[Tensor, " seq"]
+    max_steps: int
+    undo: Symmetries | None = None
+    noise: torch.Generator | None = None
+    steps: int = 0
+    settled: int = 1
+    """Steps after which the answer has not changed."""
+    halts: int = 0
+    """Steps in a row after which the model halted on it."""

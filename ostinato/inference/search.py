@@ -1,0 +1,159 @@
+"""Search: thinking longer, or in several ways, about what the model has not solved at once.
+
+None of it trains anything. A puzzle is thought about in up to three stages, and with early exit
+only what is not accepted goes on to the next one:
+
+plain       as it is; `depth` times as many steps as usual help a model that is still at work
+symmetry    other views of the puzzle, whose answers are taken back: 89 % of what a TRM fails on it
+            solves with other digits ("Speed is Confidence", arXiv 2601.19085)
+noise       Gaussian noise on the latent before every step, a rollout for each draw (PTRM, arXiv
+            2605.19943)
+
+Of several answers one is selected: that which was accepted after the fewest steps (arXiv
+2601.19085), that of which the model is the surest (PTRM), or that whose logits moved the least in
+the end (EqR, arXiv 2605.21488). An answer is accepted when the model halts on it, or with `verify`
+when it keeps the rules: then a rule checker has selected it, which no figure may conceal.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Integer
+
+Way = Literal["plain", "symmetry", "noise"]
+Selection = Literal["first", "q", "residual"]
+RESIDUAL_STEPS = 3
+"""Differences between successive steps that the residual is the mean of (EqR)."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How long and in how many ways to think about a puzzle, and which answer to take."""
+
+    early_exit: bool = False
+    """Stop thinking about a puzzle once an answer is accepted, and let the next puzzle take its
+    place. Without it every puzzle gets all steps of all stages."""
+    verify: bool = False
+    """Accept the answers that keep the rules of the puzzle, by a check, instead of those on which
+    the model halts."""
+    patience: int = 1
+    """Steps in a row after each of which the model must halt, on the same answer, to have it
+    accepted."""
+    depth: int = 1
+    """Steps of plain thinking, in units of the usual number."""
+    views: int = 0
+    """Symmetric views of a puzzle, all thought about at the same time."""
+    view_depth: int = 2
+    """Steps of each view, in units of the usual number."""
+    rollouts: int = 0
+    """Times to think about a puzzle with noise."""
+    rollout_depth: int = 4
+    """Steps of each rollout, in units of the usual number."""
+    sigma: float = 0.3
+    """Standard deviation of the noise; the latents' own is 1."""
+    noise_on: Literal["z_L", "z_H", "both"] = "z_L"
+    """The latent that gets the noise."""
+    select: Selection = "q"
+    """Of several answers take the one that was accepted "first" (by steps; then by q), that with
+    the largest "q", or that with the smallest "residual" (how far the logits still moved)."""
+    search_seed: int = 0
+    """Seed of views and noise."""
+
+    def __post_init__(self):
+        for name, least in (
+            ("patience", 1),
+            ("depth", 1),
+            ("view_depth", 1),
+            ("rollout_depth", 1),
+            ("views", 0),
+            ("rollouts", 0),
+            ("search_seed", 0),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if not 0 <= self.sigma < math.inf:
+            raise ValueError(f"sigma is {self.sigma}: give a number that is not negative")
+        if self.verify and self.patience > 1:
+            raise ValueError("patience is for what the model halts on: leave it out with verify")
+        for needed, names in (
+            ("views", "view_depth"),
+            ("rollouts", "rollout_depth sigma noise_on"),
+            ("views or rollouts", "select search_seed"),
+            ("early_exit", "patience"),
+        ):
+            if not any(getattr(self, number) for number in needed.split(" or ")):
+                for name in names.split():
+                    if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                        raise ValueError(f"{name} does nothing without {needed}: set them too")
+        if self.select == "first" and not self.early_exit:
+            raise ValueError('select "first" takes the answer accepted first: it needs early_exit')
+
+    @property
+    def tries_again(self) -> bool:
+        """Whether it does more than a single attempt of the usual depth."""
+        return bool(self.depth > 1 or self.views or self.rollouts)
+
+    @property
+    def stages(self) -> list[tuple[Way, int, int]]:
+        """Way, number of attempts and depth of each stage."""
+        stages: list[tuple[Way, int, int]] = [
+            ("plain", 1, self.depth),
+            ("symmetry", self.views, self.view_depth),
+            ("noise", self.rollouts, self.rollout_depth),
+        ]
+        return [stage for stage in stages if stage[1]]
+
+
+FIXED = Search()
+"""As the published models are evaluated: all steps, and the answer after the last."""
+CONFIRMED = Search(early_exit=True, verify=True)
+"""Think until the answer keeps the rules. Nothing is lost by that, as such an answer is right."""
+SEARCHES = {
+    "depth": Search(early_exit=True, depth=4),
+    "symmetries": Search(early_exit=True, views=8, select="first"),
+    "noise": Search(early_exit=True, rollouts=32, select="first"),
+    "cascade": Search(early_exit=True, depth=4, views=8, rollouts=32, select="first"),
+}
+"""Name → search, from the cheapest to the one that solves the most."""
+
+
+def search_named(name: str) -> Search:
+    """One of `SEARCHES`; ValueError if there is none of that name."""
+    if name not in SEARCHES:
+        raise ValueError(f"there is no search {name!r}: choose one of {', '.join(SEARCHES)}")
+    return SEARCHES[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """What one way of thinking about a puzzle came to."""
+
+    way: Way
+    answer: Integer[np.ndarray, " seq"]
+    """In the puzzle's own view."""
+    q_halt: float
+    accepted: bool
+    """The model halted on it or, with `verify`, it keeps the rules."""
+    steps: int
+    """Steps taken."""
+    settled: int
+    """Steps after which the answer did not change any more."""
+    residual: float
+    """Mean length of the last changes of a cell's logits; infinite where none was measured."""
+
+
+def best(attempts: Iterable[Attempt], select: Selection) -> Attempt:
+    """The attempt to believe: an accepted one if there is one, then by `select`, then the earliest.
+
+    Where none was accepted "first" takes the largest q.
+    """
+
+    def rank(attempt: Attempt) -> tuple:
+        steps = attempt.steps if select == "first" and attempt.accepted else 0
+        doubt = attempt.residual if select == "residual" else -attempt.q_halt
+        return not attempt.accepted, steps, doubt
+
+    return min(attempts, key=rank)

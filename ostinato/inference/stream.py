@@ -1,0 +1,235 @@
+"""`think_stream()`: puzzles of any number through a batch of fixed size, each in its own time.
+
+A batch has seats. Every seat holds one way of thinking about one puzzle (see `search.py`); when it
+comes to its end, the next one takes the seat and starts afresh, while the others think on. So no
+step is spent on a puzzle that is done, and memory does not grow with the number of puzzles.
+
+An answer does not depend on who sits in the other seats: a rollout has a random generator of its
+own, and whether one of several ways is cut short is decided by steps, not by when it found a seat.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ostinato.data.tasks import Task, task_named
+from ostinato.inference.pursuit import Pursuit, Question, Thought, Turn
+from ostinato.inference.search import FIXED, RESIDUAL_STEPS, Attempt, Search
+from ostinato.inference.think import Step, check_tokens, take_step
+from ostinato.models import RecursiveModel, State
+from ostinato.models.recursive import wants_to_halt
+
+READ_AHEAD = 16
+"""Puzzles that may be read before the oldest is done, in batches: it bounds what is kept so that
+answers come in order."""
+
+
+def think_stream(
+    model: RecursiveModel,
+    questions: Iterable[Question],
+    search: Search = FIXED,
+    max_steps: int | None = None,
+    batch_size: int = 512,
+    on_step: Callable[[Step], None] | None = None,
+) -> Iterator[Thought]:
+    """Think about every question as `search` says; thoughts come in the order of the questions.
+
+    `max_steps` is the usual number of steps, in units of which a search is deep (default: as many
+    as in training). Questions are read as seats become free, `batch_size` of them at first.
+    `on_step` is called with each step of the batch, which shows the views that sit in it, and whose
+    number is that of the first seat. Raises ValueError for tokens that do not fit the model, and
+    for a search that needs the rules of a puzzle which the model does not name.
+    """
+    usual = model.config.halt_max_steps if max_steps is None else max_steps
+    for name, value in (("max_steps", usual), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    task = task_named(model.config.task) if model.config.task else None
+    if task is None and (search.verify or search.views):
+        raise ValueError(
+            "the model does not say what its puzzles are, so their rules and symmetries are not "
+            "known: leave out verify and views"
+        )
+    numbered = enumerate(questions)
+    seats = Seats(model, search, task)
+    waiting: deque[Turn] = deque()
+    unfinished: deque[Pursuit] = deque()
+    while True:
+        while (
+            len(seats.turns) + len(waiting) < batch_size
+            and len(unfinished) < READ_AHEAD * batch_size
+            and (entry := next(numbered, None)) is not None
+        ):
+            check_tokens(model, entry[1].tokens[None])
+            pursuit = Pursuit(*entry, search, usual)
+            unfinished.append(pursuit)
+            waiting.extend(pursuit.next_turns(model, task))
+        free = batch_size - len(seats.turns)
+        seats.add([waiting.popleft() for _ in range(min(free, len(waiting)))])
+        if not seats.turns:
+            return
+        for pursuit in seats.think(on_step):
+            if pursuit.limit == 0:  # what waits for a seat need not begin
+                needless = [turn for turn in waiting if turn.pursuit is pursuit]
+                for turn in needless:
+                    waiting.remove(turn)
+                pursuit.running -= len(needless)
+            if pursuit.running == 0:
+                waiting.extendleft(reversed(pursuit.next_turns(model, task)))
+        while unfinished and unfinished[0].running == 0:
+            yield unfinished.popleft().thought()
+
+
+class Seats:
+    """The batch: in every tensor a row for each turn that is being taken."""
+
+    def __init__(self, model: RecursiveModel, search: Search, task: Task | None):
+        self.model, self.search, self.task = model, search, task
+        self.turns: list[Turn] = []
+        config, device = model.config, model.H_init.device
+        self.state = model.initial_state(0)
+        self.tokens = torch.zeros(0, config.seq_len, dtype=torch.int32, device=device)
+        self.puzzle_ids = torch.zeros(0, dtype=torch.int32, device=device)
+        self.answer = self.tokens.long()
+        # For the residual: the logits of the last step, and how far they moved in the last few
+        self.logits = torch.zeros(0, config.seq_len, config.vocab_size, device=device)
+        self.moves = torch.zeros(0, RESIDUAL_STEPS, device=device)
+
+    def add(self, turns: list[Turn]) -> None:
+        """Seat new turns behind the others."""
+        if not turns:
+            return
+        count, device = len(turns), self.tokens.device
+
+        def longer(rows: Tensor, value: float | int) -> Tensor:
+            return torch.cat([rows, rows.new_full((count, *rows.shape[1:]), value)])
+
+        tokens = torch.stack([turn.tokens for turn in turns]).to(device, torch.int32)
+        ids = torch.tensor([turn.pursuit.question.puzzle_id for turn in turns], dtype=torch.int32)
+        fresh = self.model.initial_state(count)
+        self.turns += turns
+        self.state = State(*(torch.cat(z) for z in zip(self.state, fresh, strict=True)))
+        self.tokens = torch.cat([self.tokens, tokens])
+        self.puzzle_ids = torch.cat([self.puzzle_ids, ids.to(device)])
+        self.answer = longer(self.answer, -1)  # no answer: the first one is a change
+        if self.search.select == "residual":
+            self.logits, self.moves = longer(self.logits, 0), longer(self.moves, math.nan)
+
+    def keep(self, rows: list[int]) -> None:
+        """Take away all seats but these."""
+        index = torch.tensor(rows, device=self.tokens.device, dtype=torch.long)
+        self.turns = [self.turns[row] for row in rows]
+        self.state = State(*(z[index] for z in self.state))
+        self.tokens, self.puzzle_ids = self.tokens[index], self.puzzle_ids[index]
+        self.answer = self.answer[index]
+        if self.search.select == "residual":
+            self.logits, self.moves = self.logits[index], self.moves[index]
+
+    def think(self, on_step: Callable[[Step], None] | None) -> list[Pursuit]:
+        """A step for all. Those that come to their end leave; returns their puzzles, each once."""
+        self.add_noise()
+        number = self.turns[0].steps + 1
+        step = take_step(self.model, self.state, self.tokens, self.puzzle_ids, number)
+        if on_step is not None:
+            on_step(step)
+        halts = wants_to_halt(step.output, self.model.config)
+        changed = (step.answer != self.answer).any(1)
+        # One transfer for all that the host decides by
+        facts = torch.stack([halts.float(), changed.float(), step.q_halt.float()]).tolist()
+        self.state, self.answer = step.state, step.answer
+        if self.search.select == "residual":
+            self.measure_moves(step.output.logits)
+        for turn, halting, is_new in zip(self.turns, *facts[:2], strict=True):
+            turn.steps += 1
+            if is_new:
+                turn.settled, turn.halts = turn.steps, 0
+            turn.halts = turn.halts + 1 if halting else 0
+
+        accepted = self.accepted(facts[1])
+        for row in accepted:
+            self.turns[row].pursuit.accept(self.turns[row].steps)
+        over = {
+            row
+            for row, turn in enumerate(self.turns)
+            if turn.steps >= min(turn.max_steps, turn.pursuit.limit)
+        }
+        if self.search.early_exit:
+            over |= accepted
+        return self.leave(sorted(over), accepted, facts[2]) if over else []
+
+    def accepted(self, changed: list[float]) -> set[int]:
+        """The seats whose answers are accepted now; without early exit that waits for the end."""
+        asked = [
+            row
+            for row, turn in enumerate(self.turns)
+            if self.search.early_exit or turn.steps == turn.max_steps
+        ]
+        if not self.search.verify:
+            return {row for row in asked if self.turns[row].halts >= self.search.patience}
+        if self.search.early_exit:  # what has not changed was checked before
+            asked = [row for row in asked if changed[row]]
+        assert self.task is not None
+        answers = self.answer[asked].cpu().numpy()
+        # A view keeps the rules exactly if the puzzle itself does
+        return {
+            row
+            for row, answer in zip(asked, answers, strict=True)
+            if self.task.check(self.turns[row].tokens.numpy(), answer) is None
+        }
+
+    def leave(self, over: list[int], accepted: set[int], q_halt: list[float]) -> list[Pursuit]:
+        """Tell the puzzles what the attempts in these seats came to, and empty the seats."""
+        answers = self.answer[over].cpu().to(torch.int32)
+        residuals = [math.inf] * len(over)
+        if self.search.select == "residual":
+            residuals = self.moves[over].nanmean(1).nan_to_num(math.inf).tolist()
+        for row, answer, residual in zip(over, answers, residuals, strict=True):
+            turn = self.turns[row]
+            if turn.undo is not None:
+                answer = turn.undo.apply(answer[None])[0]
+            turn.pursuit.end(
+                Attempt(
+                    way=turn.way,
+                    answer=answer.numpy().copy(),  # or it would keep those of all others alive
+                    q_halt=q_halt[row],
+                    accepted=row in accepted,
+                    steps=turn.steps,
+                    settled=turn.settled,
+                    residual=residual,
+                )
+            )
+        pursuits = dict.fromkeys(self.turns[row].pursuit for row in over)
+        gone = set(over)
+        self.keep([row for row in range(len(self.turns)) if row not in gone])
+        return list(pursuits)
+
+    def add_noise(self) -> None:
+        """Move the latents of the rollouts, each with its own generator."""
+        sigma, names = self.search.sigma, self.search.noise_on
+        noisy = [row for row, turn in enumerate(self.turns) if turn.noise is not None]
+        if not noisy or not sigma:
+            return
+        latents = self.state._asdict()
+        for name, latent in latents.items():
+            if names in (name, "both"):
+                shape = latent.shape[1:]
+                drawn = [
+                    torch.randn(shape, generator=self.turns[row].noise, device=latent.device)
+                    for row in noisy
+                ]
+                latents[name] = latent.clone()
+                latents[name][noisy] += (sigma * torch.stack(drawn)).to(latent.dtype)
+        self.state = State(**latents)
+
+    def measure_moves(self, logits: Float[Tensor, "batch seq vocab"]) -> None:
+        """How far the logits of a cell have moved since the last step, on average."""
+        logits = logits.float()
+        moves = (logits - self.logits).norm(dim=-1).mean(-1)
+        first = torch.tensor([turn.steps == 0 for turn in self.turns], device=moves.device)
+        moves = torch.where(first, math.nan, moves)  # nothing to compare the first step with
+        self.moves = torch.cat([self.moves[:, 1:], moves[:, None]], dim=1)
+        self.logits = logits
