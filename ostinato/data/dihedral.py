@@ -9,9 +9,7 @@ Source: `dihedral_transform` in both released codes.
 """
 
 import numpy as np
-import torch
-from jaxtyping import Int, Int64, Shaped
-from torch import Tensor
+from jaxtyping import Int64, Shaped
 
 INVERSE = (0, 3, 2, 1, 4, 5, 6, 7)
 """Which symmetry undoes each one."""
@@ -47,12 +45,3 @@ def sources(size: int) -> Int64[np.ndarray, "8 cells"]:
     """For each symmetry of a square of `size` rows, which cell of the old grid each cell shows."""
     cells = np.arange(size**2).reshape(size, size)
     return np.stack([transform(cells, number).ravel() for number in range(8)])
-
-
-def transform_squares(
-    tokens: Shaped[Tensor, "batch cells"], numbers: Int[Tensor, " batch"]
-) -> Shaped[Tensor, "batch cells"]:
-    """Flat square grids, each after the symmetry of its own number."""
-    size = round(tokens.shape[1] ** 0.5)
-    table = torch.from_numpy(sources(size)).to(tokens.device)
-    return tokens.gather(1, table[numbers.long()])

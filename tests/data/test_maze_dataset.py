@@ -174,7 +174,7 @@ def test_faulty_rows_are_refused_with_their_line(tmp_path, edit, message):
         ({"source": "maze-30x30-hard-1k", "min_length": 9}, "min_length is for generated mazes"),
         ({"source": "maze-30x30-hard-1k", "size": 9}, "holds 30x30 mazes: set size=30, not 9"),
         ({"validate_on": "generated"}, "validate_on is for mazes in files"),
-        ({"size": 2}, "a maze of size 2 is too small"),
+        ({"size": 2}, "a maze of size 2 is not known"),
     ],
 )
 def test_settings_that_do_not_fit(settings, message):

@@ -36,11 +36,7 @@ class Maze:
 
     def __post_init__(self):
         if self.size not in SIZES:
-            raise ValueError(f"a maze of size {self.size} is too {self._extreme}: choose 3 to 64")
-
-    @property
-    def _extreme(self) -> str:
-        return "small" if self.size < SIZES.start else "big"
+            raise ValueError(f"a maze of size {self.size} is not known: choose 3 to 64")
 
     @property
     def name(self) -> str:
