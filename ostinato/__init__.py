@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ostinato.evaluation.puzzles import evaluate
+    from ostinato.inference.generate import Piece, Sampling, generate
     from ostinato.inference.solve import Solution, solve
     from ostinato.inference.think import Step, think
     from ostinato.models.pretrained import load
@@ -22,11 +23,24 @@ _HOMES = {
     "Step": "ostinato.inference.think",
     "solve": "ostinato.inference.solve",
     "Solution": "ostinato.inference.solve",
+    "generate": "ostinato.inference.generate",
+    "Piece": "ostinato.inference.generate",
+    "Sampling": "ostinato.inference.generate",
     "evaluate": "ostinato.evaluation.puzzles",
 }
 """Public name → module. Imported on first use, so that `import ostinato` does not import torch."""
 
-__all__ = ["Solution", "Step", "evaluate", "load", "solve", "think"]
+__all__ = [
+    "Piece",
+    "Sampling",
+    "Solution",
+    "Step",
+    "evaluate",
+    "generate",
+    "load",
+    "solve",
+    "think",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,11 +14,14 @@ VERBS = {
     "train": "train a recipe, or go on with an interrupted run",
     "eval": "measure a trained model on puzzles it has not seen",
     "solve": "solve puzzles, and watch the model think",
+    "generate": "continue a text with a trained language model",
+    "inspect": "look into the streams and the ternary weights of a language model",
     "plot": "draw the curves of a run",
     "export": "write a trained model in another format",
     "verify": "compare this implementation with the originals' numbers",
     "bench": "measure how fast it is",
     "recipes": "list the recipes",
+    "models": "list the models with their sizes and what memory they need",
 }
 """Verb → what it does. `ostinato.cli.VERB_verb` holds the code."""
 

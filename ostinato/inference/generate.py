@@ -1,6 +1,6 @@
 """`generate()`: the one way to run a language model. Commands, server and tests loop over it.
 
-for piece in generate(model, "Once upon a time", tokenizer):
+for piece in generate(model, "Once upon a time"):
     print(piece, end="", flush=True)
 """
 
@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ostinato.data.tokenizer import TOKENIZER_FILE, BytePairTokenizer
 from ostinato.models.nanochat import NanoChat
 
 
@@ -87,18 +88,20 @@ class Piece:
 def generate(
     model: NanoChat,
     prompt: str | Sequence[int],
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None = None,
     sampling: Sampling = Sampling(),
     max_tokens: int | None = None,
     stop: Sequence[str] = (),
 ) -> Iterator[Piece]:
     """Continue a text, one piece a token, until it ends by itself or as the arguments say.
 
+    `tokenizer` defaults to the one that the model was loaded with.
     `max_tokens` defaults to, and is bounded by, what fits in the model's context. Text from a stop
     string on is not given out. The texts of all pieces, joined, are valid: bytes that form no
     UTF-8 character come as �. The prompt itself is not part of them.
     Raises ValueError at once for an empty or too long prompt and for settings out of range.
     """
+    tokenizer = tokenizer or tokenizer_of(model)
     tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
     check_prompt(model, tokens)
     if max_tokens is not None and max_tokens < 1:
@@ -107,6 +110,24 @@ def generate(
         raise ValueError("a stop string must not be empty")
     room = model.config.seq_len - len(tokens) + 1  # the last token need not be read again
     return pieces(model, tokens, tokenizer, sampling, min(max_tokens or room, room), stop)
+
+
+def tokenizer_of(model: NanoChat) -> BytePairTokenizer:
+    """The tokenizer that a model was loaded with. Raises ValueError if it has none, or a wrong one.
+
+    A wrong one is of another size than the model's vocabulary.
+    """
+    if not model.tokenizer_json:
+        raise ValueError(
+            f"the model has no {TOKENIZER_FILE} beside its weights: copy there the one of its run"
+        )
+    tokenizer = BytePairTokenizer.of_json(model.tokenizer_json)
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}:"
+            f" use the {TOKENIZER_FILE} that the model was trained with"
+        )
+    return tokenizer
 
 
 def check_prompt(model: NanoChat, tokens: Sequence[int]) -> None:

@@ -1,0 +1,135 @@
+"""`ostinato inspect MODEL`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from ostinato.cli import Command
+from ostinato.cli.arguments import read
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ostinato.models.stream_report import StreamReport
+    from ostinato.models.ternary_report import TernaryReading
+
+PERMUTATIONS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Look into a language model: its residual streams on a text, and its ternary weights.
+
+    For each connection: the weights of the permutations that mix the streams (of two streams: α),
+    how much is read from each stream (h_pre) and written to it (h_post), how far the streams are
+    apart behind it (0: all the same), and the most that all mixing up to there can amplify.
+    """
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|FILE")]
+    """A run folder, a .safetensors or .gguf file, or owner/name on the Hub."""
+    text: str = ""
+    """The text to read (default: a module of Python's standard library)."""
+    json: bool = False
+    """Print one JSON object instead of tables."""
+
+    def run(self) -> int:
+        from rich.console import Console
+
+        from ostinato.inference.probe import probe_tokens
+        from ostinato.models import NanoChat
+        from ostinato.models.pretrained import load
+        from ostinato.models.stream_report import stream_report
+        from ostinato.models.ternary_report import ternary_report
+
+        model = load(self.model, kind=NanoChat)
+        streams = stream_report(model, probe_tokens(model, self.text))
+        matrices = ternary_report(model)
+        if self.json:
+            content = {
+                "num_streams": model.config.num_streams,
+                "stream_mode": model.config.stream_mode,
+                "active": streams.active,
+                "connections": [asdict(reading) for reading in streams.readings],
+                "ternary": [asdict(reading) for reading in matrices],
+            }
+            print(json.dumps(content))
+            return 0
+        screen = Console(highlight=False)
+        if streams.readings:
+            screen.print(stream_table(streams))
+            screen.print(
+                f"streams: {model.config.num_streams}, {model.config.stream_mode}, ", end=""
+            )
+            screen.print("active" if streams.active else "inactive: all are the same stream")
+        else:
+            screen.print("streams: one, the plain residual; nothing is mixed")
+        screen.print()
+        if matrices:
+            screen.print(ternary_table(matrices))
+        else:
+            screen.print("ternary weights: none, the model is a full-precision twin")
+        return 0
+
+
+def stream_table(report: "StreamReport") -> "Table":
+    """A row a connection."""
+    alone = len(report.readings[0].permutations) == 2
+    table = table_with("connection", "α" if alone else "permutations", "h_pre", "h_post")
+    for column in ("divergence", "gain"):
+        table.add_column(column, justify="right")
+    for reading in report.readings:
+        weights = reading.permutations
+        table.add_row(
+            reading.sublayer,
+            f"{weights[0]:.3f}" if alone else heaviest(weights),
+            numbers(reading.pre),
+            numbers(reading.post),
+            f"{reading.divergence:.3f}",
+            f"{reading.gain:.5f}",
+        )
+    return table
+
+
+def ternary_table(readings: "list[TernaryReading]") -> "Table":
+    """A row a matrix."""
+    table = table_with("matrix", "shape")
+    for column in ("zeros", "scales: least", "mean", "most"):
+        table.add_column(column, justify="right")
+    for reading in readings:
+        scales = (reading.smallest_scale, reading.mean_scale, reading.largest_scale)
+        table.add_row(
+            reading.matrix,
+            f"{reading.rows} × {reading.columns}",
+            f"{reading.zeros:.1%}",
+            *(f"{scale:.2e}" for scale in scales),
+        )
+    return table
+
+
+def table_with(*columns: str) -> "Table":
+    """An empty table in plain style."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def heaviest(weights: Sequence[float]) -> str:
+    """The largest weights, each with the number of its permutation in lexicographic order."""
+    order = sorted(range(len(weights)), key=lambda i: -weights[i])[:PERMUTATIONS_SHOWN]
+    return " ".join(f"#{i}:{weights[i]:.3f}" for i in order)
+
+
+def numbers(values: Sequence[float]) -> str:
+    """Values in a row."""
+    return " ".join(f"{value:.3f}" for value in values)
+
+
+def parse(words: list[str]) -> Command:
+    """The words behind `ostinato inspect`."""
+    return read(Inspect, words, "inspect").run

@@ -1,0 +1,81 @@
+"""`ostinato models`."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from ostinato.cli import Command
+from ostinato.cli.arguments import read
+
+if TYPE_CHECKING:
+    from ostinato.models import RecursiveConfig
+
+MEBIBYTE = 2**20
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Models:
+    """List the models: presets of nanochat, and what the recipes train. All sizes are counted.
+
+    Training memory: weights, gradients and the optimiser's state; for nanochat also the activations
+    of one text of full length. Inference memory: the weights in use and, for nanochat, the cache.
+    """
+
+    json: bool = False
+    """Print one JSON object a line, in bytes."""
+
+    def run(self) -> int:
+        from ostinato.models import RecursiveConfig
+        from ostinato.models.presets import PRESETS, size_of
+        from ostinato.recipes import all_recipes
+
+        rows: list[dict[str, Any]] = []
+        for name, config in PRESETS.items():
+            size = size_of(config)
+            rows.append({"name": name, "model": "nanochat"} | asdict(size))
+            rows[-1]["training"] = size.training
+        for name, make in all_recipes().items():
+            config = make().model
+            if isinstance(config, RecursiveConfig):
+                rows.append({"name": name} | recursive_size(config))
+        for row in rows:
+            print(json.dumps(row) if self.json else line(row))
+        return 0
+
+
+def recursive_size(config: "RecursiveConfig") -> dict[str, Any]:
+    """What TRM or HRM needs; puzzle rows are trained by the sign of their gradient, without state.
+
+    Counted on a model without data.
+    """
+    import torch
+
+    from ostinato.models import RECURSIVE_MODELS
+
+    name, cls = next(
+        (name, cls) for name, (cls, kind) in RECURSIVE_MODELS.items() if type(config) is kind
+    )
+    with torch.device("meta"):
+        model = cls(config)
+    dense = sum(p.numel() for p in model.parameters())
+    held = sum(tensor.numel() for tensor in model.state_dict().values())
+    return {
+        "model": name,
+        "parameters": held,
+        "training": FLOAT_BYTES * (held + 3 * dense),
+        "inference": FLOAT_BYTES * held,
+    }
+
+
+def line(row: dict[str, Any]) -> str:
+    """A model in a line."""
+    return (
+        f"{row['name']:<26} {row['model']:<9} {row['parameters'] / 1e6:8.2f} M weights, training "
+        f"{row['training'] / MEBIBYTE:8,.0f} MiB, inference {row['inference'] / MEBIBYTE:7,.0f} MiB"
+    )
+
+
+def parse(words: list[str]) -> Command:
+    """The words behind `ostinato models`."""
+    return read(Models, words, "models").run

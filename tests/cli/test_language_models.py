@@ -1,0 +1,176 @@
+"""`generate`, `inspect` and `models`: what they print, and every mistake in one line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import ostinato
+from ostinato.cli import main
+from ostinato.data.tokenizer import BytePairTokenizer
+from ostinato.models import TRM, NanoChat, NanoChatConfig, TRMConfig
+from ostinato.models.presets import PRESETS
+from ostinato.models.pretrained import save_weights
+from ostinato.recipes import recipe_named
+
+TEXTS = ["the cat sat on the mat", "the dog sat on the log", "naïve café, 日本"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder, as far as inference reads it; all parameters are moved from their start."""
+    folder = tmp_path_factory.mktemp("runs") / "chat"
+    folder.mkdir()
+    tokenizer = BytePairTokenizer.train(TEXTS, 280)
+    tokenizer.save(folder / "tokenizer.json")
+    config = NanoChatConfig(
+        vocab_size=tokenizer.vocab_size,
+        seq_len=24,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=2,
+        group_size=16,
+    )
+    rng = torch.Generator().manual_seed(0)
+    model = NanoChat(config, rng)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=rng)
+    save_weights(folder / "model.safetensors", model)
+    return folder
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(made, tmp_path / "chat")
+
+
+def printed(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert main(words) == 0
+    return capsys.readouterr().out
+
+
+def test_generate_prints_what_the_library_gives(run: Path, capsys: pytest.CaptureFixture[str]):
+    settings = ["--temperature", "0.8", "--seed", "3", "--max-tokens", "9"]
+    sampling = ostinato.Sampling(temperature=0.8, seed=3)
+    pieces = list(ostinato.generate(ostinato.load(run), "the cat", None, sampling, 9))
+    text = "".join(piece.text for piece in pieces)
+    assert printed(["generate", "chat", "the cat", *settings], capsys) == f"the cat{text}\n"
+    content = json.loads(printed(["generate", "chat", "the cat", *settings, "--json"], capsys))
+    assert content["text"] == text
+    assert content["tokens"] == [piece.token for piece in pieces]
+    assert content["logprobs"] == [piece.logprob for piece in pieces]
+    assert content["finish"] == pieces[-1].finish
+
+
+def test_generate_ends_at_a_stop_string(run: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["generate", "chat", "the cat", "--json", "--seed", "1"]
+    whole = json.loads(printed(words, capsys))
+    string = whole["text"][3:5]
+    cut = json.loads(printed([*words, "--stop", string], capsys))
+    assert cut["finish"] == "stop"
+    assert cut["text"] == whole["text"][: whole["text"].index(string)]
+
+
+def test_inspect_reads_streams_and_weights(run: Path, capsys: pytest.CaptureFixture[str]):
+    content = json.loads(printed(["inspect", "chat", "--json"], capsys))
+    assert content["active"] is True
+    assert len(content["connections"]) == 4
+    assert len(content["ternary"]) == 2 * 7
+    model = ostinato.load(run)
+    codes, scales = model.blocks[1].feedforward.down_proj.ternary()
+    last = content["ternary"][-1]
+    assert last["matrix"] == "blocks.1.feedforward.down_proj"
+    assert (last["rows"], last["columns"]) == tuple(codes.shape)
+    assert last["zeros"] == pytest.approx(1 - codes.abs().float().mean().item())
+    assert last["largest_scale"] == scales.max().item()
+    out = printed(["inspect", "chat"], capsys)
+    assert "static, active" in out
+    assert "α" in out
+
+
+def test_inspect_says_what_does_nothing(run: Path, capsys: pytest.CaptureFixture[str]):
+    config = ostinato.load(run).config
+    for settings, message in (
+        ({"stream_mode": "legacy"}, "inactive: all are the same stream"),
+        ({"num_streams": 1}, "streams: one, the plain residual"),
+        ({"ternary": False}, "ternary weights: none"),
+        ({"num_streams": 4}, "#0:0.950"),
+    ):
+        model = NanoChat(NanoChatConfig(**{**vars(config), **settings}))
+        save_weights(run / "model.safetensors", model)
+        assert message in printed(["inspect", "chat"], capsys)
+
+
+def test_models_counts_every_preset_and_recipe(capsys: pytest.CaptureFixture[str]):
+    rows = [json.loads(line) for line in printed(["models", "--json"], capsys).splitlines()]
+    sizes = {row["name"]: row for row in rows}
+    assert PRESETS.keys() <= sizes.keys()
+    tiny = NanoChat(PRESETS["tiny"])
+    assert sizes["tiny"]["parameters"] == sum(p.numel() for p in tiny.parameters())
+    recipe = recipe_named("sudoku4-tiny")
+    model = TRM(recipe.model)
+    assert sizes["sudoku4-tiny"]["inference"] == sum(t.nbytes for t in model.state_dict().values())
+    assert "sudoku4-tiny" in printed(["models"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["generate", "chat", ""], "the prompt is empty"),
+        (["generate", "chat", "the cat " * 20], "the model reads 24: shorten it"),
+        (["generate", "nowhere", "a"], "nowhere does not exist"),
+        (["generate", "chat", "a", "--temperature", "-1"], "temperature must be 0 or more"),
+        (["generate", "chat", "a", "--top-p", "0"], "top_p must be above 0"),
+        (["generate", "chat", "a", "--top-k", "-2"], "top_k must be 0 (all) or more"),
+        (["generate", "chat", "a", "--min-p", "2"], "min_p must be between 0 and 1"),
+        (["generate", "chat", "a", "--repetition-penalty", "0"], "repetition_penalty must be"),
+        (["generate", "chat", "a", "--max-tokens", "0"], "max_tokens must be at least 1"),
+        (["generate", "chat", "a", "--stop", ""], "a stop string must not be empty"),
+        (["generate", "chat", "a", "--temprature", "1"], "did you mean --temperature?"),
+        (["solve", "chat", "1" * 16], "continues texts: see ostinato generate"),
+        (["inspect", "trm.safetensors"], "solves puzzles: see ostinato solve"),
+        (["export", "chat", "--format", "official"], "the originals have no nanochat"),
+    ],
+)
+def test_mistakes(words: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]):
+    save_weights(
+        Path("trm.safetensors"), TRM(TRMConfig(hidden_size=16, num_heads=2, puzzle_emb_ndim=16))
+    )
+    assert message in error_of(words, capsys)
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other", "foreign"])
+def test_tokenizers_that_do_not_fit(damage: str, run: Path, capsys: pytest.CaptureFixture[str]):
+    path, message = run / "tokenizer.json", "tokenizer"
+    if damage == "missing":
+        path.unlink()
+        message = "no tokenizer.json beside its weights"
+    elif damage == "truncated":
+        path.write_text(path.read_text("utf-8")[:100], "utf-8")
+        message = "no tokenizer, or a damaged one"
+    elif damage == "other":
+        BytePairTokenizer.train(TEXTS, 270).save(path)
+        message = "the tokenizer has 270 tokens, the model 280"
+    else:
+        path.write_text(
+            '{"version": "1.0", "model": {"type": "WordLevel", "vocab": {}, "unk_token": "?"}}',
+            "utf-8",
+        )
+    for verb in (["generate", "chat", "a"], ["inspect", "chat"]):
+        assert message in error_of(verb, capsys)
+
+
+def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a bad command line prints."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("ostinato: ") and "\n" not in error
+    return error
