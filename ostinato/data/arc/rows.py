@@ -1,0 +1,128 @@
+"""Token rows that are drawn from the grids of the tasks whenever somebody asks for them.
+
+A thousand variants of a task show the same few grids. So only these are kept, with what makes each
+variant of them, about ten bytes where two canvases have 1800:
+
+    all__grids.npy         colours of all grids, one after the other
+    all__shapes.npy        rows and columns of each; pair k has the grids 2k, its input, and 2k+1
+    all__first_pairs.npy   the pairs of puzzle p begin with this one
+    all__symmetries.npy    the symmetry of puzzle p, a number of `ostinato.data.dihedral`
+    all__colours.npy       the new names of the ten colours in puzzle p
+    all__corners.npy       row and column at which example i stands on the canvas
+
+These stand in place of `all__inputs.npy` and `all__labels.npy`.
+"""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Int, Int64, Integer, UInt8
+
+from ostinato.data.arc.grids import FIRST_COLOUR, Grid, place
+from ostinato.data.dihedral import transform
+
+
+@dataclass(frozen=True, eq=False)
+class Drawings:
+    """All that the rows of a split are drawn from; the fields have the names of the files."""
+
+    grids: UInt8[np.ndarray, " cells"]
+    shapes: UInt8[np.ndarray, "grids 2"]
+    first_pairs: Int[np.ndarray, " puzzles"]
+    symmetries: UInt8[np.ndarray, " puzzles"]
+    colours: UInt8[np.ndarray, "puzzles 10"]
+    corners: UInt8[np.ndarray, "examples 2"]
+
+    def files(self) -> dict[str, np.ndarray]:
+        """The arrays by the names of their files."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def fault(self, puzzle_indices: np.ndarray, side: int) -> str | None:
+        """What is wrong with the arrays, or None."""
+        sizes = self.shapes.astype(np.int64)
+        last = self.first_pairs + np.diff(puzzle_indices)
+        if len(self.grids) != sizes.prod(1).sum() or sizes.max() > side:
+            return f"the shapes of the grids do not fit the cells, or a canvas of {side}×{side}"
+        if self.grids.max() > 9 or self.symmetries.max() > 7:
+            return "a colour is not one of 0 to 9, or a symmetry not one of 0 to 7"
+        if (np.sort(self.colours, axis=1) != np.arange(10)).any():
+            return "new names of colours are no permutation"
+        if self.first_pairs.min() < 0 or 2 * last.max() > len(sizes):
+            return "a puzzle has pairs that do not exist"
+        return None
+
+    @cached_property
+    def each(self) -> list[Grid]:
+        """The grids as views."""
+        sizes = self.shapes.astype(np.int64)
+        starts = np.cumsum(sizes.prod(1))[:-1]
+        pieces = np.split(np.asarray(self.grids), starts)
+        return [piece.reshape(shape) for piece, shape in zip(pieces, sizes, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnRows:
+    """Looks like an array of tokens, [examples, seq], as far as batches need it."""
+
+    drawings: Drawings
+    puzzle_indices: Integer[np.ndarray, " puzzles_plus_1"]
+    output: bool
+    """The output of each pair, not its input."""
+    side: int
+    """Rows of the canvas."""
+
+    dtype = np.dtype(np.uint8)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self), self.side**2
+
+    def __len__(self) -> int:
+        return len(self.drawings.corners)
+
+    def __getitem__(
+        self, examples: slice | Integer[np.ndarray, " rows"]
+    ) -> UInt8[np.ndarray, "rows cells"]:
+        if isinstance(examples, slice):
+            examples = np.arange(*examples.indices(len(self)))
+        puzzles, grids = self._owners(examples)
+        draw = self.drawings
+        tokens = draw.colours[puzzles] + np.uint8(FIRST_COLOUR)
+        canvases = np.zeros((len(examples), self.side, self.side), np.uint8)
+        rows = zip(
+            canvases,
+            tokens,
+            grids.tolist(),
+            draw.symmetries[puzzles].tolist(),
+            draw.corners[examples].tolist(),
+            strict=True,
+        )
+        for canvas, names, grid, symmetry, (row, col) in rows:
+            place(canvas, names[transform(draw.each[grid], symmetry)], row, col)
+        return canvases.reshape(len(examples), -1)
+
+    def _owners(
+        self, examples: Integer[np.ndarray, " rows"]
+    ) -> tuple[Int64[np.ndarray, " rows"], Int64[np.ndarray, " rows"]]:
+        """The puzzle and the grid of each example."""
+        # With equal dtypes searchsorted does not convert the whole array each time
+        examples = examples.astype(self.puzzle_indices.dtype)
+        puzzles = np.searchsorted(self.puzzle_indices, examples, side="right") - 1
+        pairs = self.drawings.first_pairs[puzzles] + examples - self.puzzle_indices[puzzles]
+        return puzzles, 2 * pairs.astype(np.int64) + self.output
+
+
+FILES = tuple(field.name for field in fields(Drawings))
+
+
+def drawn_rows(
+    files: dict[str, np.ndarray], puzzle_indices: np.ndarray, side: int
+) -> tuple[DrawnRows, DrawnRows]:
+    """Inputs and labels of a split. Raises ValueError if the arrays do not belong together."""
+    draw = Drawings(**files)
+    fault = draw.fault(puzzle_indices, side)
+    if fault:
+        raise ValueError(f"{fault}; build the data set again")
+    inputs, labels = (DrawnRows(draw, puzzle_indices, output, side) for output in (False, True))
+    return inputs, labels

