@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ostinato.data.puzzles import PuzzleSet
     from ostinato.evaluation.puzzles import Evaluation, Interval
     from ostinato.models import RecursiveModel
+    from ostinato.training.distributed import World
 
 PAUSE = 30.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -33,6 +34,11 @@ class Eval:
 
     A run's own test puzzles are taken unless others are given; that result, with as many steps as
     in training, is also kept in RUN/result.json, in place of the one on validation.
+
+    The variants of a task of ARC vote for its answers: pass@K is the share of tests with the right
+    one among the first K, and RUN/submission.json holds the first two.
+
+    Several processes: torchrun --nproc-per-node 8 -m ostinato eval RUN
     """
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -57,18 +63,44 @@ class Eval:
     how: Search = FIXED
 
     def run(self) -> int:
+        from ostinato.training.distributed import World
+
+        with World.join() as world:
+            return self.measure(world)
+
+    def measure(self, world: "World") -> int:
+        """This process's part of it; the main one prints and writes."""
         from ostinato.cli.search_tables import print_search
         from ostinato.evaluation.puzzles import evaluate
         from ostinato.evaluation.search import evaluate_search
+        from ostinato.evaluation.tallies import tally_for
         from ostinato.models import RecursiveModel
         from ostinato.models.pretrained import load
         from ostinato.training.run import pick_device
         from ostinato.training.run_folder import RunFolder, write_json
 
-        model = load(self.model, pick_device(self.device), kind=RecursiveModel)
+        if world.size > 1 and self.how != FIXED:
+            raise ValueError("a search is measured by one process: leave out torchrun")
+        model = load(self.model, world.device(pick_device(self.device)), kind=RecursiveModel)
+        if world.size > 1:  # one of them builds the data, if need be
+            world.ask_main("puzzles", lambda: find_puzzles(self, model)[1])
         puzzles, place = find_puzzles(self, model)
-        with progress(len(puzzles)) as show:
-            result = evaluate(model, puzzles, self.batch_size, self.max_steps, progress=show)
+        tally = tally_for(place, self.split or "test")
+        with progress(len(puzzles), world.is_main) as show:
+            result = evaluate(
+                model,
+                puzzles,
+                self.batch_size,
+                self.max_steps,
+                rank=world.rank,
+                world_size=world.size,
+                sum_over_ranks=world.sum,
+                progress=show,
+                on_answers=None if tally is None else tally.add,
+            )
+        tallies = world.collect(tally)
+        if not world.is_main:
+            return 0
         content = as_json(self, result, place, str(model.H_init.device))
         found = None
         if self.how != FIXED:
@@ -76,15 +108,26 @@ class Eval:
                 found = evaluate_search(
                     model, puzzles, self.how, self.batch_size, self.max_steps, show
                 )
+        shares: dict[str, float] = {}
+        files: dict[str, object] = {}
+        if tally is not None:
+            for other in tallies[1:]:
+                tally.merge(other)
+            shares, files = tally.shares(), tally.files()
+            content |= shares
         if self.json:
             searched = {} if found is None else {"search": asdict(found)}
             print(json.dumps(content | searched))
         else:
-            print_tables(result, content, str(puzzles.metadata.notes.get("rated_by", "")))
+            rated_by = str(puzzles.metadata.notes.get("rated_by", ""))
+            print_tables(result, content, shares, rated_by)
             if found is not None:
                 print_search(result, found)
         if (self.data, self.split or "test", self.max_steps) == (None, "test", None):
-            write_json(RunFolder(self.model).result, content)
+            folder = RunFolder(self.model)
+            write_json(folder.result, content)
+            for name, file in files.items():
+                write_json(folder.path / name, file)
         return 0
 
 
@@ -140,12 +183,12 @@ def read_table(path: Path, model: "RecursiveModel") -> "PuzzleSet":
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Callable[[int], None]]:
+def progress(total: int, shown_here: bool = True) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, a line now and then elsewhere: call it with how many are done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=not shown_here)
     columns = BarColumn(), MofNCompleteColumn(), "puzzles", TimeRemainingColumn()
     hidden = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
@@ -173,7 +216,9 @@ def as_json(arguments: Eval, result: "Evaluation", place: Path, device: str) -> 
     }
 
 
-def print_tables(result: "Evaluation", content: dict[str, Any], rated_by: str) -> None:
+def print_tables(
+    result: "Evaluation", content: dict[str, Any], shares: dict[str, float], rated_by: str
+) -> None:
     """The result for people who see such a thing for the first time."""
     from rich.console import Console
     from rich.progress_bar import ProgressBar
@@ -192,6 +237,7 @@ def print_tables(result: "Evaluation", content: dict[str, Any], rated_by: str) -
     for name, score in result.scores.items():
         accuracies.append((name.replace("_", " "), score.share, score.interval))
     rows = [(name, percent(share), span(interval)) for name, share, interval in accuracies]
+    rows += [(name, percent(share), "") for name, share in shares.items()]
     screen.print(table(("", "", "95 % interval"), rows))
 
     numbers = shown_steps(result.steps)

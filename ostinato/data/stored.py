@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,6 +77,8 @@ class StoredData:
                 notes = puzzles.metadata.notes | {"copied_from": str(source)}
                 metadata = replace(puzzles.metadata, task=task, notes=notes)
                 replace(puzzles, metadata=metadata).save(folder, split)
+            for path in source.glob("*.json"):  # what ARC's ids stand for, and the like
+                shutil.copy(path, folder)
 
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return build_once(Path(root) / f"{source.name}-{digest[:12]}", build, report)

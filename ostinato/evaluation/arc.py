@@ -12,14 +12,16 @@ merge theirs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer
 
+from ostinato.data.arc.dataset import read_names, read_test_tasks
 from ostinato.data.arc.grids import Grid, crops
 from ostinato.data.arc.sources import ArcTask, Pair
 from ostinato.data.arc.variants import Variant
+from ostinato.evaluation.puzzles import Answers
 
 PASS_AT = (1, 2, 5, 10, 100, 1000)
 ATTEMPTS = 2
@@ -55,29 +57,30 @@ class ArcVotes:
     Memory grows with the different candidates alone, of which each is held once per test.
     """
 
-    names: Sequence[str]
+    names: list[str]
     """Name of the variant of each puzzle id."""
+    tasks: list[ArcTask]
+    """The tasks whose tests are voted on."""
     ballots: dict[tuple[str, Key], dict[Key, Candidate]] = field(default_factory=dict)
     """(task, input of a test) → candidates."""
 
-    def add(
-        self,
-        examples: Integer[np.ndarray, " batch"],
-        inputs: Integer[np.ndarray, "batch cells"],
-        puzzle_ids: Integer[np.ndarray, " batch"],
-        answers: Integer[np.ndarray, "batch cells"],
-        q_halt: Float[np.ndarray, " batch"],
-    ) -> None:
-        """Count the answers to these examples."""
+    @classmethod
+    def of_folder(cls, folder: Path) -> "ArcVotes":
+        """None yet, for the test split of a data set, ours or of the originals."""
+        return cls(read_names(folder), read_test_tasks(folder))
+
+    def add(self, answers: Answers) -> None:
+        """Count these answers."""
         # As in the originals: sigmoid in float64, however q was computed
-        sure = 1 / (1 + np.exp(-q_halt.astype(np.float64)))
-        rows = zip(examples, puzzle_ids, crops(inputs), crops(answers), sure, strict=True)
-        for example, puzzle_id, question, answer, confidence in rows:
+        sure = 1 / (1 + np.exp(-answers.q_halt.astype(np.float64)))
+        grids = crops(answers.inputs), crops(answers.answers)
+        for example, puzzle_id, question, answer, confidence in zip(
+            answers.examples, answers.puzzle_ids, *grids, sure, strict=True
+        ):
             variant = Variant.named(self.names[puzzle_id])
-            test = variant.task, key_of(variant.undo(question))
-            answer = key_of(variant.undo(answer))
-            ballot = self.ballots.setdefault(test, {})
-            candidate = ballot.setdefault(answer, Candidate(int(example)))
+            ballot = self.ballots.setdefault((variant.task, key_of(variant.undo(question))), {})
+            key = key_of(variant.undo(answer))
+            candidate = ballot.setdefault(key, Candidate(int(example)))
             candidate.votes += 1
             candidate.confidence += float(confidence)
 
@@ -97,18 +100,16 @@ class ArcVotes:
         ranked = sorted(ballot.items(), key=lambda entry: entry[1].rank)
         return [(grid_of_key(key), candidate) for key, candidate in ranked]
 
-    def pass_at(
-        self, tasks: Sequence[ArcTask], numbers: Sequence[int] = PASS_AT
-    ) -> dict[int, float]:
+    def pass_at(self, numbers: Sequence[int] = PASS_AT) -> dict[int, float]:
         """K → mean over tasks of the share of tests with the answer among the first K candidates.
 
         Raises ValueError if the answer to a test is not known.
         """
-        places = [[self.place_of_answer(task.name, pair) for pair in task.test] for task in tasks]
-        return {
-            number: float(np.mean([np.mean(np.array(tests) < number) for tests in places]))
-            for number in numbers
-        }
+        places = [
+            np.array([self.place_of_answer(task.name, pair) for pair in task.test])
+            for task in self.tasks
+        ]
+        return {k: float(np.mean([np.mean(tests < k) for tests in places])) for k in numbers}
 
     def place_of_answer(self, task: str, pair: Pair) -> int:
         """How many candidates are ranked before the right answer; `NOWHERE` if it is none."""
@@ -120,13 +121,21 @@ class ArcVotes:
                 return place
         return NOWHERE
 
-    def submission(self, tasks: Sequence[ArcTask]) -> dict[str, list[dict[str, Any]]]:
+    def shares(self) -> dict[str, float]:
+        """pass@K, by this name."""
+        return {f"pass@{number}": share for number, share in self.pass_at().items()}
+
+    def files(self) -> dict[str, object]:
+        """What is handed in, by the name of its file."""
+        return {"submission.json": self.submission()}
+
+    def submission(self) -> dict[str, list[dict[str, Any]]]:
         """The content of Kaggle's submission.json: two attempts at each test.
 
         The first is repeated if there is no second; [[0]] where nobody has voted.
         """
         content = {}
-        for task in tasks:
+        for task in self.tasks:
             content[task.name] = []
             for pair in task.test:
                 ranked = [answer.tolist() for answer, _ in self.ranking(task.name, pair.input)]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ostinato.data.arc.dataset import ArcData
 from ostinato.data.maze import MazeData
 from ostinato.data.stored import StoredData
 from ostinato.data.sudoku import SudokuData
@@ -162,5 +163,5 @@ class Recipe:
 
     name: str
     model: TRMConfig | HRMConfig
-    data: SudokuData | MazeData | StoredData
+    data: SudokuData | MazeData | ArcData | StoredData
     training: TrainingConfig

@@ -144,6 +144,14 @@ class World:
         dist.all_gather(parts, rows)
         return torch.cat(parts)
 
+    def collect(self, mine: T) -> list[T]:
+        """On rank 0 what all ranks have, in their order; elsewhere nothing."""
+        if self.size == 1:
+            return [mine]
+        found = [mine] * self.size if self.is_main else None
+        dist.gather_object(mine, found)
+        return found or []
+
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over all ranks (in place)."""
         if self.size > 1:

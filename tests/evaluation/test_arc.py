@@ -6,65 +6,63 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ostinato.data.arc.sources import ArcTask, task_from_json
+from ostinato.data.arc.sources import task_from_json
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.evaluation.arc import ArcVotes, key_of
+from ostinato.evaluation.puzzles import Answers
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "arc"
-NAMES = json.loads((GOLDEN / "built" / "identifiers.json").read_text())
 PASS_AT_K = json.loads((GOLDEN / "expected_pass_at_k.json").read_text())
 SUBMISSION = json.loads((GOLDEN / "submission.json").read_text())
+TASK = task_from_json("a", {"train": [], "test": [{"input": [[0]]}, {"input": [[5]]}]})
 WANTED = {int(key.rpartition("@")[2]): share for key, share in PASS_AT_K.items()}
-
-
-def golden_tasks() -> list[ArcTask]:
-    content = json.loads((GOLDEN / "built" / "test_puzzles.json").read_text())
-    return [task_from_json(name, task) for name, task in content.items()]
 
 
 def golden_votes(rows: slice | np.ndarray = slice(None)) -> ArcVotes:
     predictions = np.load(GOLDEN / "predictions.npz")
     inputs = PuzzleSet.load(GOLDEN / "built", "test").inputs
-    votes = ArcVotes(NAMES)
+    votes = ArcVotes.of_folder(GOLDEN / "built")
     votes.add(
-        np.arange(len(inputs))[rows],
-        inputs[rows],
-        predictions["puzzle_identifiers"][rows],
-        predictions["preds"][rows],
-        predictions["q_halt_logits"][rows],
+        Answers(
+            np.arange(len(inputs))[rows],
+            inputs[rows],
+            predictions["puzzle_identifiers"][rows],
+            predictions["preds"][rows],
+            predictions["q_halt_logits"][rows],
+        )
     )
     return votes
 
 
 def test_pass_at_k_and_submission_are_those_of_the_original():
     votes = golden_votes()
-    assert votes.pass_at(golden_tasks(), tuple(WANTED)) == pytest.approx(WANTED, abs=1e-12)
-    assert votes.submission(golden_tasks()) == SUBMISSION
+    assert votes.pass_at(tuple(WANTED)) == pytest.approx(WANTED, abs=1e-12)
+    assert votes.submission() == SUBMISSION
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_two_processes_find_the_same_as_one(order: tuple[int, int]):
     first, second = (golden_votes(slice(rank, None, 2)) for rank in order)
     first.merge(second)
-    assert first.pass_at(golden_tasks(), tuple(WANTED)) == pytest.approx(WANTED, abs=1e-12)
-    assert first.submission(golden_tasks()) == SUBMISSION
+    assert first.pass_at(tuple(WANTED)) == pytest.approx(WANTED, abs=1e-12)
+    assert first.submission() == SUBMISSION
 
 
 def test_the_order_of_ids_and_examples_does_not_matter():
     num_examples = len(np.load(GOLDEN / "predictions.npz")["preds"])
     shuffled = np.random.default_rng(0).permutation(num_examples)
-    assert golden_votes(shuffled).submission(golden_tasks()) == SUBMISSION
+    assert golden_votes(shuffled).submission() == SUBMISSION
 
 
 def one_test(*answers: tuple[int, float]) -> ArcVotes:
     """The votes of answers of one cell, each a colour and a q_halt."""
-    votes = ArcVotes(["<blank>", "a"])
+    votes = ArcVotes(["<blank>", "a"], [TASK])
     rows = np.zeros((len(answers), 4), np.uint8)
     rows[:, 0] = [colour + 2 for colour, _ in answers]
     inputs = np.tile(np.array([2, 0, 0, 0], np.uint8), (len(answers), 1))
     examples = np.arange(len(answers))
     q_halt = np.array([q for _, q in answers])
-    votes.add(examples, inputs, np.ones(len(answers), int), rows, q_halt)
+    votes.add(Answers(examples, inputs, np.ones(len(answers), int), rows, q_halt))
     return votes
 
 
@@ -76,8 +74,7 @@ def test_votes_count_more_than_confidence_and_then_the_mean_decides():
 
 
 def test_the_only_candidate_is_handed_in_twice_and_no_candidate_as_a_cell():
-    task = task_from_json("a", {"train": [], "test": [{"input": [[0]]}, {"input": [[5]]}]})
-    assert one_test((7, 0.0)).submission([task]) == {
+    assert one_test((7, 0.0)).submission() == {
         "a": [
             {"attempt_1": [[7]], "attempt_2": [[7]]},
             {"attempt_1": [[0]], "attempt_2": [[0]]},
@@ -91,6 +88,5 @@ def test_every_evaluation_has_votes_of_its_own():
 
 
 def test_a_task_without_answers_is_refused():
-    task = task_from_json("a", {"train": [], "test": [{"input": [[0]]}]})
     with pytest.raises(ValueError, match="without answers"):
-        one_test((7, 0.0)).pass_at([task])
+        one_test((7, 0.0)).pass_at()
