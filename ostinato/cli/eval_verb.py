@@ -217,7 +217,7 @@ def as_json(arguments: Eval, result: "Evaluation", place: Path, device: str) -> 
 
 
 def print_tables(
-    result: "Evaluation", content: dict[str, Any], shares: dict[str, float], rated_by: str
+    result: "Evaluation", content: dict[str, Any], others: dict[str, float], rated_by: str
 ) -> None:
     """The result for people who see such a thing for the first time."""
     from rich.console import Console
@@ -237,7 +237,7 @@ def print_tables(
     for name, score in result.scores.items():
         accuracies.append((name.replace("_", " "), score.share, score.interval))
     rows = [(name, percent(share), span(interval)) for name, share, interval in accuracies]
-    rows += [(name, percent(share), "") for name, share in shares.items()]
+    rows += [(name, percent(share), "") for name, share in others.items()]
     screen.print(table(("", "", "95 % interval"), rows))
 
     numbers = shown_steps(result.steps)

@@ -5,7 +5,7 @@ from importlib import import_module
 
 from ostinato.training.config import Recipe
 
-MODULES = ("sudoku", "hrm", "maze")
+MODULES = ("sudoku", "hrm", "maze", "arc")
 
 
 def all_recipes() -> dict[str, Callable[[], Recipe]]:

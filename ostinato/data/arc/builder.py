@@ -28,6 +28,8 @@ BLANK = "<blank>"
 """The name of id 0, which fills up batches."""
 TRIES = 5
 """Variants that are drawn for each one wished for; fewer are found where few are different."""
+VALIDATION_VARIANTS = 16
+"""Variants of each validation task that are looked at; all would take long, and one says little."""
 UNKNOWN = np.zeros((0, 0), np.uint8)
 """In place of an answer that nobody has given: all labels are pads, and not supervised."""
 
@@ -170,7 +172,7 @@ def build(
     """The splits of these tasks on canvases of `side` rows.
 
     All pairs of `training` are trained on, and the demonstrations of the others; validation are
-    the tests of `held_out`, in one variant, and test those of `evaluation`. Raises ValueError if a
+    the tests of `held_out`, in a few variants, and test those of `evaluation`. Raises ValueError if a
     grid is too large, or if two tasks have the same name.
     """
     roles = {"train": training, "validation": held_out, "test": evaluation}
@@ -190,7 +192,7 @@ def build(
         corners = draw_corners(shown, variants.symmetries, side, rng)
         splits["train"].add(shown, variants, identifiers, corners)
         if role != "train":
-            tested = identifiers if role == "test" else identifiers[:1]
+            tested = identifiers[: None if role == "test" else VALIDATION_VARIANTS]
             corner = np.zeros((len(tested), len(task.test), 2), np.uint8)
             splits[role].add(task.test, variants, tested, corner)
     return ArcSets(
