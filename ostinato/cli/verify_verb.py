@@ -17,7 +17,7 @@ class Verify:
     """
 
     golden: Path | None = None
-    """A folder of golden files (*.safetensors) to replay."""
+    """A folder of golden files (*.safetensors) to replay, or of a recorded data set of ARC."""
     markdown: Path | None = None
     """Write the report, and the recordings if there are any, to this page."""
     json: bool = False

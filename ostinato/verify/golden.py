@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from ostinato.models import RECURSIVE_MODELS
 from ostinato.verify.comparison import Comparison, Recording
+from ostinato.verify.golden_arc import is_arc, verify_arc
 from ostinato.verify.golden_mhc import verify_mhc
 from ostinato.verify.golden_recursive import verify_recursive
 
@@ -32,13 +33,19 @@ class GoldenResult:
 
 
 def verify_folder(folder: Path) -> Iterator[GoldenResult]:
-    """Replay every golden file of a folder. Raises ValueError if it holds none."""
-    paths = sorted(Path(folder).glob("*.safetensors"))
-    if not paths:
+    """Replay every golden file of a folder, and what was recorded of ARC, in it or just below.
+
+    Raises ValueError if there is neither.
+    """
+    folder = Path(folder)
+    files = sorted(folder.glob("*.safetensors"))
+    arc = [path for path in (folder, *sorted(folder.glob("*/"))) if is_arc(path)]
+    if not files and not arc:
         raise ValueError(f"{folder} holds no *.safetensors: give a folder of golden files")
-    for path in paths:
+    for path in files + arc:
         try:
-            yield GoldenResult(path.name, verify_golden(path))
+            found = verify_arc(path) if path in arc else verify_golden(path)
+            yield GoldenResult(path.name, found)
         except ValueError as error:
             yield GoldenResult(path.name, [], str(error))
 

@@ -172,8 +172,8 @@ def build(
     """The splits of these tasks on canvases of `side` rows.
 
     All pairs of `training` are trained on, and the demonstrations of the others; validation are
-    the tests of `held_out`, in a few variants, and test those of `evaluation`. Raises ValueError if a
-    grid is too large, or if two tasks have the same name.
+    the tests of `held_out`, in a few variants, and test those of `evaluation`. Raises ValueError if
+    a grid is too large, or if two tasks have the same name.
     """
     roles = {"train": training, "validation": held_out, "test": evaluation}
     by_name = {task.name: (split, task) for split, tasks in roles.items() for task in tasks}
