@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ostinato import cli
+from ostinato.data.arc.dataset import ArcData
 from ostinato.data.maze import MazeData
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import SudokuData
@@ -41,6 +42,8 @@ def test_it_is_whole(name: str, tmp_path: Path):
 @pytest.mark.parametrize("name", NAMES)
 def test_its_model_fits_its_data(name: str):
     recipe = recipe_named(name)
+    if isinstance(recipe.data, ArcData):
+        return  # see test_settings_of_arc; the tiny one is trained below
     assert isinstance(recipe.data, SudokuData | MazeData)
     task = recipe.data.maze if isinstance(recipe.data, MazeData) else recipe.data.sudoku
     assert recipe.model.task == task.name
@@ -60,9 +63,12 @@ def test_its_docstring_says_what_it_is_and_how_to_run_it(name: str):
 @pytest.mark.parametrize("name", TINY)
 def test_tiny_ones_train(name: str, tmp_path: Path):
     recipe = recipe_named(name)
+    data = recipe.data
+    if not isinstance(data, ArcData):
+        data = replace(data, num_train=40, num_validation=10, num_test=10)
     recipe = replace(
         recipe,
-        data=replace(recipe.data, num_train=40, num_validation=10, num_test=10),
+        data=data,
         training=replace(recipe.training, total_steps=3, global_batch_size=16, device="cpu"),
     )
     outcome = run(recipe, tmp_path / "run", tmp_path / "data", report=lambda line: None)
@@ -131,6 +137,35 @@ def test_settings_of_maze_hard(name, cycles, layers, epochs, ema):
     assert isinstance(recipe.data, MazeData)
     assert (recipe.data.source, recipe.data.validate_on) == ("maze-30x30-hard-1k", "generated")
     assert recipe.data.num_train == recipe.data.num_test == 0, "all of them"
+
+
+@pytest.mark.parametrize(
+    ("name", "cycles", "layers", "steps", "ema"),
+    [
+        ("arc-1", (3, 4), 2, 518_000, 0.999),
+        ("arc-1-paper", (3, 6), 2, 518_000, 0.999),
+        ("arc-2", (3, 4), 2, 724_000, 0.999),
+        ("arc-2-paper", (3, 6), 2, 724_000, 0.999),
+        ("hrm-arc-1", (2, 2), 4, 519_000, 0.0),
+        ("hrm-arc-2", (2, 2), 4, 519_000, 0.0),
+    ],
+)
+def test_settings_of_arc(name, cycles, layers, steps, ema):
+    recipe = recipe_named(name)
+    model, training, data = recipe.model, recipe.training, recipe.data
+    assert (model.H_cycles, model.L_cycles) == cycles
+    assert (model.L_layers, model.halt_max_steps, model.pos_encodings) == (layers, 16, "rope")
+    assert (model.hidden_size, model.num_heads, model.expansion) == (512, 8, 4.0)
+    assert model.prefix_len == (1 if name.startswith("hrm") else 16)
+    assert (model.vocab_size, model.seq_len) == (12, 900)
+    assert (training.global_batch_size, training.optimizer) == (768, "adam_atan2")
+    assert (training.lr, training.puzzle_emb_lr) == (1e-4, 1e-2)
+    assert (training.weight_decay, training.puzzle_emb_weight_decay) == (0.1, 0.1)
+    assert (training.warmup_steps, training.lr_min_ratio, training.ema_decay) == (2000, 1.0, ema)
+    assert training.total_steps == steps
+    assert isinstance(data, ArcData)
+    assert (data.num_aug, data.canvas) == (1000, 30)
+    assert data.source == name.replace("hrm-", "").replace("-paper", "").replace("arc", "arc-agi")
 
 
 def test_the_adamw_preset():
