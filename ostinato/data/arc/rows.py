@@ -82,8 +82,10 @@ class DrawnRows:
         return len(self.drawings.corners)
 
     def __getitem__(
-        self, examples: slice | Integer[np.ndarray, " rows"]
-    ) -> UInt8[np.ndarray, "rows cells"]:
+        self, examples: int | slice | Integer[np.ndarray, " rows"]
+    ) -> UInt8[np.ndarray, "*rows cells"]:
+        if isinstance(examples, int):
+            return self[np.array([examples])][0]
         if isinstance(examples, slice):
             examples = np.arange(*examples.indices(len(self)))
         puzzles, grids = self._owners(examples)
