@@ -12,17 +12,26 @@ from ostinato.cli.arguments import read
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw the curves of a run: losses, accuracies and learning rate, over steps and over time."""
+    """Draw the curves of a run: losses, accuracies and learning rate, over steps and over time.
+
+    With --tasks: tasks of ARC, and the answers that their variants voted for at `ostinato eval`.
+    """
 
     run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run, which may still be going on."""
     output: Path | None = None
-    """File to draw, ending in .png, .svg or .pdf (default: RUN/curves.png)."""
+    """File to draw, ending in .png, .svg or .pdf (default: RUN/curves.png, or RUN/tasks.png)."""
+    tasks: tuple[str, ...] = ()
+    """Names of tasks of ARC to draw instead of the curves; all: every task."""
 
     def run(self) -> int:
-        from ostinato.plot import plot
+        from ostinato.plot.arc import plot_tasks
+        from ostinato.plot.curves import plot
 
-        print(plot(self.run_folder, self.output))
+        if self.tasks:
+            print(plot_tasks(self.run_folder, self.tasks, self.output))
+        else:
+            print(plot(self.run_folder, self.output))
         return 0
 
 

@@ -32,6 +32,8 @@ class Solve:
     . or spaces, S and G), files of puzzles, or - for standard input, which is also read if there
     is no puzzle.
 
+    New tasks of ARC are learnt first: `ostinato solve RUN --arc TASKS` has settings of its own.
+
     The exit code is 0 if all puzzles are solved, 1 if one is not, 2 for bad input.
     """
 
@@ -109,6 +111,10 @@ class Solve:
 
 def parse(words: list[str]) -> Command:
     """The words behind `ostinato solve`, in any order."""
+    if any(word.partition("=")[0] == "--arc" for word in words):
+        from ostinato.cli import solve_arc
+
+        return solve_arc.parse(words)
     switches = {"-h", "--help"}
     for field in (*fields(Solve), *fields(Search)):
         if field.type is bool:

@@ -21,9 +21,16 @@ from ostinato.data.arc.dataset import read_names, read_test_tasks
 from ostinato.data.arc.grids import Grid, crops
 from ostinato.data.arc.sources import ArcTask, Pair
 from ostinato.data.arc.variants import Variant
+from ostinato.data.batches import test_batches
+from ostinato.data.puzzles import PuzzleSet
 from ostinato.evaluation.puzzles import Answers
+from ostinato.inference.think import think
+from ostinato.models import RecursiveModel
 
 PASS_AT = (1, 2, 5, 10, 100, 1000)
+VOTES = "votes.json"
+"""File in a run folder with the first `SHOWN` candidates for each test of the tasks."""
+SHOWN = 4
 ATTEMPTS = 2
 """Answers to a test that a submission holds."""
 
@@ -126,8 +133,24 @@ class ArcVotes:
         return {f"pass@{number}": share for number, share in self.pass_at().items()}
 
     def files(self) -> dict[str, object]:
-        """What is handed in, by the name of its file."""
-        return {"submission.json": self.submission()}
+        """What is handed in, and who voted for it, by the name of the file."""
+        return {"submission.json": self.submission(), VOTES: self.to_json()}
+
+    def to_json(self) -> dict[str, Any]:
+        """The tasks, each of their tests with the first few candidates."""
+        content = {}
+        for task in self.tasks:
+            content[task.name] = task.to_json()
+            for pair, test in zip(task.test, content[task.name]["test"], strict=True):
+                test["candidates"] = [
+                    {
+                        "output": answer.tolist(),
+                        "votes": candidate.votes,
+                        "confidence": candidate.confidence / candidate.votes,
+                    }
+                    for answer, candidate in self.ranking(task.name, pair.input)[:SHOWN]
+                ]
+        return content
 
     def submission(self) -> dict[str, list[dict[str, Any]]]:
         """The content of Kaggle's submission.json: two attempts at each test.
@@ -144,6 +167,17 @@ class ArcVotes:
                 entry = {f"attempt_{n}": answer for n, answer in enumerate(attempts, start=1)}
                 content[task.name].append(entry)
         return content
+
+
+def vote(model: RecursiveModel, puzzles: PuzzleSet, votes: ArcVotes, batch_size: int = 512) -> None:
+    """Let all examples of a split vote, whether their answers are known or not."""
+    begin = 0
+    for batch, real in test_batches(puzzles, min(batch_size, len(puzzles))):
+        *_, step = think(model, batch.inputs, batch.puzzle_ids)
+        question, ids = batch.inputs[:real].numpy(), batch.puzzle_ids[:real].numpy()
+        last = step.answer[:real].cpu().numpy(), step.q_halt[:real].float().cpu().numpy()
+        votes.add(Answers(np.arange(begin, begin + real), question, ids, *last))
+        begin += real
 
 
 def key_of(grid: Grid) -> Key:

@@ -23,6 +23,8 @@ Grid: TypeAlias = UInt8[np.ndarray, "_ _"]
 PAD, END, FIRST_COLOUR = 0, 1, 2
 COLOURS = 10
 VOCAB_SIZE = FIRST_COLOUR + COLOURS
+PALETTE = "#000000 #0074D9 #FF4136 #2ECC40 #FFDC00 #AAAAAA #F012BE #FF851B #7FDBFF #870C25".split()
+"""The colours as the ARC Prize shows them: black, blue, red, green, yellow, grey, …"""
 CANVAS = 30
 """Rows, and columns, of the canvas of the originals; no grid of ARC has more."""
 

@@ -70,6 +70,22 @@ def pairs_of(pairs: Iterable[Any]) -> list[dict[str, Any]]:
     return [{"input": question, "output": answer} for question, answer in pairs]
 
 
+def read_tasks(path: Path) -> dict[str, ArcTask]:
+    """The tasks of a file, one or many by name, or of all files of one task each in a folder.
+
+    Raises ValueError, naming the file, if there is no task or one is damaged.
+    """
+    if path.is_dir():
+        tasks = named(read_task(file) for file in sorted(path.rglob("*.json")))
+    elif "train" in read_json(path):
+        tasks = named([read_task(path)])
+    else:
+        tasks = read_kaggle(path)
+    if not tasks:
+        raise ValueError(f"{path} holds no tasks: give a JSON file, or a folder of them")
+    return tasks
+
+
 def read_folder(folder: Path) -> dict[str, dict[str, ArcTask]]:
     """The tasks of a folder by role and name.
 

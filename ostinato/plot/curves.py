@@ -23,14 +23,8 @@ def plot(run: Path, output: Path | None = None) -> Path:
     train/steps and validation/steps. Raises ValueError if there is nothing to draw, if the suffix
     is another, or if matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ValueError("drawing needs matplotlib: pip install 'ostinato[plot]'") from error
     output = output or run / "curves.png"
-    kind = output.suffix.removeprefix(".").lower()
-    if kind not in FORMATS:
-        raise ValueError(f"cannot draw {output.name}: end the name in .{', .'.join(FORMATS)}")
+    Figure, kind = figure_file(output)
     rows = group(read_curves(run))
     unit, seconds = time_unit(
         max(curve[-1][1] for curves in rows.values() for curve in curves.values())
@@ -56,6 +50,21 @@ def plot(run: Path, output: Path | None = None) -> Path:
     with atomic(output) as temporary:
         figure.savefig(temporary, format=kind, dpi=150)
     return output
+
+
+def figure_file(output: Path) -> tuple[Any, str]:
+    """matplotlib's class of figures, and the format that the name of a file asks for.
+
+    Raises ValueError if matplotlib is not installed, or for another format.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError("drawing needs matplotlib: pip install 'ostinato[plot]'") from error
+    kind = output.suffix.removeprefix(".").lower()
+    if kind not in FORMATS:
+        raise ValueError(f"cannot draw {output.name}: end the name in .{', .'.join(FORMATS)}")
+    return Figure, kind
 
 
 def read_curves(run: Path) -> dict[str, Curve]:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ostinato.plot import group, plot, read_curves, smooth, time_unit
+from ostinato.plot.curves import group, plot, read_curves, smooth, time_unit
 
 
 def write_run(folder, points=30):

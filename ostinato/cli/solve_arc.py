@@ -1,0 +1,98 @@
+"""`ostinato solve RUN --arc TASKS`: learn new tasks of ARC, then answer them."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from ostinato.cli import Command
+from ostinato.cli.arguments import read
+
+if TYPE_CHECKING:
+    from ostinato.evaluation.arc import ArcVotes
+    from ostinato.training.test_time import TestTimeTraining
+
+
+@dataclass(frozen=True)
+class SolveArc:
+    """Answer tasks of ARC that a trained model has never seen.
+
+    The model learns them first: each task and random variants of it get rows of the puzzle
+    embedding, which are trained on the demonstrations. Then all variants vote for the answers.
+
+    The exit code is 0, or 1 if the answer to a test is known and not among the first two.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """A run folder, or a weights file."""
+    arc: Path
+    """A JSON file with one task or with tasks by name, or a folder of files of one task each."""
+    num_aug: int = 100
+    """Variants of each task, besides the task itself, that learn and vote."""
+    steps: int = 500
+    """Optimiser steps."""
+    batch_size: int = 64
+    """Slots, each with one pair of grids."""
+    puzzle_emb_lr: float = 1e-2
+    """Learning rate of the rows (sign-SGD)."""
+    lr: float = 0.0
+    """Learning rate of the weights; 0: they stay as they are, and only the rows learn."""
+    seed: int = 0
+    """Seed of the variants and of the training."""
+    keep: Path | None = None
+    """Folder to keep the data and the trained model in; with it the command can be interrupted."""
+    picture: Path | None = None
+    """File for a picture of tasks, answers and votes, ending in .png, .svg or .pdf."""
+    json: bool = False
+    """Print a submission for the ARC Prize instead of grids."""
+    device: str = "auto"
+    """"auto": CUDA, else MPS, else CPU."""
+
+    def run(self) -> int:
+        from ostinato.data.arc.sources import read_tasks
+        from ostinato.training.test_time import TestTimeTraining
+
+        tasks = read_tasks(self.arc)
+        settings = TestTimeTraining(
+            self.num_aug, self.steps, self.batch_size, self.puzzle_emb_lr, self.lr, self.seed
+        )
+        if self.keep is not None:
+            return self.show(self.learn(list(tasks.values()), settings, self.keep))
+        with TemporaryDirectory(prefix="ostinato-") as folder:
+            return self.show(self.learn(list(tasks.values()), settings, Path(folder)))
+
+    def learn(self, tasks: list, settings: "TestTimeTraining", folder: Path) -> "ArcVotes":
+        """The votes for all tests of the tasks."""
+        from ostinato.training.test_time import learn_and_vote
+
+        def report(line: str) -> None:
+            print(line, file=sys.stderr)
+
+        return learn_and_vote(self.model, tasks, settings, folder, self.device, report)
+
+    def show(self, votes: "ArcVotes") -> int:
+        """Print, and draw where it is wished, what the variants have voted for."""
+        from rich.console import Console
+
+        from ostinato.cli.arc_grids import show_answers
+        from ostinato.plot.arc import draw_tasks
+
+        if self.picture is not None:
+            draw_tasks(votes.to_json(), self.picture)
+        if self.json:
+            print(json.dumps(votes.submission()))
+            screen = Console(quiet=True)
+        else:
+            screen = Console(highlight=False, soft_wrap=True)
+        verdicts = [show_answers(task, votes, screen) for task in votes.tasks]
+        return 0 if all(verdicts) else 1
+
+
+def parse(words: list[str]) -> Command:
+    """The words behind `ostinato solve`, if --arc is among them."""
+    # The model first, because tyro wants the other words to stand together
+    return read(SolveArc, words, "solve").run
