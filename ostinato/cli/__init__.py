@@ -15,11 +15,13 @@ VERBS = {
     "eval": "measure a trained model on puzzles it has not seen",
     "solve": "solve puzzles, and watch the model think",
     "generate": "continue a text with a trained language model",
+    "chat": "talk with a trained language model",
     "inspect": "look into the streams and the ternary weights of a language model",
     "plot": "draw the curves of a run",
     "export": "write a trained model in another format",
     "verify": "compare this implementation with the originals' numbers",
     "bench": "measure how fast it is",
+    "doctor": "try every device and dtype, and list the versions in use",
     "recipes": "list the recipes",
     "models": "list the models with their sizes and what memory they need",
 }

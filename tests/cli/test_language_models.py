@@ -1,5 +1,6 @@
 """`generate`, `inspect` and `models`: what they print, and every mistake in one line."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -76,6 +77,21 @@ def test_generate_ends_at_a_stop_string(run: Path, capsys: pytest.CaptureFixture
     assert cut["text"] == whole["text"][: whole["text"].index(string)]
 
 
+def test_chat_answers_until_the_input_ends(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    lines = io.StringIO(f"a\n\n{'x' * 40}\n/reset\nb\n")
+    monkeypatch.setattr("sys.stdin", lines)
+    model = ostinato.load(run, seq_len=96)  # the dialogue's form alone is longer than the run's
+    save_weights(run / "model.safetensors", model)
+    assert main(["chat", "chat", "--max-tokens", "3"]) == 0
+    shown = capsys.readouterr()
+    assert "has not been trained to answer" in shown.out
+    assert "The dialogue is forgotten." in shown.out
+    assert "the question is empty" in shown.err
+    assert "shorten it" in shown.err
+
+
 def test_inspect_reads_streams_and_weights(run: Path, capsys: pytest.CaptureFixture[str]):
     content = json.loads(printed(["inspect", "chat", "--json"], capsys))
     assert content["active"] is True
@@ -132,6 +148,8 @@ def test_models_counts_every_preset_and_recipe(capsys: pytest.CaptureFixture[str
         (["generate", "chat", "a", "--max-tokens", "0"], "max_tokens must be at least 1"),
         (["generate", "chat", "a", "--stop", ""], "a stop string must not be empty"),
         (["generate", "chat", "a", "--temprature", "1"], "did you mean --temperature?"),
+        (["chat", "chat", "--max-tokens", "0"], "max_tokens must be at least 1"),
+        (["chat", "trm.safetensors"], "solves puzzles: see ostinato solve"),
         (["solve", "chat", "1" * 16], "continues texts: see ostinato generate"),
         (["inspect", "trm.safetensors"], "solves puzzles: see ostinato solve"),
         (["export", "chat", "--format", "official"], "the originals have no nanochat"),
