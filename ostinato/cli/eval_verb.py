@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ostinato.evaluation.puzzles import Evaluation, Interval
     from ostinato.models import RecursiveModel
     from ostinato.training.distributed import World
+    from ostinato.training.run_folder import RunFolder
 
 PAUSE = 30.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -85,6 +86,7 @@ class Eval:
         if world.size > 1:  # one of them builds the data, if need be
             world.ask_main("puzzles", lambda: find_puzzles(self, model)[1])
         puzzles, place = find_puzzles(self, model)
+        check_identifiers(RunFolder(self.model), place)
         tally = tally_for(place, self.split or "test")
         with progress(len(puzzles), world.is_main) as show:
             result = evaluate(
@@ -165,6 +167,18 @@ def find_puzzles(arguments: Eval, model: "RecursiveModel") -> tuple["PuzzleSet",
     if f"{split}.csv" not in tables:
         raise ValueError(f"{folder} has no {split}.csv but {', '.join(tables)}: name one of them")
     return read_table(folder / f"{split}.csv", model), folder / f"{split}.csv"
+
+
+def check_identifiers(run: "RunFolder", data: Path) -> None:
+    """ValueError if the ids of a data set stand for other puzzles than in training."""
+    names = data / run.identifiers.name
+    if not (run.identifiers.exists() and names.exists()):
+        return
+    if names.read_bytes() != run.identifiers.read_bytes():
+        raise ValueError(
+            f"the puzzle ids of {data} stand for other variants than those that {run.path} was "
+            f"trained on: give the data set whose {names.name} is that of the run"
+        )
 
 
 def read_table(path: Path, model: "RecursiveModel") -> "PuzzleSet":

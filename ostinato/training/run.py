@@ -13,7 +13,7 @@ from ostinato.training.config import FREE_ON_RESUME, Recipe
 from ostinato.training.config_file import differences, read_config, write_config
 from ostinato.training.distributed import World
 from ostinato.training.loop import Outcome
-from ostinato.training.run_folder import RunFolder
+from ostinato.training.run_folder import RunFolder, write_text
 
 
 class Kind(Protocol):
@@ -74,6 +74,9 @@ def run(
             if world.is_main:
                 write_config(folder.config, recipe)
                 folder.record_environment(device, step)
+                names = data / folder.identifiers.name
+                if names.exists():
+                    write_text(folder.identifiers, names.read_text("utf-8"))
             if found is not None:
                 say(f"resuming from {found} at step {step}")
             processes = f" × {world.size} processes" if world.size > 1 else ""

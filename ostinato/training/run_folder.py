@@ -9,6 +9,12 @@
       result.json           the final evaluation
       curves.png            drawn by `ostinato plot RUN`
 
+and on ARC:
+
+      identifiers.json      what each row of the puzzle embedding stands for
+      submission.json, votes.json   of the final evaluation
+      tasks.png             drawn by `ostinato plot RUN --tasks all`
+
 Every file but metrics.jsonl is replaced whole, so that a kill leaves the old one or the new one.
 """
 
@@ -54,6 +60,10 @@ class RunFolder:
     @property
     def model(self) -> Path:
         return self.path / "model.safetensors"
+
+    @property
+    def identifiers(self) -> Path:
+        return self.path / "identifiers.json"
 
     @property
     def result(self) -> Path:

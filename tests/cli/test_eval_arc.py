@@ -86,3 +86,15 @@ def test_two_processes_hand_in_what_one_does(tmp_path: Path):
         scores = {key: value for key, value in result.items() if "@" in key}
         found.append((scores, (run / "submission.json").read_text()))
     assert found[0] == found[1]
+
+
+def test_identifiers_of_other_data_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = make_run(tmp_path / "run", StoredData(str(GOLDEN / "built")))
+    names = (GOLDEN / "built/identifiers.json").read_text()
+    words = ["eval", str(run), "--device", "cpu", "--data", str(GOLDEN / "built"), "--json"]
+    (run / "identifiers.json").write_text(names)
+    assert main(words) == 0
+    (run / "identifiers.json").write_text(json.dumps(json.loads(names)[::-1]))
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "stand for other variants" in capsys.readouterr().err

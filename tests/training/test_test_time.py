@@ -64,6 +64,7 @@ def votes_of(votes: ArcVotes) -> int:
 def test_frozen_weights_stay_and_rows_learn_from_the_mean(model: Path, tmp_path: Path):
     votes = learn(model, tmp_path, recolour(), puzzle_emb_lr=0.01)
     assert votes_of(votes) == 7
+    assert (tmp_path / "run/identifiers.json").read_text().count("new") == 7
     before, after = load(model).state_dict(), load(tmp_path / "run").state_dict()
     rows = after.pop("puzzle_emb.weights")
     mean = before.pop("puzzle_emb.weights").mean(0)
