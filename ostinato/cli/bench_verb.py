@@ -5,7 +5,10 @@ from importlib import import_module
 from ostinato.cli import Command
 from ostinato.cli.arguments import suggestion
 
-KINDS = {"train": "training of a recipe"}
+KINDS = {
+    "train": "training of a recipe",
+    "generate": "writing, token by token, by a preset of nanochat",
+}
 """Kind → what is measured. `ostinato.cli.bench_KIND` holds the code."""
 
 

@@ -1,0 +1,67 @@
+"""`ostinato bench generate`."""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+
+import tyro
+
+from ostinato.cli import Command
+from ostinato.cli.arguments import read
+
+
+@dataclass(frozen=True)
+class BenchGenerate:
+    """Measure how fast a preset of nanochat writes, with random weights and one text at a time.
+
+    The speed at which the machine reads memory, which limits it, is measured in turn with that.
+    """
+
+    preset: tyro.conf.Positional[str] = "nano-125m"
+    """Name of the preset: see `ostinato models`."""
+    tokens: int = 32
+    """Tokens to write in each repetition."""
+    repeat: int = 5
+    """Repetitions."""
+    device: str = "auto"
+    """"auto": CUDA, else MPS, else CPU."""
+    json: bool = False
+    """Print one JSON object instead of lines."""
+
+    def run(self) -> int:
+        from ostinato.bench.generation import bench_generation
+        from ostinato.models.presets import preset_named
+        from ostinato.training.run import pick_device
+
+        speed = bench_generation(
+            self.preset,
+            preset_named(self.preset),
+            pick_device(self.device),
+            self.tokens,
+            self.repeat,
+            report=lambda line: print(line, file=sys.stderr),
+        )
+        if self.json:
+            print(json.dumps(asdict(speed)))
+            return 0
+        print(
+            f"{speed.name}: {speed.parameters:,} weights, {speed.dtype}, on {speed.device} with "
+            f"{speed.threads} threads; {speed.repetitions} × {speed.tokens} tokens"
+        )
+        for what, spread, unit in (
+            ("tokens/s", speed.tokens_per_second, 1),
+            ("memory read, GB/s", speed.memory_bytes_per_second, 1e9),
+            ("share of that", speed.share_of_memory_speed, 1),
+        ):
+            median, low, high = (value / unit for value in asdict(spread).values())
+            print(f"  {what:<18} {median:8.4g}  ({low:.4g} – {high:.4g})")
+        print(
+            f"  a token reads {speed.bytes_per_token / 2**20:,.1f} MiB of weights; "
+            f"peak memory {speed.peak_memory_bytes / 2**20:,.0f} MiB"
+        )
+        return 0
+
+
+def parse(words: list[str]) -> Command:
+    """The words behind `ostinato bench generate`."""
+    return read(BenchGenerate, words, "bench generate").run
