@@ -18,7 +18,12 @@ SMALLEST = tuple(
 
 
 def arc_tiny() -> Recipe:
-    """The thirteen smallest tasks of ARC-1 in a quarter of an hour on two CPU cores.
+    """Ten of the smallest tasks of ARC-1 in a quarter of an hour on two CPU cores.
+
+    The tests of one of the ten are solved, by most of its variants (pass@2 10 %); all others
+    are not. The demonstrations are learnt by heart, 99.9 % of them: thirty variants of thirteen
+    tasks are too few to learn a rule from, and more of them take longer. The 3×3 canvas fits these
+    tasks only.
 
     ostinato train arc-tiny
     """

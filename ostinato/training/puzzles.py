@@ -205,7 +205,7 @@ def validate(
     folder: RunFolder,
     validation_set: PuzzleSet,
 ) -> dict[str, float]:
-    """Score the averaged weights on the validation split and keep them if they are the best yet."""
+    """Score the averaged weights on the validation split and keep them if none were better yet."""
     config, world, device = recipe.training, state.world, state.model.H_init.device
     state.model.eval()
     with state.ema.applied() if state.ema else nullcontext():
@@ -217,7 +217,7 @@ def validate(
             world_size=world.size,
             sum_over_ranks=world.sum,
         )
-        if world.is_main and result.exact_accuracy > state.best:
+        if world.is_main and result.exact_accuracy >= state.best:
             with atomic(folder.model) as path:
                 score = {"puzzles": result.puzzles, "exact_accuracy": result.exact_accuracy}
                 notes = {"recipe": recipe.name, "step": state.step, "validation": score}

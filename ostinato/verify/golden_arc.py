@@ -49,8 +49,8 @@ def verify_arc(folder: Path) -> list[Comparison]:
     comparisons += [compare_scores(folder, one), compare_submission(folder, one)]
     two = count_votes(folder, 2)
     comparisons += [
-        compare_scores(folder, two, " of two"),
-        compare_submission(folder, two, " of two"),
+        compare_scores(folder, two, " ×2"),
+        compare_submission(folder, two, " ×2"),
     ]
     return comparisons
 
