@@ -137,18 +137,20 @@ class ArcVotes:
         return {"submission.json": self.submission(), VOTES: self.to_json()}
 
     def to_json(self) -> dict[str, Any]:
-        """The tasks, each of their tests with the first few candidates."""
+        """The tasks, each of their tests with the number of votes and the first few candidates."""
         content = {}
         for task in self.tasks:
             content[task.name] = task.to_json()
             for pair, test in zip(task.test, content[task.name]["test"], strict=True):
+                ranking = self.ranking(task.name, pair.input)
+                test["votes"] = sum(candidate.votes for _, candidate in ranking)
                 test["candidates"] = [
                     {
                         "output": answer.tolist(),
                         "votes": candidate.votes,
                         "confidence": candidate.confidence / candidate.votes,
                     }
-                    for answer, candidate in self.ranking(task.name, pair.input)[:SHOWN]
+                    for answer, candidate in ranking[:SHOWN]
                 ]
         return content
 

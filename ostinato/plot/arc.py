@@ -48,11 +48,10 @@ def draw_tasks(tasks: dict[str, Any], output: Path) -> Path:
         _draw(axes[2 * width], test["input"], "test")
         if "output" in test:
             _draw(axes[2 * width + 1], test["output"], "answer")
-        total = sum(candidate["votes"] for candidate in test["candidates"])
         for place, candidate in zip(axes[2 * width + 2 :], test["candidates"], strict=False):
             right = candidate["output"] == test.get("output")
             verdict = "" if "output" not in test else " ✓" if right else " ✗"
-            title = f"{candidate['votes'] / total:.0%} of votes{verdict}"
+            title = f"{candidate['votes']} of {test['votes']} votes{verdict}"
             _draw(place, candidate["output"], title, "#009E73" if right else "#D55E00")
     with atomic(output) as temporary:
         figure.savefig(temporary, format=kind, dpi=110)

@@ -119,7 +119,9 @@ def test_tasks_of_a_run_are_drawn(run: Path, tmp_path: Path, capsys: pytest.Capt
     with pytest.raises(SystemExit):
         main(["plot", str(run), "--tasks", "all"])
     assert "run ostinato eval" in capsys.readouterr().err
-    write_json(run / "votes.json", some_votes().files()["votes.json"])
+    votes = some_votes().files()["votes.json"]
+    assert isinstance(votes, dict) and votes["task"]["test"][0]["votes"] == 5
+    write_json(run / "votes.json", votes)
     for names in ("all", "task"):
         assert main(["plot", str(run), "--tasks", names]) == 0
         assert capsys.readouterr().out.strip() == str(run / "tasks.png")
