@@ -20,7 +20,7 @@ from ostinato.data.puzzle_files import (
     read_puzzles,
 )
 from ostinato.inference.search import CONFIRMED, SEARCHES, Search
-from ostinato.weights import packaged
+from ostinato.weights import DEFAULT, packaged
 
 
 @dataclass(frozen=True)
@@ -141,13 +141,7 @@ def find_model(words: list[str]) -> tuple[Path, list[str]]:
     models = packaged()
     if words and words[0] in models:
         return models[words[0]], words[1:]
-    if models:
-        return next(iter(models.values())), words
-    what = f"{words[0]!r} is no run folder" if words else "no run folder is given"
-    raise ValueError(
-        f"which model? {what}: write ostinato solve RUN PUZZLE, "
-        "and if you have no run yet, ostinato train sudoku4-tiny"
-    )
+    return models[DEFAULT], words
 
 
 def find_puzzles(words: list[str], file: Path | None) -> list[WrittenPuzzle | Path]:

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+DEFAULT = "sudoku9"
+"""What `ostinato solve` takes where no model is given."""
 
 
 def packaged() -> dict[str, Path]:

@@ -17,6 +17,7 @@ from ostinato.data import sudoku
 from ostinato.data.puzzle_files import WrittenPuzzle
 from ostinato.inference.search import FIXED
 from ostinato.models.pretrained import save_weights
+from ostinato.weights import FOLDER
 from tests.data.test_sudoku_oracle import is_solved
 from tests.inference.stand_in import LookUp
 from tests.inference.test_think import random_model
@@ -208,18 +209,15 @@ def test_colours_tell_givens_answers_and_faults_apart():
     ]
 
 
-def test_a_model_that_comes_with_the_package(capsys, look_up, monkeypatch, tmp_path):
+def test_a_model_that_comes_with_the_package(capsys, look_up, monkeypatch):
     loaded = []
     monkeypatch.setattr(
         "ostinato.models.pretrained.load", lambda path, _, **__: loaded.append(path) or LookUp()
     )
-    monkeypatch.setattr("ostinato.weights.FOLDER", tmp_path)
-    code, _, err = solve(capsys, PUZZLE)
-    assert code == 2 and "ostinato train sudoku4-tiny" in err and not loaded
-    (tmp_path / "sudoku.safetensors").touch()
-    assert solve(capsys, PUZZLE)[0] == 0
-    assert solve(capsys, look_up, PUZZLE)[0] == 0
-    assert loaded == [tmp_path / "sudoku.safetensors", Path(look_up)]
+    for words in ([PUZZLE], ["sudoku9", PUZZLE], [look_up, PUZZLE]):
+        assert solve(capsys, *words)[0] == 0
+    packaged = FOLDER / "sudoku9.safetensors"
+    assert loaded == [packaged, packaged, Path(look_up)] and packaged.is_file()
 
 
 def test_the_model_is_a_folder_or_a_file(capsys, run_folder):
@@ -245,8 +243,8 @@ def test_the_model_is_a_folder_or_a_file(capsys, run_folder):
         (["RUN", "BAD"], r"BAD:3: a 4x4 Sudoku needs 16 characters .* not 15"),
         (["runs/none", PUZZLE], "runs/none does not exist: give a run folder"),
         (["none.safetensors", PUZZLE], "none.safetensors does not exist: give a run folder"),
-        (["none", PUZZLE], "'none' is no run folder: write ostinato solve RUN PUZZLE"),
-        ([], "no run folder is given: write ostinato solve RUN PUZZLE"),
+        (["none", PUZZLE], "puzzle 1: a 9x9 Sudoku needs 81 characters"),
+        ([PUZZLE], "puzzle 1: .* is a sudoku4, the model was trained on sudoku9"),
         (["EMPTY_FOLDER", PUZZLE], "holds no model.safetensors"),
         (["RUN", PUZZLE, "--json", "--watch"], "choose one of them"),
         (["RUN", PUZZLE, "--max-steps", "0"], "max_steps must be at least 1"),
@@ -263,7 +261,6 @@ def test_the_model_is_a_folder_or_a_file(capsys, run_folder):
 )
 def test_bad_input(capsys, run_folder, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ostinato.weights.FOLDER", tmp_path / "none")
     Path("EMPTY").write_text("# nothing yet\n")
     Path("TABLE").write_text(f"id,board\n1,{PUZZLE}\n")
     Path("BAD").write_text(f"{PUZZLE}\n\n{PUZZLE[1:]}\n")

@@ -56,7 +56,7 @@ def test_early_exit_counts_the_steps_that_were_taken():
 def test_what_each_way_found():
     search = Search(early_exit=True, views=4, view_depth=2, select="first")
     found = evaluate_search(LookUp(), puzzle_set(), search, max_steps=1)
-    plain, symmetry, hard = (int((NEEDED == number).sum()) for number in (1, 2, 3))
+    plain, symmetry, hard = (int((number == NEEDED).sum()) for number in (1, 2, 3))
     # The stand-in is as unsure of the hard ones in every view: then the first attempt is kept
     assert found.found == [
         Found("plain", plain, plain, hard, 0),
