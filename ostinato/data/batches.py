@@ -20,7 +20,8 @@ from jaxtyping import Float64, Int32, Int64
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ostinato.data.puzzles import Metadata, PuzzleSet
+from ostinato.data.metadata import Metadata
+from ostinato.data.puzzles import PuzzleSet
 
 IGNORE_LABEL = -100
 """Label of a position that neither loss nor score counts (cross-entropy's default in torch)."""

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ostinato.data import batches
 from ostinato.data.batches import IGNORE_LABEL, TrainingOrder, training_batches
-from ostinato.data.puzzles import Metadata, PuzzleSet
+from ostinato.data.metadata import Metadata
+from ostinato.data.puzzles import PuzzleSet
 
 SEQ = 4
 VOCAB = 11

@@ -11,7 +11,8 @@ import torch
 
 from ostinato.data.batches import IGNORE_LABEL, training_batches
 from ostinato.data.batches import test_batches as batches_of_test
-from ostinato.data.puzzles import Metadata, PuzzleSet
+from ostinato.data.metadata import Metadata
+from ostinato.data.puzzles import PuzzleSet
 
 
 def small_set() -> PuzzleSet:

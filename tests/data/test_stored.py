@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostinato.data.puzzles import Metadata, PuzzleSet
+from ostinato.data.metadata import Metadata
+from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.stored import StoredData, recognise, take_groups
 from ostinato.data.sudoku import Sudoku, generate
 from tests.data.test_batches import group_sizes, numbered_set

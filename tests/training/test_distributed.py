@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from ostinato.data.batches import training_batches
-from ostinato.data.puzzles import Metadata, PuzzleSet
+from ostinato.data.metadata import Metadata
+from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import SudokuData
 from ostinato.evaluation.puzzles import evaluate
 from ostinato.models import MODELS as CLASSES

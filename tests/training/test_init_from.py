@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import ostinato
-from ostinato.data.puzzles import Metadata, PuzzleSet
+from ostinato.data.metadata import Metadata
+from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.stored import StoredData
 from ostinato.evaluation.puzzles import evaluate
 from ostinato.export.official import write_official

@@ -22,7 +22,8 @@ from ostinato.data.arc.rows import drawn_rows
 from ostinato.data.arc.sources import ArcTask, Pair
 from ostinato.data.arc.variants import Variant
 from ostinato.data.dihedral import transform
-from ostinato.data.puzzles import Metadata, PuzzleSet
+from ostinato.data.metadata import Metadata
+from ostinato.data.puzzles import PuzzleSet
 
 BLANK = "<blank>"
 """The name of id 0, which fills up batches."""

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from ostinato.data.batches import TrainingOrder, test_batches, training_batches
-from ostinato.data.puzzles import Metadata, PuzzleSet
+from ostinato.data.metadata import Metadata
+from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import Sudoku, augment
 from ostinato.models import HRM, Output, State
 from ostinato.models.official import to_official_name

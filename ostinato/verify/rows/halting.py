@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ostinato.data.puzzles import Metadata, PuzzleSet
+from ostinato.data.metadata import Metadata
+from ostinato.data.puzzles import PuzzleSet
 from ostinato.evaluation.puzzles import evaluate
 from ostinato.inference.think import think
 from ostinato.models import Output, State
