@@ -7,6 +7,7 @@ from ostinato.cli.arguments import suggestion
 
 KINDS = {
     "train": "training of a recipe",
+    "solve": "a trained model on puzzles",
     "generate": "writing, token by token, by a preset of nanochat",
 }
 """Kind → what is measured. `ostinato.cli.bench_KIND` holds the code."""

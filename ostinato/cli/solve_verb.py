@@ -54,6 +54,8 @@ class Solve:
     """"auto": CUDA, else MPS, else CPU."""
     batch_size: int = 512
     """Puzzles to think about at a time."""
+    compile: bool = False
+    """Compile the model: for many puzzles, as it takes a minute or two; needs a C++ compiler."""
     search: Annotated[str | None, tyro.conf.arg(metavar="|".join(SEARCHES))] = None
     """What to do about puzzles that are not solved at once; the flags below change its settings."""
     how: Search = CONFIRMED
@@ -78,6 +80,8 @@ class Solve:
         from ostinato.training.run import pick_device
 
         model = load(path, pick_device(self.device), kind=RecursiveModel)
+        if self.compile:
+            model.compile_reasoning(dynamic=True)
         screen = Console(highlight=False, soft_wrap=True)
         task = TASKS.get(model.config.task)
         puzzles = read_sources(sources, task.boards if isinstance(task, OnBoards) else one_a_line)

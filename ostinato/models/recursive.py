@@ -274,6 +274,14 @@ class RecursiveModel(nn.Module):
         """
         raise NotImplementedError
 
+    def compile_reasoning(self, dynamic: bool) -> None:
+        """Compile the networks that the recursion calls, for one batch size, or `dynamic` for all.
+
+        The first call of each then takes its time, and needs a C++ compiler.
+        """
+        for module in self.reasoning_modules():
+            module.compile(dynamic=dynamic)
+
     def reasoning_modules(self) -> list[ReasoningModule]:
         """The networks that the recursion calls."""
         return [module for module in self.modules() if isinstance(module, ReasoningModule)]

@@ -114,8 +114,7 @@ class TrainState(WeightState):
         if config.freeze == "weights":
             freeze_weights(model)
         if config.compile:
-            for module in model.reasoning_modules():
-                module.compile(dynamic=False)
+            model.compile_reasoning(dynamic=False)
         # DDP has nothing to do, and says so, where no dense weight is trained
         wrapped = world.wrap(model, device) if config.freeze == "nothing" else model
         optimizers = make_optimizers(model, config)

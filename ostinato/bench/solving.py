@@ -1,0 +1,204 @@
+"""How fast puzzles are solved: all steps for each, early exit, and searches, in turn.
+
+Each repetition runs every case once, with a measurement of the machine's own speed before each, so
+that whatever else the machine does meets all of them. Puzzles per second count everything from
+tokens to answers, and steps per puzzle what was thought about them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ostinato.bench.measure import Spread, measure_peak, peak_memory, seconds_of
+from ostinato.data.puzzles import PuzzleSet
+from ostinato.evaluation.search import SearchEvaluation, evaluate_search, questions
+from ostinato.inference.search import FIXED, Search, search_named
+from ostinato.inference.stream import think_stream
+from ostinato.models import RecursiveModel
+
+EARLY_EXIT = replace(FIXED, early_exit=True)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way of solving so many puzzles."""
+
+    mode: str
+    """ "fixed", "early exit" or the name of a search."""
+    search: Search
+    puzzles: int
+    batch_size: int
+    max_steps: int
+
+
+@dataclass(frozen=True)
+class CaseSpeed:
+    """What came out for a case."""
+
+    case: Case
+    exact_accuracy: float
+    selected_by: str
+    """Who chose the answers: "rules", or the model by "q", "first" or "residual"."""
+    steps_per_puzzle: float
+    puzzles_per_second: Spread
+    sample_steps_per_second: Spread
+    """Supervision steps of single puzzles."""
+    share_of_peak: Spread
+    times_fixed: Spread
+    """Puzzles per second over those of all steps for every puzzle, in the same repetition with the
+    same number of puzzles, batch size and steps."""
+
+
+@dataclass(frozen=True)
+class SolvingSpeed:
+    """The result of `bench_solving`."""
+
+    device: str
+    dtype: str
+    threads: int
+    """Of the CPU."""
+    compiled: bool
+    parameters: int
+    flops_per_sample_step: int
+    """Of matrix products, two for a multiplication with its addition."""
+    peak_flops_per_second: Spread
+    """Of a large square product."""
+    repetitions: int
+    peak_memory_bytes: int
+    """CUDA: the most that was allocated; else the most that this process has ever held."""
+    cases: list[CaseSpeed]
+
+
+def cases_of(
+    searches: list[str], puzzles: list[int], batch_sizes: list[int], max_steps: list[int]
+) -> list[Case]:
+    """All modes with the first number of each list; fixed and early exit also with the others."""
+    first = puzzles[0], batch_sizes[0], max_steps[0]
+    sizes = [first]
+    sizes += [(count, *first[1:]) for count in puzzles[1:]]
+    sizes += [(first[0], size, first[2]) for size in batch_sizes[1:]]
+    sizes += [(*first[:2], steps) for steps in max_steps[1:]]
+    plain = {"fixed": FIXED, "early exit": EARLY_EXIT}
+    named = {name: search_named(name) for name in searches}
+    return [
+        Case(mode, search, *size)
+        for size in sizes
+        for mode, search in (plain | (named if size == first else {})).items()
+    ]
+
+
+def bench_solving(
+    model: RecursiveModel,
+    puzzles: PuzzleSet,
+    cases: list[Case],
+    repetitions: int = 3,
+    compiled: bool = False,
+    report: Callable[[str], None] = print,
+) -> SolvingSpeed:
+    """Solve the first puzzles of a split in each way, several times.
+
+    `compiled` only tells whether the model was compiled. Raises ValueError if a number is less than
+    1 or there are not as many puzzles.
+    """
+    if repetitions < 1:
+        raise ValueError(f"repeat must be at least 1, not {repetitions}")
+    for case in cases:
+        if not 1 <= case.puzzles <= len(puzzles):
+            raise ValueError(
+                f"{case.puzzles} puzzles are asked for, but there are {len(puzzles)}: "
+                f"choose from 1 to {len(puzzles)}"
+            )
+    config, device = model.config, model.H_init.device
+    flops = count_flops(model)
+    for size in {case.batch_size for case in cases}:  # the first step compiles
+        list(think_stream(model, islice(questions(puzzles), size), FIXED, 1, size))
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    peaks: list[float] = []
+    seconds: dict[Case, list[float]] = {case: [] for case in cases}
+    shares: dict[Case, list[float]] = {case: [] for case in cases}
+    results: dict[Case, SearchEvaluation] = {}
+    for number in range(1, repetitions + 1):
+        for case in cases:
+            peaks.append(measure_peak(config.dtype, device))
+
+            def work(case: Case = case) -> None:
+                results[case] = evaluate_search(
+                    model,
+                    first_of(puzzles, case.puzzles),
+                    case.search,
+                    case.batch_size,
+                    case.max_steps,
+                )
+
+            seconds[case].append(seconds_of(work, device))
+            steps = results[case].steps_per_puzzle * case.puzzles
+            shares[case].append(steps * flops / seconds[case][-1] / peaks[-1])
+            report(
+                f"{number} of {repetitions}, {case.mode}, {case.puzzles} puzzles, batch "
+                f"{case.batch_size}, {case.max_steps} steps: "
+                f"{case.puzzles / seconds[case][-1]:,.4g} puzzles/s"
+            )
+    return SolvingSpeed(
+        device=str(device),
+        dtype=config.forward_dtype,
+        threads=torch.get_num_threads(),
+        compiled=compiled,
+        parameters=sum(p.numel() for p in model.parameters()),
+        flops_per_sample_step=flops,
+        peak_flops_per_second=Spread.of(peaks),
+        repetitions=repetitions,
+        peak_memory_bytes=peak_memory(device),
+        cases=[
+            CaseSpeed(
+                case=case,
+                exact_accuracy=result.exact_accuracy,
+                selected_by=result.selected_by,
+                steps_per_puzzle=result.steps_per_puzzle,
+                puzzles_per_second=Spread.of([case.puzzles / s for s in seconds[case]]),
+                sample_steps_per_second=Spread.of(
+                    [result.steps_per_puzzle * case.puzzles / s for s in seconds[case]]
+                ),
+                share_of_peak=Spread.of(shares[case]),
+                times_fixed=Spread.of(
+                    [
+                        fixed / own
+                        for fixed, own in zip(
+                            seconds[replace(case, mode="fixed", search=FIXED)],
+                            seconds[case],
+                            strict=True,
+                        )
+                    ]
+                ),
+            )
+            for case, result in results.items()
+        ],
+    )
+
+
+def first_of(puzzles: PuzzleSet, count: int) -> PuzzleSet:
+    """The first puzzles of a split, each with one example."""
+    if not (puzzles.puzzle_indices[1:] - puzzles.puzzle_indices[:-1] == 1).all():
+        raise ValueError("puzzles of several examples cannot be counted out: choose another set")
+    return replace(
+        puzzles,
+        inputs=puzzles.inputs[:count],
+        labels=puzzles.labels[:count],
+        puzzle_identifiers=puzzles.puzzle_identifiers[:count],
+        puzzle_indices=puzzles.puzzle_indices[: count + 1],
+        group_indices=puzzles.puzzle_indices[: count + 1],
+        ratings=None if puzzles.ratings is None else puzzles.ratings[:count],
+    )
+
+
+def count_flops(model: RecursiveModel) -> int:
+    """What one supervision step of one puzzle takes, counted on a twin without data."""
+    with torch.device("meta"), torch.no_grad():
+        twin = type(model)(model.config)
+        inputs = torch.zeros(1, model.config.seq_len, dtype=torch.int32)
+        with FlopCounterMode(display=False) as counter:
+            twin(twin.initial_state(1), inputs, torch.zeros(1, dtype=torch.int32))
+    return counter.get_total_flops()
