@@ -6,6 +6,7 @@ from rich.text import Text
 
 from ostinato.verify.golden import GoldenResult
 from ostinato.verify.report import DEVIATIONS, Section
+from ostinato.verify.run import Finding
 
 LEGEND = (
     "largest: difference from the recorded number (gradients: relative to the largest entry)\n"
@@ -74,3 +75,11 @@ def print_deviations(console: Console) -> None:
     for deviation in DEVIATIONS:
         table.add_row(deviation.originals, deviation.here, deviation.reason)
     console.print(table)
+
+
+def print_finding(console: Console, finding: Finding) -> None:
+    """A line."""
+    line = Text.assemble(
+        verdict(finding.passed), "  ", (finding.name, "bold"), f"  {finding.found}"
+    )
+    console.print(line, soft_wrap=True)
