@@ -11,8 +11,9 @@ from ostinato.training.config import Recipe, TrainingConfig
 def hrm_sudoku4_tiny() -> Recipe:
     """HRM on 4×4 Sudoku, for five minutes of two CPU cores at most.
 
-    98.3 % of 1,000 unseen puzzles exact (97.3 – 98.9) after 72 seconds of CPU time, in one
-    thread. Positions are learned: with rotary ones, as its authors use, training takes longer. Four batches of slots take turns, so that a small batch is not learned by heart.
+    98.3 % of 1,000 unseen puzzles exact (97.3 – 98.9) after 72 seconds of CPU time, in one thread.
+    Positions are learned: with rotary ones, as its authors use, training takes longer. Four batches
+    of slots take turns, so that a small batch is not learned by heart.
 
     ostinato train hrm-sudoku4-tiny
     """
