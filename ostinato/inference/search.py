@@ -39,9 +39,10 @@ class Search:
     verify: bool = False
     """Accept the answers that keep the rules of the puzzle, by a check, instead of those on which
     the model halts."""
-    patience: int = 1
+    patience: int = 3
     """Steps in a row after each of which the model must halt, on the same answer, to have it
-    accepted."""
+    accepted; after the last step it need not have been so many. In its first steps a model is often
+    sure too early, which 1 would let pass."""
     depth: int = 1
     """Steps of plain thinking, in units of the usual number."""
     views: int = 0
@@ -76,8 +77,6 @@ class Search:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
         if not 0 <= self.sigma < math.inf:
             raise ValueError(f"sigma is {self.sigma}: give a number that is not negative")
-        if self.verify and self.patience > 1:
-            raise ValueError("patience is for what the model halts on: leave it out with verify")
         for needed, names in (
             ("views", "view_depth"),
             ("rollouts", "rollout_depth sigma noise_on"),

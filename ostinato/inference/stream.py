@@ -169,7 +169,12 @@ class Seats:
             if self.search.early_exit or turn.steps == turn.max_steps
         ]
         if not self.search.verify:
-            return {row for row in asked if self.turns[row].halts >= self.search.patience}
+            return {
+                row
+                for row in asked
+                if (turn := self.turns[row]).halts
+                and (turn.halts >= self.search.patience or turn.steps == turn.max_steps)
+            }
         if self.search.early_exit:  # what has not changed was checked before
             asked = [row for row in asked if changed[row]]
         assert self.task is not None

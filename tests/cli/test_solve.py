@@ -105,7 +105,7 @@ def test_json(capsys, look_up):
     code, out, _ = solve(capsys, look_up, "--json", PUZZLE)
     assert code == 0 and json.loads(out)["answer"] == SOLVED
     for flags, accepted_by, steps in (
-        (["--no-verify"], "q", 2),
+        (["--no-verify", "--patience=1"], "q", 2),
         (["--no-early-exit"], "rules", 4),
         (["--no-early-exit", "--no-verify"], "q", 4),
         (["--no-verify", "--patience=2"], "q", 3),

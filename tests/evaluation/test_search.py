@@ -46,7 +46,7 @@ def test_all_steps_give_the_result_of_the_fixed_evaluation():
 
 def test_early_exit_counts_the_steps_that_were_taken():
     told: list[int] = []
-    search = Search(early_exit=True)
+    search = Search(early_exit=True, patience=1)
     found = evaluate_search(LookUp(), puzzle_set(), search, batch_size=3, progress=told.append)
     assert found.exact_accuracy == 1 and found.exact_interval == wilson_interval(1.0, 20)
     assert found.steps_per_puzzle == pytest.approx(NEEDED.mean())
@@ -54,7 +54,7 @@ def test_early_exit_counts_the_steps_that_were_taken():
 
 
 def test_what_each_way_found():
-    search = Search(early_exit=True, views=4, view_depth=2, select="first")
+    search = Search(early_exit=True, patience=1, views=4, view_depth=2, select="first")
     found = evaluate_search(LookUp(), puzzle_set(), search, max_steps=1)
     plain, symmetry, hard = (int((number == NEEDED).sum()) for number in (1, 2, 3))
     # The stand-in is as unsure of the hard ones in every view: then the first attempt is kept
@@ -69,7 +69,7 @@ def test_what_each_way_found():
 def test_what_the_model_selects_and_what_the_rules_select_are_told_apart(monkeypatch):
     """A model that is sure of what is wrong, and not of what is right."""
     monkeypatch.setattr("tests.inference.stand_in.SURE", -SURE)
-    search = Search(early_exit=True)
+    search = Search(early_exit=True, patience=1)
     by_q = evaluate_search(LookUp(), puzzle_set(), search)
     by_rules = evaluate_search(LookUp(), puzzle_set(), replace(search, verify=True))
     assert (by_q.selected_by, by_rules.selected_by) == ("q", "rules")

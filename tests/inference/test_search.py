@@ -61,7 +61,6 @@ def test_named_searches():
         ({"views": 2, "noise_on": "z_H"}, "noise_on does nothing without rollouts"),
         ({"rollouts": 2, "view_depth": 3}, "view_depth does nothing without views"),
         ({"select": "residual"}, "select does nothing without views or rollouts"),
-        ({"verify": True, "patience": 2}, "patience is for what the model halts on"),
         ({"patience": 2}, "patience does nothing without early_exit"),
     ],
 )

@@ -70,7 +70,7 @@ def test_the_rules_decide_and_not_the_models_opinion(monkeypatch):
     solved, unsolved = solve(LookUp(), [PUZZLES[0], UNSOLVABLE])
     assert solved.solved and solved.confidence < 0.05
     assert (solved.accepted_by, unsolved.accepted_by) == ("rules", None)
-    (fooled,) = solve(LookUp(), [UNSOLVABLE], search=Search(early_exit=True))
+    (fooled,) = solve(LookUp(), [UNSOLVABLE], search=Search(early_exit=True, patience=1))
     assert fooled.accepted_by == "q" and not fooled.solved and fooled.total_steps == 1
     assert not unsolved.solved and unsolved.confidence > 0.95
     assert unsolved.problem == "row 1, column 3 and 12 more cells hold no digit"

@@ -45,7 +45,7 @@ def model() -> RecursiveModel:
 
 @BATCHES
 def test_early_exit_is_thinking_until_the_model_halts(model, batch_size):
-    search = Search(early_exit=True)
+    search = Search(early_exit=True, patience=1)
     thoughts = list(think_stream(model, QUESTIONS, search, 8, batch_size))
     assert [thought.tokens.tolist() for thought in thoughts] == PUZZLES.tolist()
     for thought, tokens in zip(thoughts, PUZZLES, strict=True):
@@ -97,7 +97,7 @@ def test_the_continue_head_has_its_say():
 
     model = Undecided()
     model.config = replace(model.config, no_ACT_continue=False)
-    thoughts = think_stream(model, QUESTIONS[:5], Search(early_exit=True))
+    thoughts = think_stream(model, QUESTIONS[:5], Search(early_exit=True, patience=1))
     assert [(t.attempt.steps, t.attempt.accepted) for t in thoughts] == [(4, False)] * 5
 
 
@@ -163,7 +163,7 @@ def test_views_are_of_the_puzzle_and_their_answers_are_taken_back():
 
     shown: list[torch.Tensor] = []
     hard = next(i for i, p in enumerate(PUZZLES.numpy()) if steps_needed(p) == 3)
-    search = Search(early_exit=True, views=6, view_depth=3, select="first")
+    search = Search(early_exit=True, patience=1, views=6, view_depth=3, select="first")
     (thought,) = think_stream(Slow(), [QUESTIONS[hard]], search, max_steps=1)
     assert thought.attempt.answer.tolist() == SOLUTIONS[hard].tolist()
     assert (thought.attempt.way, thought.attempt.accepted) == ("symmetry", True)
@@ -191,7 +191,13 @@ class Erratic(LookUp):
 def test_selection_is_by_all_rollouts_run_alone(batch_size, select):
     """What a pool of seats cuts short must not be what would have won."""
     search = Search(
-        early_exit=True, rollouts=6, rollout_depth=1, sigma=1.0, select=select, search_seed=4
+        early_exit=True,
+        patience=1,
+        rollouts=6,
+        rollout_depth=1,
+        sigma=1.0,
+        select=select,
+        search_seed=4,
     )
     found = []
     for thought in think_stream(Erratic(), QUESTIONS[:8], search, batch_size=batch_size):
@@ -249,7 +255,7 @@ def test_memory_is_bounded_by_what_may_be_read_ahead():
             read += 1
             yield Question(tokens)
 
-    search = Search(early_exit=True, depth=200)
+    search = Search(early_exit=True, patience=1, depth=200)
     thoughts = think_stream(LookUp(halt_max_steps=4), questions(), search, batch_size=3)
     first = next(thoughts)
     assert not first.attempt.accepted and first.attempt.steps == 800
