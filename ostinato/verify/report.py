@@ -106,6 +106,16 @@ DEVIATIONS = (
         "more variety in less space",
     ),
     Deviation(
+        "rows meant for slots that have not halted are thrown away",
+        'the same by default; `refill="stream"` hands them out later',
+        "no example is lost where data are few",
+    ),
+    Deviation(
+        "evaluation always takes all steps",
+        "the same by default; early exit as an option",
+        "most puzzles are solved long before the last step",
+    ),
+    Deviation(
         "checkpoints hold the averaged weights alone",
         "the whole state of training",
         "a resumed run continues the uninterrupted one bit for bit",

@@ -205,6 +205,7 @@ def test_evaluation_counts_every_puzzle_once():
     """26 puzzles for 3 processes; the labels of every third are what the model will say."""
     model = CLASSES["trm"][0](MODELS["trm"], torch.Generator().manual_seed(0))
     data = several_ids(26)
+    assert isinstance(data.labels, np.ndarray)
     for row in range(0, 26, 3):
         data.labels[row] = answer(model, data, row)
 
@@ -224,7 +225,7 @@ def answer(model: recursive.RecursiveModel, data: PuzzleSet, row: int) -> np.nda
     with torch.no_grad():
         state, output = model.initial_state(1), None
         for _ in range(model.config.halt_max_steps):
-            state, output = model(state, torch.from_numpy(data.inputs[[row]]), ids)
+            state, output = model(state, torch.from_numpy(data.inputs[row : row + 1]), ids)
     assert output is not None
     return output.logits.argmax(-1)[0].numpy()
 
