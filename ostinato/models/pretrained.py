@@ -5,7 +5,7 @@ Checkpoints of the originals are read too, from disk or from the Hub (see `offic
 
 import difflib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints, overload
 
@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ostinato.models import MODELS, NanoChat, NanoChatConfig, RecursiveConfig, RecursiveModel
+from ostinato.models.gguf import is_gguf, packed_tensors, read_gguf
 from ostinato.models.official import (
     TABLE,
     from_official_file,
@@ -116,7 +117,8 @@ def load(
 
     `source` is a run folder, a weights file, a checkpoint of the originals (`step_N`, a pickled
     state dict or safetensors, with `all_config.yaml` beside it or given as `config`), a folder with
-    one of these, or `owner/name[/file]` on the Hub (at `revision`).
+    one of these, or `owner/name[/file]` on the Hub (at `revision`). A GGUF file that
+    `ostinato export` wrote gives a packed model: it writes, but cannot be trained.
 
     `settings` replace those of the file. An original with rotary positions needs `seq_len`, which
     it takes from its data set; with `task` ("sudoku9") any original can read and draw puzzles;
@@ -146,6 +148,8 @@ def read_pretrained(
     Raises ValueError if there are none, or if they or their settings cannot be read.
     """
     path = locate(source, revision)
+    if is_gguf(path):
+        return _from_gguf(path, config)
     tensors, metadata = read_tensors(path)
     if METADATA_KEY in metadata:
         if config is not None:
@@ -174,6 +178,18 @@ def read_pretrained(
     )
 
 
+def _from_gguf(path: Path, config: str | Path | None) -> Pretrained:
+    """Packed weights; ValueError if they are not those of the model that the file describes."""
+    if config is not None:
+        raise ValueError(f"{path} holds its own settings: leave out config")
+    file = read_gguf(path)
+    found = _described(path, path, file.description, {})
+    kind = make_config(found.model, found.settings or {}, found.source)
+    if not isinstance(kind, NanoChatConfig):
+        raise ValueError(f"{path} holds a {found.model}, but GGUF is for nanochats: get it again")
+    return replace(found, tensors=packed_tensors(file, kind), tokenizer=file.tokenizer)
+
+
 def build(
     found: Pretrained, puzzle_embeddings: PuzzleEmbeddings = "keep", **settings: Any
 ) -> Model:
@@ -190,6 +206,8 @@ def build(
             "such as 81 for 9×9 Sudoku and 900 for a 30×30 grid"
         )
     model = MODELS[found.model][0](make_config(found.model, settings, found.source))
+    if isinstance(model, NanoChat) and any(name.endswith(".codes") for name in found.tensors):
+        model = model.packed()  # a GGUF file has no other weights
     load_pretrained(model, found, puzzle_embeddings)
     if isinstance(model, NanoChat):
         model.tokenizer_json = found.tokenizer

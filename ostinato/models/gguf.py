@@ -1,0 +1,180 @@
+"""GGUF files of nanochats, read back: every name, shape and type is checked against the model."""
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ostinato.layers import Ternary, TernaryLinear
+from ostinato.layers.rotary import half_split_rows
+from ostinato.models.gguf_blocks import BLOCK_TYPES, BlockType, gguf_package, unpack
+from ostinato.models.gguf_layout import (
+    ARCHITECTURES,
+    DESCRIPTION_KEY,
+    EXACT_SCALES,
+    OURS,
+    TOKENIZER_KEY,
+    Architecture,
+    gguf_name,
+    paired_heads,
+)
+from ostinato.models.nanochat import NanoChat, NanoChatConfig
+
+MAGIC = b"GGUF"
+UNREADABLE = (LookupError, ValueError, OverflowError, MemoryError, OSError, struct.error)
+"""What the `gguf` package raises for files that are truncated or damaged."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor of a file: `data` is bytes unless the type is f32."""
+
+    type: str
+    shape: tuple[int, ...]
+    """As PyTorch has it, the reverse of the file's."""
+    data: np.ndarray
+
+
+@dataclass(frozen=True)
+class GGUFFile:
+    """The content of a file."""
+
+    source: str
+    architecture: Architecture
+    description: dict[str, Any]
+    """What `ostinato.models.pretrained.describe` made of the model."""
+    tokenizer: str
+    """Content of its `tokenizer.json`; empty if it has none."""
+    tensors: dict[str, StoredTensor]
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file says that it is one."""
+    with path.open("rb") as file:
+        return file.read(4) == MAGIC or path.suffix == ".gguf"
+
+
+def read_gguf(path: Path) -> GGUFFile:
+    """Read a file that `ostinato export` wrote.
+
+    Raises ValueError, naming the file, if it is truncated, damaged, or another program's.
+    """
+    package = gguf_package()
+    with path.open("rb") as file:
+        if file.read(4) != MAGIC:
+            raise ValueError(f"{path} is no GGUF file: it does not begin with GGUF")
+    try:
+        reader = package.GGUFReader(path)
+        architecture = text_of(reader, "general.architecture")
+        description = text_of(reader, DESCRIPTION_KEY)
+        tokenizer = text_of(reader, TOKENIZER_KEY)
+        tensors = {
+            tensor.name: StoredTensor(
+                tensor.tensor_type.name.lower(),
+                tuple(reversed(tensor.shape.tolist())),
+                np.array(tensor.data),
+            )
+            for tensor in reader.tensors
+        }
+    except UNREADABLE as error:
+        raise ValueError(f"{path} is truncated or damaged ({error}): get it again") from None
+    if not description or architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"{path} was not written by ostinato export (its architecture is "
+            f"{architecture or 'not given'}): other files are for llama.cpp"
+        )
+    try:
+        content = json.loads(description)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({DESCRIPTION_KEY}: {error}): get it again") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged ({DESCRIPTION_KEY} is no object): get it again")
+    return GGUFFile(str(path), architecture, content, tokenizer, tensors)
+
+
+def text_of(reader: Any, key: str) -> str:
+    """The text under a key; empty if there is none."""
+    field = reader.get_field(key)
+    content = field.contents() if field else ""
+    if not isinstance(content, str):
+        raise ValueError(f"{key} is no text")
+    return content
+
+
+def packed_tensors(file: GGUFFile, config: NanoChatConfig) -> dict[str, Tensor]:
+    """The tensors of a file as a packed model of this configuration names them.
+
+    Raises ValueError, naming the tensor, if one is missing, extra, mis-shaped or of another type.
+    """
+    with torch.device("meta"):
+        model = NanoChat(config)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    ternary = {
+        f"{name}.weight": module.group_size
+        for name, module in model.named_modules()
+        if isinstance(module, TernaryLinear)
+    }
+    exact = file.architecture == OURS
+    left = dict(file.tensors)
+    found: dict[str, Tensor] = {}
+    for name, shape in wanted.items():
+        theirs = gguf_name(name)
+        if name not in ternary:
+            found[name] = torch.from_numpy(take(file, left, theirs, shape or (1,), ("f32",)).data)
+            found[name] = unpaired(found[name].reshape(shape), name, file, config)
+            continue
+        stored = take(file, left, theirs, shape, BLOCK_TYPES)
+        codes, scales = unpack_tensor(file, theirs, stored, ternary[name])
+        if exact:
+            ending = theirs.removesuffix("weight") + EXACT_SCALES
+            values = take(file, left, ending, tuple(scales.shape), ("f32",))
+            scales = torch.from_numpy(values.data)
+        part = name.removesuffix("weight")
+        found[f"{part}codes"] = unpaired(codes, name, file, config)
+        found[f"{part}scales"] = (
+            scales if len(scales) == 1 else unpaired(scales, name, file, config)
+        )
+    if left:
+        raise ValueError(f"{file.source} has a tensor the model does not know: {min(left)}")
+    return found
+
+
+def take(
+    file: GGUFFile,
+    left: dict[str, StoredTensor],
+    name: str,
+    shape: tuple[int, ...],
+    types: tuple[str, ...],
+) -> StoredTensor:
+    """The tensor `name`, out of those that are `left`; ValueError if it is not as it should be."""
+    stored = left.pop(name, None)
+    if stored is None:
+        raise ValueError(f"{file.source} lacks the tensor {name}")
+    if stored.shape != shape:
+        raise ValueError(
+            f"{file.source}: {name} has shape {list(stored.shape)}, the model needs {list(shape)}"
+        )
+    if stored.type not in types:
+        raise ValueError(
+            f"{file.source}: {name} is {stored.type}, the model needs {' or '.join(types)}"
+        )
+    return stored
+
+
+def unpack_tensor(file: GGUFFile, name: str, stored: StoredTensor, group_size: int) -> Ternary:
+    """Codes and scales of a ternary matrix."""
+    try:
+        return unpack(stored.data, cast(BlockType, stored.type), group_size)
+    except ValueError as error:
+        raise ValueError(f"{file.source}: {name} is not as the model has it: {error}") from None
+
+
+def unpaired(rows: Tensor, name: str, file: GGUFFile, config: NanoChatConfig) -> Tensor:
+    """Rows in the order of our rotary positions."""
+    heads = paired_heads(name, file.architecture, config)
+    return half_split_rows(rows, heads).contiguous() if heads else rows
