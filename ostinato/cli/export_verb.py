@@ -1,5 +1,6 @@
 """`ostinato export MODEL`."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,8 +9,11 @@ import tyro
 
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
+from ostinato.models.gguf_blocks import BlockType
+from ostinato.models.gguf_layout import Architecture
 
 if TYPE_CHECKING:
+    from ostinato.models import NanoChat
     from ostinato.models.pretrained import Pretrained
 
 TRAINING_SETTINGS = {
@@ -34,12 +38,16 @@ class Export:
 
     official: a checkpoint as the originals' code saves it, step_N and all_config.yaml.
     safetensors: model.safetensors and config.json, for the Hub and for every other verb.
+    gguf: a language model in one file, for ostinato generate and, if it has a single stream, for
+    llama.cpp.
+
+    A language model is read back, and compared with what was exported on real tokens.
     """
 
     model: tyro.conf.Positional[str]
     """A run folder, a weights file, a checkpoint of the originals, or owner/name[/file] on the
     Hub."""
-    format: Literal["official", "safetensors"]
+    format: Literal["official", "safetensors", "gguf"]
     """What to write."""
     output: Path | None = None
     """Folder to write to (default: exports/FORMAT in the run folder)."""
@@ -55,28 +63,62 @@ class Export:
     """"mean": start all puzzle rows from the mean of the file's."""
     num_puzzle_identifiers: int | None = None
     """Number of puzzle rows, with --puzzle-embeddings mean."""
+    architecture: Architecture | Literal["auto"] = "auto"
+    """gguf: "auto": one that llama.cpp knows, if the model is such a one. ostinato-nanochat holds
+    every model, to the last bit."""
+    blocks: BlockType | Literal["auto"] = "auto"
+    """gguf: how ternary matrices are held; "auto": tq2_0 if it fits the groups, else q4_0."""
 
     def run(self) -> int:
         from ostinato.export.hub import write_hub
         from ostinato.export.official import write_official
-        from ostinato.models import RecursiveModel
+        from ostinato.models import NanoChat, RecursiveModel
         from ostinato.models.pretrained import build, read_pretrained
 
+        if self.format != "gguf" and (self.architecture, self.blocks) != ("auto", "auto"):
+            raise ValueError("--architecture and --blocks are for --format gguf")
         folder = self.output or default_output(self.model, self.format)
         found = read_pretrained(self.model, self.config, self.revision)
         model = build(found, self.puzzle_embeddings, **self.settings(found))
         try:
             if self.format == "official":
                 if not isinstance(model, RecursiveModel):
-                    raise ValueError(f"the originals have no {found.model}: choose safetensors")
+                    raise ValueError(
+                        f"the originals have no {found.model}: choose safetensors or gguf"
+                    )
                 step = found.notes.get("step")
                 path = write_official(model, folder, step, **self.training())
+            elif isinstance(model, NanoChat):
+                path = self.write_language_model(model, folder, found.notes)
+            elif self.format == "gguf":
+                raise ValueError(f"GGUF is for language models, no {found.model}: use safetensors")
             else:
                 path = write_hub(model, folder, **found.notes)
         except (OSError, RuntimeError) as error:  # torch.save has the latter for a full disk
             raise ValueError(f"could not write to {folder} ({error}): make room") from error
         print(path)
         return 0
+
+    def write_language_model(self, model: "NanoChat", folder: Path, notes: dict[str, Any]) -> Path:
+        """Write it, and say on standard error how well the file agrees with it."""
+        from ostinato.export.check import check
+        from ostinato.export.gguf import export_gguf
+        from ostinato.export.hub import write_hub
+        from ostinato.inference.probe import probe_tokens
+        from ostinato.models import NanoChat
+        from ostinato.models.pretrained import load
+
+        tokens = probe_tokens(model)
+        if self.format == "gguf":
+            path = folder / f"{notes.get('recipe', 'model')}.gguf"
+            form, agreement = export_gguf(
+                model, path, tokens, self.architecture, self.blocks, **notes
+            )
+            print(f"{form}: {agreement}", file=sys.stderr)
+        else:
+            path = write_hub(model, folder, **notes)
+            print(check(load(path, kind=NanoChat), model, tokens), file=sys.stderr)
+        return path
 
     def settings(self, found: "Pretrained") -> dict[str, Any]:
         """What completes the settings of the file; ValueError where it contradicts them."""

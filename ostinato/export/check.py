@@ -2,13 +2,11 @@
 
 import copy
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ostinato.inference.generate import Tokenizer
 from ostinato.layers import PackedTernaryLinear
 from ostinato.models.nanochat import NanoChat
 
@@ -86,13 +84,3 @@ def without_activation_rounding(model: NanoChat) -> NanoChat:
 def ternary_layers(model: NanoChat) -> list[PackedTernaryLinear]:
     """Those of a packed model."""
     return [module for module in model.modules() if isinstance(module, PackedTernaryLinear)]
-
-
-def sample_tokens(model: NanoChat, tokenizer: Tokenizer | None) -> Int[Tensor, "1 seq"]:
-    """A text that is on every machine, this file; without a tokenizer, random tokens."""
-    config = model.config
-    if tokenizer is None:
-        generator = torch.Generator().manual_seed(0)
-        return torch.randint(config.vocab_size, (1, config.seq_len), generator=generator)
-    tokens = tokenizer.encode(Path(__file__).read_text("utf-8"))[: config.seq_len]
-    return torch.tensor([tokens])

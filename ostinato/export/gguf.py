@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ostinato.data.tokenizer import BytePairTokenizer
 from ostinato.export.check import (
     TOLERANCE,
     Agreement,
@@ -26,6 +25,7 @@ from ostinato.export.check import (
     without_activation_rounding,
 )
 from ostinato.export.single_stream import single_stream, streams_alike
+from ostinato.inference.generate import tokenizer_of
 from ostinato.layers import PackedTernaryLinear, Ternary, TernaryLinear
 from ostinato.layers.rotary import adjacent_pair_rows
 from ostinato.models.gguf_blocks import (
@@ -197,7 +197,7 @@ def write_gguf(model: NanoChat, path: Path, form: GGUFForm, **notes: Any) -> Non
         add_sizes(writer, model.config)
         content = json.dumps(describe(model, **notes), ensure_ascii=False)
         writer.add_string(DESCRIPTION_KEY, content)
-        add_tokenizer(writer, model.tokenizer_json)
+        add_tokenizer(writer, model)
         for name, data, kind in stored_tensors(model, form):
             writer.add_tensor(name, data, raw_dtype=ggml_type(kind))
         writer.write_header_to_file()
@@ -221,13 +221,13 @@ def add_sizes(writer: Any, config: NanoChatConfig) -> None:
     writer.add_rope_dimension_count(config.head_dim)
 
 
-def add_tokenizer(writer: Any, tokenizer_json: str) -> None:
+def add_tokenizer(writer: Any, model: NanoChat) -> None:
     """The tokenizer, as llama.cpp wants it and as we do; that there is none, if there is none."""
-    if not tokenizer_json:
+    if not model.tokenizer_json:
         writer.add_tokenizer_model("none")
         return
-    tokenizer = BytePairTokenizer.of_json(tokenizer_json)
-    content = json.loads(tokenizer_json)
+    tokenizer = tokenizer_of(model)
+    content = json.loads(model.tokenizer_json)
     names = sorted(vocabulary := tokenizer.tokenizer.get_vocab(), key=vocabulary.__getitem__)
     special = tokenizer.tokenizer.get_added_tokens_decoder()
     kinds = gguf_package().TokenType
@@ -242,7 +242,7 @@ def add_tokenizer(writer: Any, tokenizer_json: str) -> None:
     writer.add_bos_token_id(tokenizer.separator)
     writer.add_eos_token_id(tokenizer.separator)
     writer.add_add_bos_token(True)  # as `encode` puts the separator in front
-    writer.add_string(TOKENIZER_KEY, tokenizer_json)
+    writer.add_string(TOKENIZER_KEY, model.tokenizer_json)
 
 
 def stored_tensors(model: NanoChat, form: GGUFForm) -> list[tuple[str, np.ndarray, BlockType]]:

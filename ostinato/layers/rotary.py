@@ -1,7 +1,7 @@
 """Rotary position embedding (RoFormer, arXiv 2104.09864), half-split layout."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 
@@ -40,8 +40,8 @@ def apply_rotary(
 
 
 def half_split_rows(
-    weight: Float[Tensor, "rows in_features"], num_heads: int
-) -> Float[Tensor, "rows in_features"]:
+    weight: Shaped[Tensor, "rows in_features"], num_heads: int
+) -> Shaped[Tensor, "rows in_features"]:
     """Reorder a query or key projection from adjacent pairs (x[2i], x[2i + 1]) to our half-split.
 
     Llama's released weights and llama.cpp's `llama` architecture have adjacent pairs. Attention
@@ -52,8 +52,8 @@ def half_split_rows(
 
 
 def adjacent_pair_rows(
-    weight: Float[Tensor, "rows in_features"], num_heads: int
-) -> Float[Tensor, "rows in_features"]:
+    weight: Shaped[Tensor, "rows in_features"], num_heads: int
+) -> Shaped[Tensor, "rows in_features"]:
     """The inverse of `half_split_rows`."""
     halves = weight.unflatten(0, (num_heads, 2, -1))
     return halves.transpose(1, 2).flatten(0, 2)

@@ -59,7 +59,7 @@ def pack(ternary: Ternary, block_type: BlockType) -> np.ndarray:
     codes = ternary.codes.cpu().numpy().reshape(-1, block)
     blocks_per_group = inputs // block // ternary.scales.shape[1]
     spread = ternary.scales.expand(rows, -1).repeat_interleave(blocks_per_group, dim=1)
-    scales = spread.cpu().numpy().astype(np.float16).reshape(-1, 1)
+    scales = spread.cpu().half().numpy().reshape(-1, 1)
     if not np.isfinite(scales).all():
         raise ValueError(
             f"a scale of {ternary.scales.max():g} is too large for {block_type}: write f32"
