@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from ostinato.cli import Command
 from ostinato.cli.recipe_arguments import read_recipe
+from ostinato.training.config import Recipe
 
 if TYPE_CHECKING:
     from ostinato.bench.measure import Spread
     from ostinato.bench.training import TrainingSpeed
-    from ostinato.training.config import Recipe
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,12 @@ class BenchTrain:
 def parse(words: list[str]) -> Command:
     """The words behind `ostinato bench train`."""
     arguments, recipe = read_recipe(BenchTrain, words, "bench train", ("model", "training"))
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"bench train is for puzzles: {recipe.name} logs its tokens_per_second")
     return lambda: run(recipe, arguments)
 
 
-def run(recipe: "Recipe", arguments: BenchTrain) -> int:
+def run(recipe: Recipe, arguments: BenchTrain) -> int:
     """Measure, and print what came out."""
     from ostinato.bench.training import bench_training
     from ostinato.training.run import pick_device

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from ostinato.cli.arguments import read
 from ostinato.recipes import recipe_named, recipes
-from ostinato.training.config import Recipe
+from ostinato.training.config import AnyRecipe
 
 T = TypeVar("T")
 
@@ -15,7 +15,7 @@ def read_recipe(
     words: list[str],
     verb: str,
     parts: tuple[str, ...] = ("model", "data", "training"),
-) -> tuple[T, Recipe]:
+) -> tuple[T, AnyRecipe]:
     """The `kind` that the words behind RECIPE spell, and the recipe with the settings among them.
 
     Only settings of `parts` can be changed. Without RECIPE, the recipes are listed.

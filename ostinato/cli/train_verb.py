@@ -12,7 +12,7 @@ from ostinato.cli.arguments import seconds
 
 if TYPE_CHECKING:
     from ostinato.data.stored import StoredData
-    from ostinato.training.config import Recipe
+    from ostinato.training.config import AnyRecipe
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def parse(words: list[str]) -> Command:
     return lambda: run(recipe, arguments)
 
 
-def run(recipe: "Recipe", arguments: Train) -> int:
+def run(recipe: "AnyRecipe", arguments: Train) -> int:
     """Train, and say how it ended."""
     from ostinato.training.distributed import is_first_process
     from ostinato.training.loop import TrainingError
@@ -78,11 +78,14 @@ def run(recipe: "Recipe", arguments: Train) -> int:
     return 0
 
 
-def stored_data(recipe: "Recipe", folder: Path) -> "StoredData":
+def stored_data(recipe: "AnyRecipe", folder: Path) -> "StoredData":
     """The data set in `folder`; settings that only the recipe's own data have are refused."""
     from ostinato.data.stored import StoredData
     from ostinato.recipes import recipe_named
+    from ostinato.training.config import Recipe
 
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"--data is for puzzles: give {recipe.name} a text with --corpus")
     preset = recipe_named(recipe.name).data
     settings = {"augment": recipe.data.augment}
     for field in fields(recipe.data):

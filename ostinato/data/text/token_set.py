@@ -1,0 +1,161 @@
+"""The tokens of a split on disk, in one row, and windows of them.
+
+A data set folder holds `tokenizer.json`, `text.json` and, for each split, `SPLIT.tokens` (little
+endian uint16, or uint32 for large vocabularies), `SPLIT.documents.npy` (where documents begin) and
+`SPLIT.names.txt`. The row is
+
+    separator document separator document … separator
+
+so that each token but the first can be predicted, the end of each document too.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64, Integer
+from torch import Tensor
+
+from ostinato.data.tokenizer import TOKENIZER_FILE, BytePairTokenizer
+
+SPLITS = ("train", "validation", "test")
+FACTS_FILE = "text.json"
+
+
+@dataclass(frozen=True, eq=False)
+class TokenSet:
+    """A split: all tokens in one row, mapped from the disk."""
+
+    tokens: Integer[np.ndarray, " tokens"]
+    documents: Int64[np.ndarray, " documents"]
+    """Where each document begins, behind its separator."""
+    tokenizer: BytePairTokenizer
+    num_bytes: int
+    """Of all documents."""
+    fingerprint: str
+    """SHA-256 of tokens and documents."""
+
+    @classmethod
+    def load(cls, folder: Path, split: str) -> "TokenSet":
+        """A split of the data set in `folder`. ValueError if there is none, or it is damaged."""
+        try:
+            facts = json.loads((folder / FACTS_FILE).read_text("utf-8"))
+            kept = facts["splits"][split]
+        except (OSError, ValueError, KeyError):
+            raise ValueError(f"{folder} holds no {split} split of texts: build it anew") from None
+        path = folder / f"{split}.tokens"
+        expected = kept["tokens"] * np.dtype(facts["dtype"]).itemsize
+        if not path.is_file() or path.stat().st_size != expected:
+            raise ValueError(f"{path} is missing or damaged: remove {folder} to build it anew")
+        return cls(
+            tokens=np.memmap(path, facts["dtype"], mode="r"),
+            documents=np.load(folder / f"{split}.documents.npy"),
+            tokenizer=BytePairTokenizer.load(folder / TOKENIZER_FILE),
+            num_bytes=kept["bytes"],
+            fingerprint=kept["sha256"],
+        )
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def texts(self) -> Iterator[bytes]:
+        """The documents, byte for byte."""
+        ends = [*self.documents[1:], len(self.tokens)]
+        for begin, end in zip(self.documents, ends, strict=True):
+            tokens = self.tokens[begin : end - 1].tolist()
+            yield b"".join(self.tokenizer.token_bytes(token) for token in tokens)
+
+    def bytes_of_tokens(self) -> Int64[Tensor, " vocab"]:
+        """How many bytes of text each token stands for; the separator for none."""
+        tokens = range(self.tokenizer.vocab_size)
+        return torch.tensor([len(self.tokenizer.token_bytes(token)) for token in tokens])
+
+    def windows(
+        self, starts: Int64[np.ndarray, " batch"], length: int
+    ) -> Int64[Tensor, "batch length"]:
+        """`length` tokens from each start on."""
+        places = starts[:, None] + np.arange(length)
+        return torch.from_numpy(self.tokens[places].astype(np.int64))
+
+
+def write_split(
+    folder: Path, split: str, tokenizer: BytePairTokenizer, texts: list[str], names: list[str]
+) -> dict[str, Any]:
+    """Write the files of a split; returns what `text.json` says of it."""
+    digest, begins, count = hashlib.sha256(), [], 0
+    with (folder / f"{split}.tokens").open("wb") as file:
+
+        def write(tokens: Iterable[int]) -> None:
+            nonlocal count
+            data = np.fromiter(tokens, token_dtype(tokenizer.vocab_size))
+            file.write(data.tobytes())
+            digest.update(data.tobytes())
+            count += len(data)
+
+        write([tokenizer.separator])
+        for tokens in tokenizer.encode_all(texts):
+            begins.append(count)
+            write([*tokens, tokenizer.separator])
+    documents = np.array(begins, np.int64)
+    np.save(folder / f"{split}.documents.npy", documents)
+    (folder / f"{split}.names.txt").write_text("".join(f"{name}\n" for name in names), "utf-8")
+    digest.update(documents.tobytes())
+    return {
+        "documents": len(texts),
+        "tokens": count,
+        "bytes": sum(len(text.encode()) for text in texts),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """The smallest that holds all tokens."""
+    return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
+
+
+@dataclass(frozen=True)
+class WindowOrder:
+    """The order of training: which windows of `length` + 1 tokens come when; a function of a seed.
+
+    An epoch begins at a random one of the first `length` tokens and cuts the row from there into
+    windows, whose last token is the next one's first. It visits them in random order, and epochs
+    follow each other without a gap: window number n is the same whoever asks for it, and when.
+    """
+
+    num_tokens: int
+    length: int
+    seed: int
+
+    def __post_init__(self):
+        if self.per_epoch < 1:
+            raise ValueError(
+                f"{self.num_tokens} training tokens are too few for windows of {self.length}: give "
+                "more text, or lower seq_len"
+            )
+
+    @property
+    def per_epoch(self) -> int:
+        """Windows of an epoch."""
+        return (self.num_tokens - 1) // self.length - 1
+
+    def epoch(self, number: int) -> Int64[np.ndarray, " windows"]:
+        """Where the windows of an epoch begin, in their order."""
+        key = np.array([self.seed, number], np.uint64)
+        rng = np.random.Generator(np.random.Philox(key=key))
+        return rng.integers(self.length) + self.length * rng.permutation(self.per_epoch)
+
+    def batches(self, size: int, start: int = 0) -> Iterator[Int64[np.ndarray, " batch"]]:
+        """Starts of `size` windows at a time, from window number `start` on, endless."""
+        number, place = divmod(start, self.per_epoch)
+        waiting = self.epoch(number)[place:]
+        while True:
+            while len(waiting) < size:
+                number += 1
+                waiting = np.concatenate([waiting, self.epoch(number)])
+            yield waiting[:size]
+            waiting = waiting[size:]

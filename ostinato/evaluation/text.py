@@ -1,0 +1,131 @@
+"""How well a language model predicts text it has not seen."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from ostinato.data.text import TokenSet
+from ostinato.models.nanochat import NanoChat
+
+IGNORE_LABEL = -100
+"""Label of a position that is not scored (cross-entropy's default in torch)."""
+
+
+@dataclass(frozen=True)
+class TextEvaluation:
+    """The scores of a model on some documents, the end of each included."""
+
+    documents: int
+    tokens: int
+    """Tokens predicted: all, and the separator behind each document."""
+    bytes: int
+    """Bytes of the documents."""
+    loss: float
+    """Cross-entropy in nats a token."""
+    bits_per_byte: float
+    """Bits that all tokens take, by the bytes of the documents: comparable between tokenizers."""
+    accuracy: float
+    """How often the likeliest token is the right one."""
+    copy_rate: float
+    """How often the likeliest next token is the token just read."""
+    repeat_rate: float
+    """How often the next token truly is the one just read."""
+    seconds: float
+
+    @property
+    def perplexity(self) -> float:
+        """The exponential of the loss."""
+        return math.exp(self.loss)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON can hold it."""
+        return {**asdict(self), "perplexity": self.perplexity}
+
+
+def evaluate(
+    model: NanoChat,
+    texts: TokenSet,
+    batch_size: int,
+    context: int = 0,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    sum_over_ranks: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+    progress: Callable[[int], None] = lambda done: None,
+) -> TextEvaluation:
+    """Score every token but the first, each once.
+
+    The row of tokens is cut into windows of the model's length, which are read apart: what stands
+    before one is not known in it, but for `context` tokens that are read again. `progress` is told
+    how many tokens are done. Raises ValueError if the windows are all context.
+    """
+    if not 0 <= context < model.config.seq_len:
+        raise ValueError(
+            f"a context of {context} tokens leaves nothing to predict in windows of "
+            f"{model.config.seq_len}: give less"
+        )
+    device, start = model.embed_tokens.weight.device, time.monotonic()
+    sums = torch.zeros(4, dtype=torch.float64, device=device)
+    done = 0
+    with torch.no_grad():
+        for inputs, labels in windows(
+            texts, model.config.seq_len, context, batch_size, rank, world_size
+        ):
+            logits = model(inputs.to(device))
+            sums += score(logits, inputs.to(device), labels.to(device))
+            done += int((labels != IGNORE_LABEL).sum())
+            progress(done)
+    nats, right, copied, repeated = sum_over_ranks(sums).tolist()
+    tokens = len(texts) - 1
+    return TextEvaluation(
+        documents=len(texts.documents),
+        tokens=tokens,
+        bytes=texts.num_bytes,
+        loss=nats / tokens,
+        bits_per_byte=nats / math.log(2) / texts.num_bytes,
+        accuracy=right / tokens,
+        copy_rate=copied / tokens,
+        repeat_rate=repeated / tokens,
+        seconds=time.monotonic() - start,
+    )
+
+
+def score(
+    logits: Float[Tensor, "batch seq vocab"],
+    inputs: Int[Tensor, "batch seq"],
+    labels: Int[Tensor, "batch seq"],
+) -> Float[Tensor, "4"]:
+    """Sums over the labelled positions: nats, right, predicted the input, label is the input."""
+    nats = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum")
+    scored, predicted = labels != IGNORE_LABEL, logits.argmax(-1)
+    counts = [
+        (predicted == labels).sum(),
+        (scored & (predicted == inputs)).sum(),
+        (labels == inputs).sum(),
+    ]
+    return torch.stack([nats.double(), *(count.double() for count in counts)])
+
+
+def windows(
+    texts: TokenSet, length: int, context: int, batch_size: int, rank: int = 0, world_size: int = 1
+) -> Iterator[tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]]:
+    """This rank's share of the windows, padded to `length`: inputs, and labels where they count."""
+    stride = length - context
+    firsts = np.arange(0, len(texts) - 1, stride)[rank::world_size]
+    for chosen in np.split(firsts, range(batch_size, len(firsts), batch_size)):
+        inputs = torch.zeros(len(chosen), length, dtype=torch.long)
+        labels = torch.full_like(inputs, IGNORE_LABEL)
+        for row, first in enumerate(chosen.tolist()):
+            begin, end = max(0, first - context), min(first + stride, len(texts) - 1)
+            window = torch.from_numpy(texts.tokens[begin : end + 1].astype(np.int64))
+            inputs[row, : end - begin] = window[:-1]
+            labels[row, first - begin : end - begin] = window[first - begin + 1 :]
+        yield inputs, labels

@@ -1,0 +1,79 @@
+"""Recipes for language models: nanochat.
+
+Bits per byte are of documents held out for the test, read in windows of the model's length; where
+they were measured stands in docs/results.md.
+"""
+
+from dataclasses import replace
+
+from ostinato.data.text import TextData
+from ostinato.models.presets import preset_named
+from ostinato.training.config import TextRecipe, TextTrainingConfig
+
+
+def nanochat_tiny() -> TextRecipe:
+    """A ternary nanochat that writes Python after half an hour on two CPU cores.
+
+    ostinato train nanochat-tiny --time-limit 30m --compile
+    """
+    return TextRecipe(
+        name="nanochat-tiny",
+        model=replace(preset_named("tiny"), forward_dtype="bfloat16"),
+        data=TextData(corpus="python-stdlib", num_tokens=2048),
+        training=TextTrainingConfig(
+            total_steps=3000,
+            global_batch_size=16,
+            lr=3e-3,
+            warmup_steps=50,
+            decay_by="time",
+            eval_every=250,
+        ),
+    )
+
+
+def nanochat_stories() -> TextRecipe:
+    """The same model on short stories for children, from the Hub.
+
+    Source: TinyStories (arXiv 2305.07759). Not run here: it has to be downloaded (2.2 GB).
+
+    ostinato train nanochat-stories --time-limit 30m --compile
+    """
+    return replace(
+        nanochat_tiny(),
+        name="nanochat-stories",
+        data=TextData(corpus="tinystories", num_tokens=2048, num_validation=500),
+    )
+
+
+def nanochat_d20() -> TextRecipe:
+    """18 M weights, 256 wide, 6 layers, a vocabulary of 50,257, on TinyStories: for a GPU.
+
+    Source: the preset of that name of the Rust project that nanochat is after. Not run here.
+
+    ostinato train nanochat-d20 --compile
+    """
+    return TextRecipe(
+        name="nanochat-d20",
+        model=replace(preset_named("d20"), forward_dtype="bfloat16"),
+        data=TextData(corpus="tinystories", num_tokens=50_257, num_validation=500),
+        training=TextTrainingConfig(
+            total_steps=20_000, global_batch_size=64, lr=1e-3, warmup_steps=200, eval_every=1000
+        ),
+    )
+
+
+def nanochat_125m() -> TextRecipe:
+    """127 M weights, 768 wide, 12 layers, on TinyStories: for a GPU.
+
+    Source: as for nanochat-d20. Not run here.
+
+    ostinato train nanochat-125m --compile
+    """
+    return replace(
+        nanochat_d20(),
+        name="nanochat-125m",
+        model=replace(preset_named("nano-125m"), forward_dtype="bfloat16"),
+        training=replace(
+            nanochat_d20().training, global_batch_size=128, accumulation=4, total_steps=40_000
+        ),
+    )

@@ -1,0 +1,313 @@
+"""Training of language models: the next token, at every position of windows of text."""
+
+import math
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from ostinato.data.text import TokenSet
+from ostinato.data.text.token_set import WindowOrder
+from ostinato.evaluation.text import evaluate
+from ostinato.models import NanoChat
+from ostinato.models.pretrained import save_weights
+from ostinato.models.stream_report import stream_report
+from ostinato.training.config import TextRecipe, TextTrainingConfig
+from ostinato.training.distributed import World
+from ostinato.training.lion import Lion
+from ostinato.training.loop import Loop, Outcome, Work
+from ostinato.training.run_folder import RunFolder, atomic, write_json
+from ostinato.training.state import WeightState
+
+
+def load_split(data: Path, split: str) -> TokenSet:
+    """A split of the data set in the folder `data`."""
+    return TokenSet.load(data, split)
+
+
+def check_fits(recipe: TextRecipe, texts: TokenSet, data: Path) -> None:
+    """ValueError if the model does not know all tokens of the data, or windows are too long."""
+    wanted, given = texts.tokenizer.vocab_size, recipe.model.vocab_size
+    if wanted > given:
+        raise ValueError(
+            f"{data} has vocab_size {wanted}, the model {given}: use --vocab-size {wanted}, or "
+            f"--num-tokens {given}"
+        )
+    WindowOrder(len(texts), recipe.model.seq_len, recipe.training.seed)
+
+
+def describe(recipe: TextRecipe, train_set: TokenSet, validation_set: TokenSet) -> str:
+    """What is about to be trained, in words."""
+    config, tokens = recipe.training, recipe.training.global_batch_size * recipe.model.seq_len
+    epochs = config.total_steps * tokens / len(train_set)
+    return (
+        f"{len(train_set):,} training and {len(validation_set):,} validation tokens, "
+        f"{config.total_steps:,} steps of {tokens:,} tokens ({epochs:.1f} epochs)"
+    )
+
+
+def train(
+    recipe: TextRecipe,
+    folder: RunFolder,
+    train_set: TokenSet,
+    validation_set: TokenSet,
+    device: torch.device,
+    world: World,
+    checkpoint: dict | None = None,
+    time_limit: float | None = None,
+) -> Outcome:
+    """Train from the start, or on from `checkpoint`, until done, signalled or out of time.
+
+    Whatever ends it, the run folder holds a checkpoint from which the same call goes on.
+    `time_limit` is in seconds. Raises TrainingError if the loss is no longer finite.
+    """
+    loop = Loop(recipe, folder, world, time_limit)
+    state = TextState.start(recipe, device, world)
+    if checkpoint is not None:
+        state.restore(checkpoint)
+    if world.is_main:
+        with atomic(folder.tokenizer) as path:
+            train_set.tokenizer.save(path)
+    work = TextWork(recipe, folder, train_set, validation_set, state)
+    return loop.run(work, resumed=checkpoint is not None)
+
+
+@dataclass(kw_only=True)
+class TextState(WeightState):
+    """The state of a text run. Which windows come next follows from the number of steps."""
+
+    model: NanoChat
+    best: float = math.inf
+    """Fewest bits per byte on validation so far."""
+
+    @classmethod
+    def start(cls, recipe: TextRecipe, device: torch.device, world: World) -> "TextState":
+        """A new run; the seed determines all."""
+        config = recipe.training
+        if config.global_batch_size % (config.accumulation * world.size):
+            raise ValueError(
+                f"global_batch_size {config.global_batch_size} is not divisible by accumulation "
+                f"{config.accumulation} × {world.size} processes"
+            )
+        # Weights are drawn on the CPU, so that every device starts from the same ones
+        model = NanoChat(recipe.model, torch.Generator().manual_seed(config.seed)).to(device)
+        if config.compile:
+            for block in model.blocks:
+                block.compile(dynamic=False)
+        state = cls(
+            model=model,
+            wrapped=world.wrap(model, device),
+            optimizers=make_optimizers(model, config),
+            world=world,
+        )
+        if state.wrapped is not model:
+            state.rehearse()
+        return state
+
+    def rehearse(self) -> None:
+        """A backward that leaves nothing behind but the layout of DDP's buckets, as for puzzles."""
+        device = self.model.embed_tokens.weight.device
+        self.wrapped(torch.zeros(1, 2, dtype=torch.long, device=device)).sum().backward()
+        self.model.zero_grad(set_to_none=True)
+
+
+def make_optimizers(model: NanoChat, config: TextTrainingConfig) -> list[Optimizer]:
+    """Muon for the block matrices, AdamW or Lion for the rest: by role, not by shape."""
+    named, roles = dict(model.named_parameters()), model.parameter_roles()
+    matrices = [p for name, p in named.items() if roles[name] == "block matrix"]
+    decayed = [p for name, p in named.items() if roles[name] in ("embedding", "head")]
+    plain = [p for name, p in named.items() if roles[name] in ("norm", "connection")]
+    muon = torch.optim.Muon(
+        matrices,
+        lr=config.muon_lr,
+        momentum=config.muon_momentum,
+        nesterov=True,
+        weight_decay=config.muon_weight_decay,
+        ns_steps=config.muon_ns_steps,
+        adjust_lr_fn=config.muon_scale,
+    )
+    kind = {"adamw": torch.optim.AdamW, "lion": Lion}[config.optimizer]
+    groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    betas = (config.beta1, config.beta2)
+    return [muon, kind(groups, lr=config.lr, betas=betas, weight_decay=config.weight_decay)]
+
+
+class TextWork(Work):
+    """What the loop of a text run does."""
+
+    unit = "tokens"
+    shown = ("train/cross_entropy", "train/bits_per_byte", "validation/bits_per_byte")
+
+    def __init__(
+        self,
+        recipe: TextRecipe,
+        folder: RunFolder,
+        train_set: TokenSet,
+        validation_set: TokenSet,
+        state: TextState,
+    ):
+        self.recipe, self.folder = recipe, folder
+        self.train_set, self.validation_set = train_set, validation_set
+        self.state: TextState = state
+        config, length = recipe.training, recipe.model.seq_len
+        self.units_per_step = config.global_batch_size * length
+        order = WindowOrder(len(train_set), length, config.seed)
+        self.batches = order.batches(
+            config.global_batch_size, start=state.step * config.global_batch_size
+        )
+        device = state.model.embed_tokens.weight.device
+        self.bytes_of_tokens = train_set.bytes_of_tokens().to(device)
+        self.since = time.monotonic()
+
+    def update(self, time_used: float) -> dict[str, Tensor]:
+        windows = self.train_set.windows(next(self.batches), self.recipe.model.seq_len + 1)
+        windows = windows.to(self.bytes_of_tokens.device)
+        metrics = train_step(self.state, self.recipe, windows, time_used)
+        labels = self.state.world.part(windows)[:, 1:]
+        return {**metrics, "bytes": self.bytes_of_tokens[labels].sum()}
+
+    def means(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        seconds, self.since = time.monotonic() - self.since, time.monotonic()
+        muon, other = self.state.optimizers
+        return {
+            **mean_metrics(sums, seconds, self.state.world),
+            "lr": other.param_groups[0]["lr"],
+            "muon_lr": muon.param_groups[0]["lr"],
+        }
+
+    def validate(self) -> dict[str, float]:
+        state, config, world = self.state, self.recipe.training, self.state.world
+        state.model.eval()
+        result = evaluate(
+            state.model,
+            self.validation_set,
+            config.eval_batch_size,
+            rank=world.rank,
+            world_size=world.size,
+            sum_over_ranks=world.sum,
+        )
+        health = stream_health(state.model, self.validation_set)
+        if world.is_main and result.bits_per_byte < state.best:
+            score = {"documents": result.documents, "bits_per_byte": result.bits_per_byte}
+            notes = {"recipe": self.recipe.name, "step": state.step, "validation": score}
+            with atomic(self.folder.model) as path:
+                save_weights(path, state.model, **notes)
+            device = str(state.model.embed_tokens.weight.device)
+            place = {"model": str(self.folder.path), "split": "validation", "device": device}
+            write_json(self.folder.result, {**place, **notes, **result.to_json()})
+        state.best = min(state.best, result.bits_per_byte)
+        state.model.train()
+        self.since = time.monotonic()
+        return {
+            "validation/cross_entropy": result.loss,
+            "validation/bits_per_byte": result.bits_per_byte,
+            "validation/perplexity": result.perplexity,
+            "validation/copy_rate": result.copy_rate,
+            **health,
+        }
+
+    def tree(self) -> dict[str, Any]:
+        return {**self.state.tree(), "data": self.train_set.fingerprint}
+
+    def best_in_words(self) -> str:
+        return f"{self.state.best:.3f} bits per byte on validation at best"
+
+
+def train_step(
+    state: TextState,
+    recipe: TextRecipe,
+    windows: Int[Tensor, "batch seq_plus_1"],
+    time_used: float = 0.0,
+) -> dict[str, Tensor]:
+    """One update from a global batch of windows; returns metrics summed over this rank's tokens."""
+    config, world, wrapped = recipe.training, state.world, state.wrapped
+    state.set_learning_rate(config.schedule(state.step + 1, time_used))
+    sums: dict[str, Tensor] = {}
+    micro_batches = windows.chunk(config.accumulation)
+    for number, micro_batch in enumerate(micro_batches, start=1):
+        mine = world.part(micro_batch)
+        # Gradients travel once an update
+        last = number == len(micro_batches)
+        waiting = nullcontext()
+        if isinstance(wrapped, DistributedDataParallel) and not last:
+            waiting = wrapped.no_sync()
+        with waiting:
+            logits = wrapped(mine[:, :-1])
+            loss, metrics = next_token_loss(logits, mine, config)
+            # DDP takes the mean over ranks where the sum is wanted
+            (loss * (world.size / windows[:, 1:].numel())).backward()
+        sums = {k: sums[k] + v for k, v in metrics.items()} if sums else metrics
+    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip or math.inf)
+    for optimizer in state.optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    state.step += 1
+    return {**sums, "grad_norm": norm, "updates": torch.ones_like(norm)}
+
+
+def next_token_loss(
+    logits: Float[Tensor, "batch seq vocab"],
+    windows: Int[Tensor, "batch seq_plus_1"],
+    config: TextTrainingConfig,
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    """The loss, a sum over positions in nats, and metrics, which are sums too."""
+    inputs, labels = windows[:, :-1], windows[:, 1:]
+    logits = logits.float()
+    cross_entropy = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+    loss = cross_entropy
+    if config.label_smoothing:
+        loss = F.cross_entropy(
+            logits.flatten(0, 1),
+            labels.flatten(),
+            reduction="sum",
+            label_smoothing=config.label_smoothing,
+        )
+    if config.entropy_bonus:
+        logarithms = logits.log_softmax(-1)
+        loss = loss + config.entropy_bonus * (logarithms.exp() * logarithms).sum()
+    return loss, {
+        "loss": loss.detach(),
+        "cross_entropy": cross_entropy.detach(),
+        "copied": (logits.argmax(-1) == inputs).sum(),
+        "tokens": torch.tensor(labels.numel(), device=logits.device),
+    }
+
+
+def mean_metrics(sums: dict[str, Tensor], seconds: float, world: World) -> dict[str, float]:
+    """Metrics summed over updates and this rank's tokens → means over all ranks' tokens."""
+    names = sorted(sums)
+    total = world.sum(torch.stack([sums[name].double() for name in names])).tolist()
+    values = dict(zip(names, total, strict=True))
+    tokens, nats = values["tokens"], values["cross_entropy"]
+    mean = nats / tokens
+    return {
+        "train/loss": values["loss"] / tokens,
+        "train/cross_entropy": mean,
+        "train/perplexity": math.exp(mean) if mean < 700 else math.inf,
+        "train/bits_per_byte": nats / math.log(2) / values["bytes"],
+        "train/copy_rate": values["copied"] / tokens,
+        "grad_norm": values["grad_norm"] / values["updates"],
+        "tokens_per_second": tokens / seconds,
+    }
+
+
+def stream_health(model: NanoChat, texts: TokenSet) -> dict[str, float]:
+    """Whether the residual streams differ, and what mixing may amplify, on a window of `texts`."""
+    length = min(model.config.seq_len, len(texts))
+    device = model.embed_tokens.weight.device
+    tokens = torch.from_numpy(texts.tokens[None, :length].astype("int64")).to(device)
+    readings = stream_report(model, tokens).readings
+    if not readings:
+        return {}
+    return {
+        "streams/divergence": max(reading.divergence for reading in readings),
+        "streams/composite_gain": readings[-1].gain,
+    }

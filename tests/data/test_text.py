@@ -1,0 +1,106 @@
+"""Corpora become tokens: nothing lost, each document in one split, the same again every time."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ostinato.data.text import TextData, TokenSet
+from ostinato.data.text.corpora import read_corpus
+from ostinato.data.text.token_set import SPLITS, WindowOrder
+
+DOCUMENTS = [f"document {n}:\r\n" + "größer " * (n + 1) + "✓" for n in range(20)]
+
+
+def silent(line: str) -> None: ...
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    (folder / "below").mkdir(parents=True)
+    for number, text in enumerate(DOCUMENTS):
+        place = folder / "below" if number % 2 else folder
+        (place / f"{number}.txt").write_bytes(text.encode())
+    (folder / "copy.txt").write_bytes(DOCUMENTS[3].encode())
+    (folder / "empty.txt").write_bytes(b" \n")
+    (folder / "picture.png").write_bytes(b"\x89PNG\xff")
+    (folder / ".hidden").write_bytes(b"hidden")
+    return folder
+
+
+def test_every_document_is_in_one_split_byte_for_byte(corpus: Path, tmp_path: Path):
+    data = TextData(str(corpus), num_tokens=280, num_validation=3, num_test=4)
+    said: list[str] = []
+    folder = data.prepare(tmp_path, said.append)
+    assert any("picture.png" in line for line in said) and any("2 documents" in s for s in said)
+    found = {split: TokenSet.load(folder, split) for split in SPLITS}
+    texts = {split: [text.decode() for text in tokens.texts()] for split, tokens in found.items()}
+    assert [len(texts[split]) for split in SPLITS] == [13, 3, 4]
+    assert sorted(text for part in texts.values() for text in part) == sorted(DOCUMENTS)
+    for split, tokens in found.items():
+        assert tokens.num_bytes == sum(len(text.encode()) for text in texts[split])
+        assert tokens.bytes_of_tokens()[tokens.tokens.astype(np.int64)].sum() == tokens.num_bytes
+        separator = tokens.tokenizer.separator
+        assert (tokens.tokens == separator).sum() == len(texts[split]) + 1
+        assert tokens.tokens[0] == tokens.tokens[-1] == separator
+        names = (folder / f"{split}.names.txt").read_text().splitlines()
+        assert [(corpus / name).read_bytes().decode() for name in names] == texts[split]
+
+    other = replace(data, data_seed=1).prepare(tmp_path, silent)
+    assert other != folder and TokenSet.load(other, "test").fingerprint != found["test"].fingerprint
+    assert data.prepare(tmp_path, silent) == folder
+    again = data.prepare(tmp_path / "elsewhere", silent)
+    assert TokenSet.load(again, "train").fingerprint == found["train"].fingerprint
+    (corpus / "0.txt").write_text("changed")
+    assert data.prepare(tmp_path, silent) != folder
+
+
+def test_a_file_is_cut_at_separators(tmp_path: Path):
+    file = tmp_path / "stories.txt"
+    file.write_bytes(b"one\n<|endoftext|>\ntwo\r\nlines\n<|endoftext|>\n\n<|endoftext|>three")
+    assert read_corpus(str(file), "<|endoftext|>", silent).documents == [
+        "one",
+        "two\r\nlines",
+        "three",
+    ]
+    assert len(read_corpus(str(file), "", silent).documents) == 1
+    with pytest.raises(ValueError, match="3 documents, too few"):
+        TextData(str(file), num_tokens=260, num_validation=2, num_test=1).prepare(tmp_path, silent)
+    with pytest.raises(ValueError, match="no corpus"):
+        TextData(str(tmp_path / "none")).prepare(tmp_path, silent)
+
+
+def test_the_standard_library_is_a_corpus():
+    corpus = read_corpus("python-stdlib", "", silent)
+    assert corpus.names == sorted(corpus.names) and "argparse.py" in corpus.names
+    assert not any("site-packages" in name or "/test" in name for name in corpus.names)
+    assert corpus.documents[corpus.names.index("this.py")].startswith('s = """Gur Mra')
+
+
+def test_a_damaged_split_is_refused(corpus: Path, tmp_path: Path):
+    folder = TextData(str(corpus), num_tokens=280, num_test=2, num_validation=2).prepare(
+        tmp_path, silent
+    )
+    path = folder / "train.tokens"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="missing or damaged"):
+        TokenSet.load(folder, "train")
+    (folder / "text.json").write_text(json.dumps({}))
+    with pytest.raises(ValueError, match="holds no test split"):
+        TokenSet.load(folder, "test")
+
+
+@pytest.mark.parametrize("start", [0, 1, 7, 8, 40])
+def test_windows_cover_each_epoch_and_are_entered_anywhere(start: int):
+    order = WindowOrder(num_tokens=100, length=10, seed=3)
+    assert order.per_epoch == 8
+    whole = np.concatenate([order.epoch(number) for number in range(20)])
+    batches = order.batches(3, start)
+    taken = np.concatenate([next(batches) for _ in range(10)])
+    assert (taken == whole[start : start + 30]).all()
+    for number in range(20):
+        epoch = np.sort(order.epoch(number))
+        assert (np.diff(epoch) == 10).all() and epoch[0] >= 0 and epoch[-1] + 10 < 100

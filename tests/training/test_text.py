@@ -1,0 +1,251 @@
+"""Text runs: as many updates as asked for, each with its rate, and the same after a stop."""
+
+import json
+import math
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ostinato.data.text import TextData, TokenSet
+from ostinato.data.text.token_set import WindowOrder
+from ostinato.data.tokenizer import BytePairTokenizer
+from ostinato.models import NanoChat, NanoChatConfig
+from ostinato.training import text
+from ostinato.training.checkpoint import load_checkpoint
+from ostinato.training.config import TextRecipe, TextTrainingConfig
+from ostinato.training.distributed import World
+from ostinato.training.lion import Lion
+from ostinato.training.loop import TrainingError
+from ostinato.training.run import run
+from ostinato.training.text import TextState, next_token_loss, train_step
+
+MODEL = NanoChatConfig(
+    vocab_size=300, seq_len=16, hidden_size=16, num_layers=1, num_heads=2, group_size=16
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small files, so short that a few updates are an epoch."""
+    folder, rng = tmp_path_factory.mktemp("corpus"), np.random.default_rng(0)
+    words = ["low", "lower", "new", "newest", "größer", "wide", "wider"]
+    for number in range(12):
+        (folder / f"{number}.txt").write_text(" ".join(rng.choice(words, 40)))
+    return folder
+
+
+def tiny(corpus: Path, model: NanoChatConfig = MODEL, **training) -> TextRecipe:
+    settings = {
+        "total_steps": 24,
+        "global_batch_size": 4,
+        "lr": 1e-2,
+        "warmup_steps": 3,
+        "eval_every": 8,
+        "checkpoint_every": 5,
+        "log_every": 1,
+        "device": "cpu",
+        **training,
+    }
+    data = TextData(str(corpus), num_tokens=300, num_validation=2, num_test=2)
+    return TextRecipe("tiny", model, data, TextTrainingConfig(**settings))
+
+
+def train(recipe: TextRecipe, path: Path, **options):
+    said = options.pop("said", [])
+    return run(recipe, path, path.parent / "data", report=said.append, **options)
+
+
+def last_checkpoint(path: Path) -> dict:
+    return load_checkpoint(sorted((path / "checkpoints").iterdir())[-1])
+
+
+def metrics(path: Path, name: str) -> list[float]:
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").open()]
+    return [line[name] for line in lines if name in line]
+
+
+@pytest.mark.parametrize("settings", [{}, {"accumulation": 2, "optimizer": "lion"}], ids=str)
+def test_exactly_so_many_updates_and_a_resumed_run_has_the_same_bits(
+    settings: dict, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recipe, updates = tiny(corpus, **settings), []
+    step = text.train_step
+
+    def counted(*arguments):
+        result = step(*arguments)
+        updates.append(arguments[0].step)
+        if len(updates) == 24 + 11:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    monkeypatch.setattr(text, "train_step", counted)
+    assert train(recipe, tmp_path / "whole").finished
+    assert updates == list(range(1, 25))
+    tokens = len(TokenSet.load(next((tmp_path / "data").glob("text-*")), "train"))
+    assert 2 * WindowOrder(tokens, 16, 0).per_epoch < 24 * 4, "epochs end on the way"
+
+    first = train(recipe, tmp_path / "parts")
+    assert (first.step, first.finished, first.reason) == (11, False, "SIGTERM")
+    assert train(recipe, tmp_path / "parts").finished
+    assert updates[24:] == list(range(1, 25))
+
+    one, other = last_checkpoint(tmp_path / "whole"), last_checkpoint(tmp_path / "parts")
+    assert one["step"] == other["step"] == 24
+    for name, tensor in one["model"].items():
+        assert torch.equal(tensor, other["model"][name]), name
+    for mine, theirs in zip(one["optimizers"], other["optimizers"], strict=True):
+        assert mine["param_groups"] == theirs["param_groups"]
+        for number, state in mine["state"].items():
+            for name, value in state.items():
+                assert torch.equal(
+                    torch.as_tensor(value), torch.as_tensor(theirs["state"][number][name])
+                )
+    weights = "model.safetensors"
+    assert (tmp_path / "whole" / weights).read_bytes() == (
+        tmp_path / "parts" / weights
+    ).read_bytes()
+
+
+def test_update_k_has_the_rate_of_k(corpus: Path, tmp_path: Path):
+    recipe = tiny(corpus, total_steps=20, warmup_steps=4, muon_lr=0.02, eval_every=100)
+    train(recipe, tmp_path / "run")
+    by_hand = [0.25, 0.5, 0.75] + [1.0] * 13
+    by_hand += [0.1 + 0.9 * (1 + math.cos(math.pi * k / 4)) / 2 for k in (1, 2, 3, 4)]
+    assert metrics(tmp_path / "run", "lr") == pytest.approx([1e-2 * f for f in by_hand])
+    assert metrics(tmp_path / "run", "muon_lr") == pytest.approx([0.02 * f for f in by_hand])
+
+
+def test_a_run_says_what_it_does(corpus: Path, tmp_path: Path):
+    recipe, said = tiny(corpus, total_steps=2), []
+    assert train(recipe, tmp_path / "run", said=said).best < 10
+    for name in ("copy_rate", "perplexity", "bits_per_byte", "cross_entropy"):
+        assert all(v >= 0 for v in metrics(tmp_path / "run", f"train/{name}")), name
+        assert len(metrics(tmp_path / "run", f"validation/{name}")) == 1
+    assert len(metrics(tmp_path / "run", "streams/divergence")) == 1
+    assert metrics(tmp_path / "run", "streams/composite_gain")[0] <= 1 + 1e-5
+    assert BytePairTokenizer.load(tmp_path / "run/tokenizer.json").vocab_size <= 300
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert result["split"] == "validation" and result["documents"] == 2
+
+
+def test_changes_are_refused_and_a_finished_run_is_told_so(corpus: Path, tmp_path: Path):
+    train(tiny(corpus, total_steps=4), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"training\.muon_lr = 0\.02, not 0\.01"):
+        train(tiny(corpus, total_steps=4, muon_lr=0.01), tmp_path / "run")
+    said: list[str] = []
+    assert train(tiny(corpus, total_steps=4), tmp_path / "run", said=said).step == 4
+    assert any("has all of its 4 steps" in line for line in said)
+    longer = tiny(corpus, total_steps=8)
+    with pytest.raises(ValueError, match="--extend"):
+        train(longer, tmp_path / "run")
+    assert train(longer, tmp_path / "run", extend=True, said=said).step == 8
+    assert any("goes up again" in line for line in said)
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_state(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    step = text.train_step
+
+    def poisoned(*arguments):
+        result = step(*arguments)
+        return result | {"loss": result["loss"] * math.nan} if arguments[0].step == 13 else result
+
+    monkeypatch.setattr(text, "train_step", poisoned)
+    with pytest.raises(TrainingError, match="no longer finite near step 13"):
+        train(tiny(corpus), tmp_path / "run")
+    assert last_checkpoint(tmp_path / "run")["step"] == 10
+
+
+def windows(rows: int = 4) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(300, (rows, MODEL.seq_len + 1), generator=generator)
+
+
+def test_accumulation_is_the_same_update(corpus: Path):
+    model = replace(MODEL, ternary=False)  # rounding would blow differences up
+    states = []
+    for accumulation in (1, 4):
+        recipe = tiny(corpus, model, accumulation=accumulation, grad_clip=0.0)
+        state = TextState.start(recipe, CPU, World())
+        sums = train_step(state, recipe, windows())
+        states.append((state.model, sums))
+    (one, first), (other, second) = states
+    assert first["cross_entropy"].item() == pytest.approx(second["cross_entropy"].item())
+    for name, parameter in one.named_parameters():
+        difference = (parameter - other.get_parameter(name)).abs().max().item()
+        assert difference < 2e-3, name  # Muon iterates in bfloat16; its steps are 1e-2
+
+
+@pytest.mark.parametrize("streams", [1, 2, 4])
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_loss_starts_at_that_of_a_guess(streams: int, tied: bool):
+    config = NanoChatConfig(
+        vocab_size=2048, seq_len=64, num_layers=2, num_streams=streams, tied_head=tied
+    )
+    model = NanoChat(config, torch.Generator().manual_seed(0))
+    tokens = torch.randint(2048, (2, 65), generator=torch.Generator().manual_seed(1))
+    loss, sums = next_token_loss(model(tokens[:, :-1]), tokens, TextTrainingConfig())
+    assert loss.item() / sums["tokens"].item() == pytest.approx(math.log(2048), rel=0.02)
+
+
+def test_loss_options_by_hand():
+    tokens = windows()
+    logits = torch.randn(4, MODEL.seq_len, 300, generator=torch.Generator().manual_seed(1))
+    config = TextTrainingConfig(label_smoothing=0.1, entropy_bonus=0.5)
+    loss, sums = next_token_loss(logits, tokens, config)
+    plain = smooth = entropy = 0.0
+    for row, targets in zip(logits.double(), tokens[:, 1:], strict=True):
+        for scores, target in zip(row, targets, strict=True):
+            logs = scores - scores.exp().sum().log()
+            plain -= logs[target].item()
+            smooth -= (0.9 * logs[target] + 0.1 * logs.mean()).item()
+            entropy -= (logs.exp() * logs).sum().item()
+    assert sums["cross_entropy"].item() == pytest.approx(plain, rel=1e-5)
+    assert loss.item() == pytest.approx(smooth - 0.5 * entropy, rel=1e-5)
+    copies = (logits.argmax(-1) == tokens[:, :-1]).sum().item()
+    assert sums["copied"].item() == copies
+
+
+def test_roles_decide_who_trains_what():
+    model = NanoChat(MODEL)
+    muon, other = text.make_optimizers(model, TextTrainingConfig(weight_decay=0.1))
+    names = {id(p): name for name, p in model.named_parameters()}
+    by_muon = {names[id(p)] for group in muon.param_groups for p in group["params"]}
+    assert by_muon == {name for name in names.values() if "_proj." in name}
+    assert (muon.defaults["momentum"], muon.defaults["nesterov"]) == (0.95, True)
+    decayed, plain = other.param_groups
+    assert [names[id(p)] for p in decayed["params"]] == ["embed_tokens.weight"]
+    assert decayed["weight_decay"] == 0.1 and plain["weight_decay"] == 0.0
+
+
+def test_lion_by_hand():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(5, generator=generator, dtype=torch.float64))
+    expected, momentum = weight.detach().clone(), torch.zeros(5, dtype=torch.float64)
+    lion = Lion([weight], lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
+    for _ in range(4):
+        weight.grad = torch.randn(5, generator=generator, dtype=torch.float64)
+        for i in range(5):
+            gradient = weight.grad[i].item()
+            direction = math.copysign(1.0, 0.9 * momentum[i].item() + 0.1 * gradient)
+            expected[i] = expected[i] * (1 - 0.01 * 0.1) - 0.01 * direction
+            momentum[i] = 0.99 * momentum[i] + 0.01 * gradient
+        lion.step()
+        torch.testing.assert_close(weight.detach(), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_data_that_do_not_fit_are_refused(corpus: Path, tmp_path: Path):
+    recipe = tiny(corpus, replace(MODEL, vocab_size=270))
+    with pytest.raises(ValueError, match=r"use --vocab-size \d+, or --num-tokens 270"):
+        train(recipe, tmp_path / "run")
+    with pytest.raises(ValueError, match="too few for windows of 4096"):
+        train(tiny(corpus, replace(MODEL, seq_len=4096)), tmp_path / "run")
+    with pytest.raises(ValueError, match="not divisible by accumulation 3"):
+        tiny(corpus, accumulation=3)
