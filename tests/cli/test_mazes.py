@@ -53,7 +53,7 @@ class LookUp(RecursiveModel):
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ostinato.models.pretrained.load", lambda *_: LookUp())
+    monkeypatch.setattr("ostinato.models.pretrained.load", lambda *_, **__: LookUp())
     Path("run").mkdir()
     return "run"
 

@@ -439,10 +439,10 @@ MUTANTS = [
         "early exit in evaluation",
         "inference.think:think",
         {
-            "        yield Step(": (
-                "        if number > 1 and (output.q_halt > 0).all():\n"
+            "        yield step\n": (
+                "        if number > 1 and (step.q_halt > 0).all():\n"
                 "            return\n"
-                "        yield Step("
+                "        yield step\n"
             )
         },
         "Evaluation",
