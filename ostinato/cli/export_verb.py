@@ -11,8 +11,12 @@ from ostinato.cli import Command
 from ostinato.cli.arguments import read
 from ostinato.models.gguf_blocks import BlockType
 from ostinato.models.gguf_layout import Architecture
+from ostinato.models.weight_files import TOKENIZER
 
 if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
+
     from ostinato.models import NanoChat
     from ostinato.models.pretrained import Pretrained
 
@@ -69,6 +73,10 @@ class Export:
     blocks: BlockType | Literal["auto"] = "auto"
     """gguf: how ternary matrices are held; "auto": tq2_0 if it fits the groups, else q4_0."""
 
+    data_root: Path = Path("data")
+    """Where data sets are: a language model is compared on the validation texts of its own, or if
+    they are not there on a module of Python's standard library."""
+
     def run(self) -> int:
         from ostinato.export.hub import write_hub
         from ostinato.export.official import write_official
@@ -104,20 +112,20 @@ class Export:
         from ostinato.export.check import check
         from ostinato.export.gguf import export_gguf
         from ostinato.export.hub import write_hub
-        from ostinato.inference.probe import probe_tokens
         from ostinato.models import NanoChat
         from ostinato.models.pretrained import load
 
-        tokens = probe_tokens(model)
+        tokens, text = real_tokens(model, self.data_root)
         if self.format == "gguf":
             path = folder / f"{notes.get('recipe', 'model')}.gguf"
             form, agreement = export_gguf(
                 model, path, tokens, self.architecture, self.blocks, **notes
             )
-            print(f"{form}: {agreement}", file=sys.stderr)
+            print(f"{form}: {agreement} of {text}", file=sys.stderr)
         else:
             path = write_hub(model, folder, **notes)
-            print(check(load(path, kind=NanoChat), model, tokens), file=sys.stderr)
+            agreement = check(load(path, kind=NanoChat), model, tokens)
+            print(f"{agreement} of {text}", file=sys.stderr)
         return path
 
     def settings(self, found: "Pretrained") -> dict[str, Any]:
@@ -155,6 +163,23 @@ class Export:
             "loss_type": config.loss_type,
             "halt_exploration_prob": config.halt_exploration_prob,
         }
+
+
+def real_tokens(model: "NanoChat", data_root: Path) -> "tuple[Int[Tensor, '1 seq'], str]":
+    """Tokens to compare a model on, as many as it reads, and what they are of."""
+    import numpy as np
+
+    from ostinato.data.text import TokenSet
+    from ostinato.inference.probe import probe_tokens
+
+    for path in sorted(data_root.glob(f"*/{TOKENIZER}")):
+        # The tokenizer of a run is that of its data set, byte for byte
+        if model.tokenizer_json and path.read_text("utf-8") == model.tokenizer_json:
+            texts = TokenSet.load(path.parent, "validation")
+            length = min(len(texts), model.config.seq_len)
+            tokens = texts.windows(np.zeros(1, np.int64), length)
+            return tokens.to(model.embed_tokens.weight.device), f"{path.parent}, validation"
+    return probe_tokens(model), "Python's module textwrap"
 
 
 def parse(words: list[str]) -> Command:

@@ -34,12 +34,12 @@ def load_split(data: Path, split: str) -> TokenSet:
 
 
 def check_fits(recipe: TextRecipe, texts: TokenSet, data: Path) -> None:
-    """ValueError if the model does not know all tokens of the data, or windows are too long."""
+    """ValueError if the model has other tokens than the data, or windows are too long."""
     wanted, given = texts.tokenizer.vocab_size, recipe.model.vocab_size
-    if wanted > given:
+    if wanted != given:  # fewer too: a short corpus may have fewer than it was asked for
+        other = f", or --num-tokens {given}" if wanted > given else ""
         raise ValueError(
-            f"{data} has vocab_size {wanted}, the model {given}: use --vocab-size {wanted}, or "
-            f"--num-tokens {given}"
+            f"{data} has vocab_size {wanted}, the model {given}: use --vocab-size {wanted}{other}"
         )
     WindowOrder(len(texts), recipe.model.seq_len, recipe.training.seed)
 

@@ -10,6 +10,7 @@ import torch
 
 import ostinato
 from ostinato.cli import main
+from ostinato.data.text import TextData
 from ostinato.data.tokenizer import BytePairTokenizer
 from ostinato.export import check
 from ostinato.models import TRM, NanoChat, NanoChatConfig, TRMConfig
@@ -58,7 +59,8 @@ def printed(words: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
 def test_gguf_says_how_well_it_agrees_and_writes_the_same(run: Path, capsys):
     out, err = printed("export chat --format gguf", capsys)
     assert out == "chat/exports/gguf/my-chat.gguf\n"
-    assert err == "ostinato-nanochat, q4_0: largest logit error 0.0e+00 on 24 tokens\n"
+    agreement = "largest logit error 0.0e+00 on 24 tokens of Python's module textwrap"
+    assert err == f"ostinato-nanochat, q4_0: {agreement}\n"
     words = "--json --seed 1 --max-tokens 9"
     ours, theirs = (
         json.loads(printed(f"generate {model} cat {words}", capsys)[0])
@@ -69,6 +71,20 @@ def test_gguf_says_how_well_it_agrees_and_writes_the_same(run: Path, capsys):
         json.loads(printed(f"inspect {model} --json", capsys)[0]) for model in ("chat", out.strip())
     )
     assert ours == theirs
+
+
+def test_the_text_is_that_of_the_own_data_if_it_is_there(run: Path, capsys):
+    documents = ["the cat sat", "the mat", "a cat on a mat", "the dog"]
+    for number, text in enumerate(documents):
+        Path("texts").mkdir(exist_ok=True)
+        Path(f"texts/{number}.txt").write_text(text)
+    settings = TextData("texts", num_tokens=265, num_validation=2, num_test=1)
+    folder = settings.prepare(Path("data"), lambda line: None)
+    words = "export chat --format gguf"
+    assert "of Python's module textwrap" in printed(words, capsys)[1]  # another tokenizer
+    TOKENIZER.save(folder / "tokenizer.json")
+    assert f"tokens of {folder}, validation\n" in printed(words, capsys)[1]
+    assert "textwrap" in printed(f"{words} --data-root elsewhere", capsys)[1]
 
 
 def test_gguf_takes_the_form_asked_for(tmp_path: Path, monkeypatch, capsys):
@@ -87,7 +103,7 @@ def test_gguf_takes_the_form_asked_for(tmp_path: Path, monkeypatch, capsys):
 
 def test_safetensors_are_compared_too(run: Path, capsys, monkeypatch):
     out, err = printed("export chat --format safetensors", capsys)
-    assert err == "largest logit error 0.0e+00 on 24 tokens\n"
+    assert err == "largest logit error 0.0e+00 on 24 tokens of Python's module textwrap\n"
     folder = Path(out.strip()).parent
     assert {path.name for path in folder.iterdir()} == {
         "model.safetensors",

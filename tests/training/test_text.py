@@ -25,7 +25,7 @@ from ostinato.training.run import run
 from ostinato.training.text import TextState, next_token_loss, train_step
 
 MODEL = NanoChatConfig(
-    vocab_size=300, seq_len=16, hidden_size=16, num_layers=1, num_heads=2, group_size=16
+    vocab_size=270, seq_len=16, hidden_size=16, num_layers=1, num_heads=2, group_size=16
 )
 CPU = torch.device("cpu")
 
@@ -52,7 +52,7 @@ def tiny(corpus: Path, model: NanoChatConfig = MODEL, **training) -> TextRecipe:
         "device": "cpu",
         **training,
     }
-    data = TextData(str(corpus), num_tokens=300, num_validation=2, num_test=2)
+    data = TextData(str(corpus), num_tokens=270, num_validation=2, num_test=2)
     return TextRecipe("tiny", model, data, TextTrainingConfig(**settings))
 
 
@@ -129,7 +129,7 @@ def test_a_run_says_what_it_does(corpus: Path, tmp_path: Path):
         assert len(metrics(tmp_path / "run", f"validation/{name}")) == 1
     assert len(metrics(tmp_path / "run", "streams/divergence")) == 1
     assert metrics(tmp_path / "run", "streams/composite_gain")[0] <= 1 + 1e-5
-    assert BytePairTokenizer.load(tmp_path / "run/tokenizer.json").vocab_size <= 300
+    assert BytePairTokenizer.load(tmp_path / "run/tokenizer.json").vocab_size == 270
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["split"] == "validation" and result["documents"] == 2
 
@@ -165,7 +165,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(
 
 def windows(rows: int = 4) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(300, (rows, MODEL.seq_len + 1), generator=generator)
+    return torch.randint(270, (rows, MODEL.seq_len + 1), generator=generator)
 
 
 def test_accumulation_is_the_same_update(corpus: Path):
@@ -242,8 +242,11 @@ def test_lion_by_hand():
 
 
 def test_data_that_do_not_fit_are_refused(corpus: Path, tmp_path: Path):
-    recipe = tiny(corpus, replace(MODEL, vocab_size=270))
-    with pytest.raises(ValueError, match=r"use --vocab-size \d+, or --num-tokens 270"):
+    recipe = tiny(corpus, replace(MODEL, vocab_size=260))
+    with pytest.raises(ValueError, match="use --vocab-size 270, or --num-tokens 260"):
+        train(recipe, tmp_path / "run")
+    recipe = tiny(corpus, replace(MODEL, vocab_size=280))
+    with pytest.raises(ValueError, match=r"use --vocab-size 270$"):
         train(recipe, tmp_path / "run")
     with pytest.raises(ValueError, match="too few for windows of 4096"):
         train(tiny(corpus, replace(MODEL, seq_len=4096)), tmp_path / "run")
