@@ -13,9 +13,14 @@ from ostinato.training.config import Recipe, TrainingConfig
 
 
 def maze_tiny() -> Recipe:
-    """9×9 mazes within five minutes on two CPU cores.
+    """9×9 mazes with a single shortest path, on two CPU cores: does not solve them yet.
 
-    ostinato train maze-tiny
+    The aim is 95 % shortest paths in five minutes. Measured: 3.0 % of 200 validation mazes after
+    1,200 steps. The weights learn the mazes they hold by heart, as mixing by position has nothing
+    to share between places; attention (`--no-mlp-t --pos-encodings rope`), as in the paper's own
+    Maze model, has not been trained to the end.
+
+    ostinato train maze-tiny --compile
     """
     return Recipe(
         name="maze-tiny",
@@ -32,21 +37,26 @@ def maze_tiny() -> Recipe:
             puzzle_emb_ndim=64,
             puzzle_emb_len=1,
             halt_max_steps=8,
+            normalize_swiglu=True,
             forward_dtype="bfloat16",
         ),
         data=MazeData(
             size=9,
+            unique=True,
             num_train=20_000,
-            num_validation=400,
+            num_validation=200,
             num_test=1000,
-            augment=False,
         ),
         training=TrainingConfig(
-            total_steps=1500,
+            total_steps=1600,
             global_batch_size=32,
+            slot_turns=8,
             optimizer="muon",
             lr=3e-3,
-            muon_lr=3e-3,
+            muon_lr=0.02,
+            muon_scale="original",
+            muon_momentum=0.6,
+            muon_weight_decay=0.005,
             muon_ns_steps=3,
             weight_decay=0.05,
             puzzle_emb_lr=1e-3,
@@ -57,8 +67,8 @@ def maze_tiny() -> Recipe:
             lr_min_ratio=0.0,
             loss_type="softmax_cross_entropy",
             ema_decay=0.99,
-            eval_every=300,
-            checkpoint_every=300,
+            eval_every=400,
+            checkpoint_every=400,
         ),
     )
 
