@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ostinato.cli import Command
+from ostinato.cli import Command, eval_text
 from ostinato.cli.search_arguments import read_search
 from ostinato.inference.search import FIXED, SEARCHES, Search
 
@@ -38,6 +38,8 @@ class Eval:
 
     The variants of a task of ARC vote for its answers: pass@K is the share of tests with the right
     one among the first K, and RUN/submission.json holds the first two.
+
+    A language model is measured on text; ostinato eval RUN --help has its settings.
 
     Several processes: torchrun --nproc-per-node 8 -m ostinato eval RUN
     """
@@ -137,7 +139,9 @@ class Eval:
 
 
 def parse(words: list[str]) -> Command:
-    """What the words behind `eval` ask for."""
+    """What the words behind `eval` ask for; the run of a language model has flags of its own."""
+    if eval_text.names_a_text_run(words):
+        return eval_text.parse(words)
     return read_search(Eval, words, "eval").run
 
 

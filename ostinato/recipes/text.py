@@ -12,7 +12,10 @@ from ostinato.training.config import TextRecipe, TextTrainingConfig
 
 
 def nanochat_tiny() -> TextRecipe:
-    """A ternary nanochat that writes Python after half an hour on two CPU cores.
+    """A ternary nanochat of 4 M weights on Python's own sources, for half an hour of two CPU cores.
+
+    To beat on validation: 2.689 bits per byte of a byte trigram, 1.811 of xz -9e. Not yet run for
+    its full time.
 
     ostinato train nanochat-tiny --time-limit 30m --compile
     """

@@ -1,0 +1,136 @@
+"""`ostinato eval RUN`, for the run of a language model."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from ostinato.cli import Command
+from ostinato.cli.arguments import read
+
+if TYPE_CHECKING:
+    from ostinato.data.text import TokenSet
+
+
+@dataclass(frozen=True)
+class EvalText:
+    """Measure a language model on documents it has not seen.
+
+    Bits per byte count all tokens and the end of each document. The result on the test documents is
+    also kept in RUN/result.json, in place of the one on validation.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """A run folder."""
+    split: Literal["test", "validation", "train"] = "test"
+    """Part of the data set."""
+    context: int | None = None
+    """Tokens before each window that are read again, so that its first are not guessed out of
+    nothing (default: half of what the model reads; training takes 0 for its validation)."""
+    baselines: bool = False
+    """Also score a trigram of bytes, counted on the training documents, and xz -9e."""
+    batch_size: int = 16
+    """Windows read at a time."""
+    device: str = "auto"
+    """"auto": CUDA, else MPS, else CPU."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+    data_root: Path = Path("data")
+    """Where the data sets of runs are, or are built again."""
+
+    def run(self) -> int:
+        from ostinato.data.text import TokenSet
+        from ostinato.evaluation.text import evaluate
+        from ostinato.models import NanoChat
+        from ostinato.models.pretrained import load
+        from ostinato.training.config import TextRecipe
+        from ostinato.training.config_file import read_config
+        from ostinato.training.run import pick_device
+        from ostinato.training.run_folder import RunFolder, write_json
+
+        folder = RunFolder(self.model)
+        recipe = read_config(folder.config, TextRecipe)
+        model = load(self.model, pick_device(self.device), kind=NanoChat)
+        place = recipe.data.prepare(self.data_root, lambda line: print(line, file=sys.stderr))
+        texts = TokenSet.load(place, self.split)
+        if texts.tokenizer.to_json() != folder.tokenizer.read_text("utf-8"):
+            raise ValueError(
+                f"{place} has another tokenizer than {self.model}: its corpus has changed since; "
+                "restore it"
+            )
+        context = model.config.seq_len // 2 if self.context is None else self.context
+        result = evaluate(model, texts, self.batch_size, context)
+        content: dict[str, Any] = {
+            "model": str(self.model),
+            "data": str(place),
+            "split": self.split,
+            "device": str(model.embed_tokens.weight.device),
+            "context": context,
+            **result.to_json(),
+        }
+        if self.baselines:
+            content["baselines"] = baselines(TokenSet.load(place, "train"), texts)
+        if self.json:
+            print(json.dumps(content))
+        else:
+            print_table(content)
+        if self.split == "test" and self.context is None:
+            write_json(folder.result, content)
+        return 0
+
+
+def parse(words: list[str]) -> Command:
+    """What the words behind `eval` ask for, if RUN is that of a language model."""
+    return read(EvalText, words, "eval").run
+
+
+def names_a_text_run(words: list[str]) -> bool:
+    """Whether one of the words is the run folder of a language model."""
+    for path in (Path(word) / "config.json" for word in words if not word.startswith("-")):
+        try:
+            if json.loads(path.read_text("utf-8"))["class"] == "TextRecipe":
+                return True
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # whatever it is, `eval` says so
+    return False
+
+
+def baselines(train_set: "TokenSet", held_out: "TokenSet") -> dict[str, float]:
+    """Bits per byte by other means."""
+    from ostinato.evaluation.text_baselines import ByteTrigram, xz_bits_per_byte
+
+    return {
+        "byte trigram": ByteTrigram(train_set.texts()).bits_per_byte(held_out.texts()),
+        "xz -9e": xz_bits_per_byte(held_out.texts()),
+    }
+
+
+def print_table(content: dict[str, Any]) -> None:
+    """The result for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    screen, grid = Console(highlight=False), Table(box=None, show_header=False, padding=(0, 2))
+    grid.add_column(justify="left")
+    grid.add_column(justify="right")
+    grid.add_row("bits per byte", f"{content['bits_per_byte']:.3f}")
+    for name, bits in content.get("baselines", {}).items():
+        grid.add_row(f"bits per byte of {name}", f"{bits:.3f}")
+    grid.add_row("perplexity of a token", f"{content['perplexity']:.2f}")
+    for name, label in (
+        ("accuracy", "next tokens right"),
+        ("copy_rate", "predicted to repeat the last one"),
+        ("repeat_rate", "that do repeat it"),
+    ):
+        grid.add_row(label, f"{100 * content[name]:.1f} %")
+    screen.print(
+        f"\n[bold]{content['model']}[/bold] on {content['documents']:,} {content['split']} "
+        f"documents, {content['bytes']:,} bytes, {content['tokens']:,} tokens\n",
+        soft_wrap=True,
+    )
+    screen.print(grid)
+    speed = content["tokens"] / content["seconds"]
+    screen.print(f"\n{speed:,.3g} tokens per second on {content['device']}\n")

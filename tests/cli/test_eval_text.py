@@ -1,0 +1,82 @@
+"""`ostinato train` and `ostinato eval` of a language model, by way of the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ostinato.cli import main
+from ostinato.data.text import TokenSet
+from ostinato.evaluation.text import evaluate
+from ostinato.evaluation.text_baselines import ByteTrigram, xz_bits_per_byte
+from ostinato.models.pretrained import load
+
+SMALL = (
+    "--num-tokens 280 --vocab-size 280 --num-validation 2 --num-test 2 --seq-len 16 "
+    "--hidden-size 16 --num-layers 1 --num-heads 2 --group-size 16 --global-batch-size 4 "
+    "--total-steps 3 --device cpu --forward-dtype float32"
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which a run and its data are."""
+    place = tmp_path_factory.mktemp("place")
+    (place / "corpus").mkdir()
+    for number in range(8):
+        (place / f"corpus/{number}.txt").write_text(f"def f{number}(x):\n    return x\n" * 9)
+    words = f"train nanochat-tiny {SMALL} --corpus {place}/corpus --run {place}/run"
+    assert main([*words.split(), "--data-root", str(place / "data")]) == 0
+    return place
+
+
+def test_the_result_is_that_of_python(trained: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["eval", str(trained / "run"), "--data-root", str(trained / "data"), "--device", "cpu"]
+    assert main([*words, "--json", "--baselines"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    data = next((trained / "data").glob("text-*"))
+    texts, model = TokenSet.load(data, "test"), load(trained / "run")
+    result = evaluate(model, texts, 16, context=8)
+    for name in ("bits_per_byte", "copy_rate", "accuracy", "tokens", "bytes"):
+        assert content[name] == pytest.approx(getattr(result, name)), name
+    assert content["baselines"] == {
+        "byte trigram": ByteTrigram(TokenSet.load(data, "train").texts()).bits_per_byte(
+            texts.texts()
+        ),
+        "xz -9e": xz_bits_per_byte(texts.texts()),
+    }
+    assert json.loads((trained / "run/result.json").read_text()) == content
+
+    assert main([*words, "--context", "0", "--split", "validation"]) == 0
+    assert "bits per byte" in capsys.readouterr().out
+    assert json.loads((trained / "run/result.json").read_text()) == content, "test is kept"
+
+
+def status(*words: str) -> object:
+    """The exit code, wherever the mistake is found."""
+    try:
+        return main([*words])
+    except SystemExit as end:
+        return end.code
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--max-steps 3", "unknown setting --max-steps"),
+        ("--context 16", "leaves nothing to predict"),
+        ("--split all", "split"),
+    ],
+)
+def test_bad_input(trained: Path, words: str, message: str, capsys: pytest.CaptureFixture[str]):
+    place = ["--data-root", str(trained / "data")]
+    assert status("eval", str(trained / "run"), *words.split(), *place) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.strip().splitlines()[-1].startswith("ostinato")
+
+
+def test_puzzles_are_no_text(trained: Path, capsys: pytest.CaptureFixture[str]):
+    assert status("train", "nanochat-tiny", "--data", str(trained)) == 2
+    assert "give nanochat-tiny a text with --corpus" in capsys.readouterr().err
+    assert status("bench", "train", "nanochat-tiny") == 2
+    assert "bench train is for puzzles" in capsys.readouterr().err
