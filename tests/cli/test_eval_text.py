@@ -12,7 +12,7 @@ from ostinato.evaluation.text_baselines import ByteTrigram, xz_bits_per_byte
 from ostinato.models.pretrained import load
 
 SMALL = (
-    "--num-tokens 280 --vocab-size 280 --num-validation 2 --num-test 2 --seq-len 16 "
+    "--num-tokens 262 --vocab-size 262 --num-validation 2 --num-test 2 --seq-len 16 "
     "--hidden-size 16 --num-layers 1 --num-heads 2 --group-size 16 --global-batch-size 4 "
     "--total-steps 3 --device cpu --forward-dtype float32"
 )

@@ -16,7 +16,7 @@ from ostinato.training.run import run
 from tests.training.processes import in_processes
 
 MODEL = NanoChatConfig(
-    vocab_size=300, seq_len=16, hidden_size=16, num_layers=1, num_heads=2, ternary=False
+    vocab_size=270, seq_len=16, hidden_size=16, num_layers=1, num_heads=2, ternary=False
 )
 
 
@@ -32,7 +32,7 @@ def recipe(corpus: Path, **training) -> TextRecipe:
         checkpoint_every=3,
         device="cpu",
     )
-    data = TextData(str(corpus), num_tokens=280, num_validation=2, num_test=2)
+    data = TextData(str(corpus), num_tokens=270, num_validation=2, num_test=2)
     return TextRecipe("tiny", MODEL, data, replace(config, **training))
 
 
