@@ -96,7 +96,7 @@ def print_table(model: str, speed: "SolvingSpeed") -> None:
     """The result with its units, a line for each case."""
     from rich.console import Console
 
-    from ostinato.cli.eval_verb import percent, table
+    from ostinato.cli.eval_tables import percent, table
 
     screen = Console(highlight=False)
     compiled = ", compiled" if speed.compiled else ""

@@ -6,6 +6,7 @@ x       the embedded question, added before every reasoning [batch, prefix + seq
 prefix  tokens in front of the grid that carry the puzzle's embedding; q is read at position 0
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -163,7 +164,7 @@ class ReasoningModule(nn.Module):
         return hidden
 
 
-class RecursiveModel(nn.Module):
+class RecursiveModel(nn.Module, ABC):
     """Embeds a question and reads answers off z_H. Subclasses write the recursion between the two.
 
     Initial values (`reset_parameters`), drawn from the one generator passed in:
@@ -260,6 +261,7 @@ class RecursiveModel(nn.Module):
         q = q.to(torch.promote_types(q.dtype, torch.float32))
         return Output(logits, q[:, 0], q[:, 1] if self.config.q_outputs == 2 else None)
 
+    @abstractmethod
     def forward(
         self,
         state: State,
@@ -272,7 +274,6 @@ class RecursiveModel(nn.Module):
         `puzzle_rows` (from `puzzle_emb.copy_rows`) replaces the table's rows, so that training can
         take their gradient. Returns the detached new state and what is read off it.
         """
-        raise NotImplementedError
 
     def compile_reasoning(self, dynamic: bool) -> None:
         """Compile the networks that the recursion calls, for one batch size, or `dynamic` for all.

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ostinato.data.arc.dataset import ArcData
 from ostinato.models import HRMConfig, TRMConfig
+from ostinato.recipes.small import SMALL
 from ostinato.training.config import Recipe, TrainingConfig
 
 # Chosen by their size alone: the training tasks of ARC-1 whose demonstrations and test inputs keep
@@ -50,24 +51,12 @@ def arc_tiny() -> Recipe:
             canvas=3,
             num_validation=3,
         ),
-        training=TrainingConfig(
+        training=replace(
+            SMALL,
             total_steps=4000,
             global_batch_size=64,
-            optimizer="muon",
-            lr=3e-3,
-            muon_lr=3e-3,
-            muon_ns_steps=3,
-            weight_decay=0.05,
             puzzle_emb_lr=1e-2,
             puzzle_emb_weight_decay=0.1,
-            warmup_steps=20,
-            decay_start=0.3,
-            decay_shape="linear",
-            lr_min_ratio=0.0,
-            loss_type="softmax_cross_entropy",
-            ema_decay=0.99,
-            eval_every=200,
-            checkpoint_every=200,
         ),
     )
 

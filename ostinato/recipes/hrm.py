@@ -3,8 +3,11 @@
 Accuracies are exact matches on unseen puzzles; where they were measured stands in docs/results.md.
 """
 
+from dataclasses import replace
+
 from ostinato.data.sudoku import SudokuData
 from ostinato.models import HRMConfig
+from ostinato.recipes.small import SMALL
 from ostinato.training.config import Recipe, TrainingConfig
 
 
@@ -35,25 +38,8 @@ def hrm_sudoku4_tiny() -> Recipe:
         data=SudokuData(
             size=4, min_givens=4, max_givens=10, num_train=1500, num_validation=200, num_test=1000
         ),
-        training=TrainingConfig(
-            total_steps=1500,
-            global_batch_size=32,
-            slot_turns=4,
-            optimizer="muon",
-            lr=3e-3,
-            muon_lr=3e-3,
-            muon_ns_steps=3,
-            weight_decay=0.05,
-            puzzle_emb_lr=1e-3,
-            puzzle_emb_weight_decay=0.05,
-            warmup_steps=20,
-            decay_start=0.3,
-            decay_shape="linear",
-            lr_min_ratio=0.0,
-            loss_type="softmax_cross_entropy",
-            ema_decay=0.99,
-            eval_every=250,
-            checkpoint_every=250,
+        training=replace(
+            SMALL, total_steps=1500, slot_turns=4, eval_every=250, checkpoint_every=250
         ),
     )
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from ostinato.data.maze import MazeData
 from ostinato.data.maze.dataset import ON_HUB
 from ostinato.models import HRMConfig, TRMConfig
+from ostinato.recipes.small import LARGE_STEPS
 from ostinato.training.config import Recipe, TrainingConfig
 
 
@@ -47,28 +48,8 @@ def maze_tiny() -> Recipe:
             num_validation=200,
             num_test=1000,
         ),
-        training=TrainingConfig(
-            total_steps=1600,
-            global_batch_size=32,
-            slot_turns=8,
-            optimizer="muon",
-            lr=3e-3,
-            muon_lr=0.02,
-            muon_scale="original",
-            muon_momentum=0.6,
-            muon_weight_decay=0.005,
-            muon_ns_steps=3,
-            weight_decay=0.05,
-            puzzle_emb_lr=1e-3,
-            puzzle_emb_weight_decay=0.05,
-            warmup_steps=20,
-            decay_start=0.3,
-            decay_shape="linear",
-            lr_min_ratio=0.0,
-            loss_type="softmax_cross_entropy",
-            ema_decay=0.99,
-            eval_every=400,
-            checkpoint_every=400,
+        training=replace(
+            LARGE_STEPS, total_steps=1600, slot_turns=8, eval_every=400, checkpoint_every=400
         ),
     )
 

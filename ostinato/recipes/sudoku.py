@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ostinato.data.sudoku import SudokuData
 from ostinato.models import TRMConfig
+from ostinato.recipes.small import LARGE_STEPS, SMALL
 from ostinato.training.config import Recipe, TrainingConfig
 
 
@@ -37,25 +38,7 @@ def sudoku4_tiny() -> Recipe:
         data=SudokuData(
             size=4, min_givens=4, max_givens=10, num_train=1500, num_validation=200, num_test=1000
         ),
-        training=TrainingConfig(
-            total_steps=600,
-            global_batch_size=32,
-            optimizer="muon",
-            lr=3e-3,
-            muon_lr=3e-3,
-            muon_ns_steps=3,
-            weight_decay=0.05,
-            puzzle_emb_lr=1e-3,
-            puzzle_emb_weight_decay=0.05,
-            warmup_steps=20,
-            decay_start=0.3,
-            decay_shape="linear",
-            lr_min_ratio=0.0,
-            loss_type="softmax_cross_entropy",
-            ema_decay=0.99,
-            eval_every=200,
-            checkpoint_every=200,
-        ),
+        training=SMALL,
     )
 
 
@@ -84,7 +67,7 @@ def sudoku6_tiny() -> Recipe:
         data=SudokuData(
             size=6, min_givens=12, max_givens=24, num_train=5000, num_validation=500, num_test=1000
         ),
-        training=replace(sudoku4_tiny().training, total_steps=2000),
+        training=replace(SMALL, total_steps=2000),
     )
 
 
@@ -122,7 +105,7 @@ def sudoku9_easy() -> Recipe:
             num_test=2000,
         ),
         training=replace(
-            sudoku4_tiny().training,
+            SMALL,
             total_steps=3400,
             warmup_steps=50,
             decay_start=0.421,
@@ -156,25 +139,12 @@ def sudoku9() -> Recipe:
             min_givens=24,
             max_givens=40,
         ),
-        training=TrainingConfig(
+        training=replace(
+            LARGE_STEPS,
             total_steps=6300,
-            global_batch_size=32,
             slot_turns=64,
-            optimizer="muon",
-            lr=3e-3,
-            weight_decay=0.05,
-            muon_lr=0.02,
-            muon_scale="original",
-            muon_momentum=0.6,
-            muon_weight_decay=0.005,
-            muon_ns_steps=3,
-            puzzle_emb_lr=1e-3,
-            puzzle_emb_weight_decay=0.05,
             warmup_steps=50,
             decay_start=0.1,
-            decay_shape="linear",
-            lr_min_ratio=0.0,
-            loss_type="softmax_cross_entropy",
             ema_decay=0.998,
             eval_every=1000,
             eval_batch_size=32,

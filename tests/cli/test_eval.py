@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from ostinato.cli import main
-from ostinato.cli.eval_verb import percent, progress, shown_steps, span
+from ostinato.cli.eval_tables import percent, shown_steps, span
+from ostinato.cli.eval_verb import progress
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import Sudoku, SudokuData, generate
 from ostinato.evaluation.puzzles import evaluate

@@ -1,0 +1,100 @@
+"""Accuracies as tables for people."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ostinato.evaluation.puzzles import Evaluation, Interval
+
+STEPS_SHOWN = 16
+
+
+def print_tables(
+    result: "Evaluation", content: dict[str, Any], others: dict[str, float], rated_by: str
+) -> None:
+    """The result for people who see such a thing for the first time."""
+    from rich.console import Console
+    from rich.progress_bar import ProgressBar
+
+    screen = Console(highlight=False)
+    split = f"{content['split']} " if content["split"] else ""
+    screen.print(
+        f"\n[bold]{content['model']}[/bold] on {result.puzzles:,} {split}puzzles of "
+        f"{content['data']}, {result.steps} steps each\n",
+        soft_wrap=True,
+    )
+    accuracies = [
+        ("puzzles solved (every cell right)", result.exact_accuracy, result.exact_interval),
+        ("cells right", result.cell_accuracy, result.cell_interval),
+    ]
+    for name, score in result.scores.items():
+        accuracies.append((name.replace("_", " "), score.share, score.interval))
+    rows = [(name, percent(share), span(interval)) for name, share, interval in accuracies]
+    rows += [(name, percent(share), "") for name, share in others.items()]
+    screen.print(table(("", "", "95 % interval"), rows))
+
+    numbers = shown_steps(result.steps)
+    shares = [result.exact_by_step[number - 1] for number in numbers]
+    rows = [
+        (str(number), percent(share), ProgressBar(1.0, share, 30, finished_style="bar.complete"))
+        for number, share in zip(numbers, shares, strict=True)
+    ]
+    screen.print(table(("after step", "solved", ""), rows))
+
+    if result.exact_by_rating:
+        title = {"guesses": "guesses needed", "": "rating", "source": "rating"}.get(
+            rated_by, rated_by
+        )
+        rows = [
+            (
+                part.ratings,
+                f"{part.puzzles:,}",
+                percent(part.exact_accuracy),
+                span(part.exact_interval),
+            )
+            for part in result.exact_by_rating
+        ]
+        screen.print(table((title, "puzzles", "solved", "95 % interval"), rows))
+
+    q = result.q_calibration
+    rows = []
+    for name, right, wrong in (
+        ("sure", q.sure_right, q.sure_wrong),
+        ("not sure", q.unsure_right, q.unsure_wrong),
+    ):
+        count = right + wrong
+        rows.append((name, f"{count:,}", percent(right / count) if count else "–"))
+    screen.print(table(("the model says it is", "puzzles", "of these solved"), rows))
+    screen.print(f"{result.puzzles_per_second:,.3g} puzzles per second on {content['device']}\n")
+
+
+def table(titles: Sequence[str], rows: "Iterable[Sequence[RenderableType]]") -> "RenderableType":
+    """Columns without lines, numbers to the right."""
+    from rich.padding import Padding
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2))
+    for place, title in enumerate(titles):
+        grid.add_column(title, justify="left" if place == 0 else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*row)
+    return Padding(grid, (0, 0, 1, 0))
+
+
+def shown_steps(total: int) -> list[int]:
+    """All steps if they are few, else the powers of two and the last."""
+    if total <= STEPS_SHOWN:
+        return list(range(1, total + 1))
+    return sorted({2**n for n in range(total.bit_length()) if 2**n < total} | {total})
+
+
+def percent(share: float) -> str:
+    """0.5 → "50.0 %"."""
+    return f"{share:.1%}".replace("%", " %")
+
+
+def span(interval: "Interval") -> str:
+    """(0.5, 0.75) → "50.0 – 75.0 %"."""
+    return f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f} %"
