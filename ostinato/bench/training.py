@@ -1,35 +1,16 @@
 """How fast a recipe trains, and what share of the machine's own speed that is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ostinato.bench.measure import Spread, measure_peak, peak_memory, seconds_of
-from ostinato.data.batches import Batch
-from ostinato.models import RecursiveConfig, RecursiveModel
-from ostinato.training.config import Recipe
-from ostinato.training.distributed import World
-from ostinato.training.puzzles import train_step
-from ostinato.training.state import TrainState
+from ostinato.bench.subjects import Flops, subject_of
+from ostinato.training.config import AnyRecipe
 
 WARM_UP_STEPS = 2
 """Steps before anything is measured: the first compiles, and fills the allocator."""
-
-
-@dataclass(frozen=True)
-class Flops:
-    """Floating-point operations of matrix products, two for a multiplication with its addition."""
-
-    forward_without_gradient: int
-    forward_with_gradient: int
-    backward: int
-
-    @property
-    def total(self) -> int:
-        return self.forward_without_gradient + self.forward_with_gradient + self.backward
 
 
 @dataclass(frozen=True)
@@ -44,17 +25,19 @@ class TrainingSpeed:
     compiled: bool
     parameters: int
     batch_size: int
+    """Puzzles, or windows of text, a step."""
     tokens: int
-    """Positions of a sample: prefix and grid."""
+    """Positions of one of them; of a puzzle, prefix and grid."""
     steps: int
     """Training steps of a repetition."""
     repetitions: int
     warm_up_seconds: float
     """What the first steps took, compilation included."""
     seconds_per_step: Spread
-    sample_steps_per_second: Spread
-    """Supervision steps of single puzzles; a step of the whole batch is `batch_size` of them."""
-    flops_per_sample_step: Flops
+    unit: str
+    """What is counted: "sample-step", a supervision step of a single puzzle, or "token"."""
+    units_per_second: Spread
+    flops_per_unit: Flops
     flops_per_second: Spread
     peak_flops_per_second: Spread
     """Of the large square product."""
@@ -64,7 +47,7 @@ class TrainingSpeed:
 
 
 def bench_training(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     device: torch.device,
     steps: int = 5,
     repetitions: int = 5,
@@ -77,18 +60,16 @@ def bench_training(
     for name, value in (("steps", steps), ("repeat", repetitions)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
-    config, batch_size = recipe.model, recipe.training.global_batch_size
-    state = TrainState.start(recipe, device, World())
-    batches = random_batches(config, batch_size, device)
+    config = recipe.model
+    subject = subject_of(recipe, device)
 
     def train(count: int) -> None:
         for _ in range(count):
-            train_step(state, recipe, next(batches))
+            subject.step()
 
     report(f"warming up {recipe.name} on {device}")
     warm_up_seconds = seconds_of(lambda: train(WARM_UP_STEPS), device)
     measure_peak(config.dtype, device)
-    flops = count_flops(state.model)
     step_seconds, speeds, peaks, memory = [], [], [], []
     for number in range(1, repetitions + 1):
         peaks.append(measure_peak(config.dtype, device))
@@ -96,9 +77,10 @@ def bench_training(
             torch.cuda.reset_peak_memory_stats(device)
         step_seconds.append(seconds_of(lambda: train(steps), device) / steps)
         memory.append(peak_memory(device))
-        speeds.append(flops.total * batch_size / step_seconds[-1])
+        units_per_second = subject.units / step_seconds[-1]
+        speeds.append(subject.flops.total * units_per_second)
         report(
-            f"{number} of {repetitions}: {batch_size / step_seconds[-1]:,.4g} sample-steps/s, "
+            f"{number} of {repetitions}: {units_per_second:,.4g} {subject.unit}s/s, "
             f"{speeds[-1] / peaks[-1]:.0%} of peak"
         )
     return TrainingSpeed(
@@ -107,78 +89,18 @@ def bench_training(
         dtype=config.forward_dtype,
         threads=torch.get_num_threads(),
         compiled=recipe.training.compile,
-        parameters=sum(p.numel() for p in state.model.parameters()),
-        batch_size=batch_size,
-        tokens=config.prefix_len + config.seq_len,
+        parameters=subject.parameters,
+        batch_size=recipe.training.global_batch_size,
+        tokens=subject.tokens,
         steps=steps,
         repetitions=repetitions,
         warm_up_seconds=warm_up_seconds,
         seconds_per_step=Spread.of(step_seconds),
-        sample_steps_per_second=Spread.of([batch_size / seconds for seconds in step_seconds]),
-        flops_per_sample_step=flops,
+        unit=subject.unit,
+        units_per_second=Spread.of([subject.units / seconds for seconds in step_seconds]),
+        flops_per_unit=subject.flops,
         flops_per_second=Spread.of(speeds),
         peak_flops_per_second=Spread.of(peaks),
         share_of_peak=Spread.of([s / p for s, p in zip(speeds, peaks, strict=True)]),
         peak_memory_bytes=max(memory),
     )
-
-
-def random_batches(
-    config: RecursiveConfig, batch_size: int, device: torch.device
-) -> Iterator[Batch]:
-    """Batches of random tokens, endless."""
-    generator = torch.Generator().manual_seed(0)
-    shape = (batch_size, config.seq_len)
-
-    def draw(end: int, *shape: int) -> Tensor:
-        numbers = torch.randint(end, shape, generator=generator, dtype=torch.int32)
-        return numbers.to(device, non_blocking=True)
-
-    while True:
-        yield Batch(
-            inputs=draw(config.vocab_size, *shape),
-            labels=draw(config.vocab_size, *shape),
-            puzzle_ids=draw(config.num_puzzle_identifiers, batch_size),
-        )
-
-
-def count_flops(model: RecursiveModel) -> Flops:
-    """What one supervision step of one puzzle takes in training, without the optimiser.
-
-    Counted while a twin of the model without data (on the "meta" device) makes the step.
-    """
-    config = model.config
-    with torch.device("meta"):
-        twin = type(model)(config)
-        inputs = torch.zeros(1, config.seq_len, dtype=torch.int32)
-        ids = torch.zeros(1, dtype=torch.int32)
-    rows = twin.puzzle_emb and twin.puzzle_emb.copy_rows(ids)
-    with FlopCounterMode(display=False) as counter:
-        without = flops_without_gradient(twin, counter)
-        state, output = twin(twin.initial_state(1), inputs, ids, rows)
-        if not config.no_ACT_continue:
-            with torch.no_grad():
-                twin(state, inputs, ids, rows)
-        forward = counter.get_total_flops()
-        (output.logits.sum() + output.q_halt.sum()).backward()
-        backward = counter.get_total_flops() - forward
-    return Flops(sum(without), forward - sum(without), backward)
-
-
-def flops_without_gradient(model: RecursiveModel, counter: FlopCounterMode) -> list[int]:
-    """A list that grows with every pass through a reasoning module or head without gradient."""
-    before: list[int] = []
-    found: list[int] = []
-
-    def enter(module: nn.Module, arguments: object) -> None:
-        before.append(counter.get_total_flops())
-
-    def leave(module: nn.Module, arguments: object, output: object) -> None:
-        passed = counter.get_total_flops() - before.pop()
-        if not torch.is_grad_enabled():
-            found.append(passed)
-
-    for module in (*model.reasoning_modules(), model.lm_head, model.q_head):
-        module.register_forward_pre_hook(enter)
-        module.register_forward_hook(leave)
-    return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ostinato.cli import Command
 from ostinato.cli.recipe_arguments import read_recipe
-from ostinato.training.config import Recipe
+from ostinato.training.config import AnyRecipe
 
 if TYPE_CHECKING:
     from ostinato.bench.measure import Spread
@@ -34,12 +34,10 @@ class BenchTrain:
 def parse(words: list[str]) -> Command:
     """The words behind `ostinato bench train`."""
     arguments, recipe = read_recipe(BenchTrain, words, "bench train", ("model", "training"))
-    if not isinstance(recipe, Recipe):
-        raise ValueError(f"bench train is for puzzles: {recipe.name} logs its tokens_per_second")
     return lambda: run(recipe, arguments)
 
 
-def run(recipe: Recipe, arguments: BenchTrain) -> int:
+def run(recipe: AnyRecipe, arguments: BenchTrain) -> int:
     """Measure, and print what came out."""
     from ostinato.bench.training import bench_training
     from ostinato.training.run import pick_device
@@ -63,12 +61,12 @@ def print_table(speed: "TrainingSpeed") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    flops = speed.flops_per_sample_step
+    flops = speed.flops_per_unit
     grid = Table(box=None, pad_edge=False, padding=(0, 2), header_style="dim")
     for title in ("", "median", "least", "most"):
         grid.add_column(title, justify="right" if title else "left", no_wrap=True)
     for name, spread, unit in (
-        ("sample-steps/s", speed.sample_steps_per_second, 1.0),
+        (f"{speed.unit}s/s", speed.units_per_second, 1.0),
         ("seconds per step", speed.seconds_per_step, 1.0),
         ("training, GFLOP/s", speed.flops_per_second, 1e9),
         ("matmul peak, GFLOP/s", speed.peak_flops_per_second, 1e9),
@@ -88,7 +86,7 @@ def print_table(speed: "TrainingSpeed") -> None:
     )
     screen.print(grid)
     screen.print(
-        f"\nA sample-step takes {flops.total / 1e9:.4g} GFLOP: "
+        f"\nA {speed.unit} takes {flops.total / 1e9:.4g} GFLOP: "
         f"{flops.forward_without_gradient / 1e9:.4g} forward without gradient, "
         f"{flops.forward_with_gradient / 1e9:.4g} with, {flops.backward / 1e9:.4g} backward. "
         f"Peak memory {speed.peak_memory_bytes / 2**20:,.0f} MiB, "

@@ -9,11 +9,13 @@ import torch
 
 from ostinato.bench import measure, training
 from ostinato.bench.measure import Spread, measure_peak
-from ostinato.bench.training import bench_training, count_flops, random_batches
+from ostinato.bench.subjects import puzzle_flops, random_batches, text_flops
+from ostinato.bench.training import bench_training
 from ostinato.cli import main
 from ostinato.layers.feedforward import swiglu_width
-from ostinato.models import HRM, TRM, HRMConfig, TRMConfig
+from ostinato.models import HRM, TRM, HRMConfig, NanoChat, NanoChatConfig, TRMConfig
 from ostinato.recipes import recipe_named
+from ostinato.training import puzzles
 
 SMALL: dict[str, Any] = {
     "hidden_size": 32,
@@ -56,7 +58,7 @@ def test_operations_of_trm(mlp_t: bool, cycles: tuple[int, int]):
     mixing = swiglu(32, 18) if mlp_t else attention(18, 32)
     module = config.L_layers * (mixing + swiglu(18, 32))
     heads = 2 * 16 * 32 * config.vocab_size + 2 * 32 * 2
-    flops = count_flops(TRM(config))
+    flops = puzzle_flops(TRM(config))
     assert flops.forward_without_gradient == (H_cycles - 1) * (L_cycles + 1) * module
     assert flops.forward_with_gradient == (L_cycles + 1) * module + heads
     assert flops.backward == 2 * flops.forward_with_gradient
@@ -68,7 +70,7 @@ def test_operations_of_hrm_with_its_second_pass():
     block = attention(18, 32) + swiglu(18, 32)
     heads = 2 * 16 * 32 * config.vocab_size + 2 * 32 * 2
     step = 4 * 2 * block + 2 * block
-    flops = count_flops(HRM(config))
+    flops = puzzle_flops(HRM(config))
     assert flops.forward_with_gradient == 3 * block + heads
     assert flops.forward_without_gradient == (step - 3 * block) + (step + heads)
     assert flops.backward == 2 * flops.forward_with_gradient
@@ -78,13 +80,13 @@ def test_the_published_model_takes_what_was_published():
     """About 33 TFLOP for a step of TRM-MLP: 768 puzzles of 97 tokens, 21 passes, 7 of them back."""
     recipe = recipe_named("sudoku-extreme-mlp")
     assert isinstance(recipe.model, TRMConfig)
-    flops = count_flops(TRM(recipe.model))
+    flops = puzzle_flops(TRM(recipe.model))
     assert 32.5e12 < 768 * flops.total < 33.5e12
 
 
 def test_counting_leaves_the_model_alone():
     model = TRM(TRMConfig(**SMALL))
-    count_flops(model)
+    puzzle_flops(model)
     assert not any(p.grad is not None for p in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())
 
@@ -126,10 +128,10 @@ def test_quantities_hang_together(capsys: pytest.CaptureFixture[str]):
     assert (speed["recipe"], speed["batch_size"], speed["tokens"]) == ("sudoku4-tiny", 4, 17)
     assert (speed["steps"], speed["repetitions"], speed["dtype"]) == (2, 3, "float32")
     assert "3 of 3" in printed.err
-    total = sum(speed["flops_per_sample_step"].values())
+    total = sum(speed["flops_per_unit"].values())
     for name in ("seconds_per_step", "flops_per_second", "share_of_peak", "peak_flops_per_second"):
         assert 0 < speed[name]["low"] <= speed[name]["median"] <= speed[name]["high"]
-    median = speed["sample_steps_per_second"]["median"]
+    median = speed["units_per_second"]["median"]
     assert speed["seconds_per_step"]["median"] == pytest.approx(4 / median)
     assert speed["flops_per_second"]["median"] == pytest.approx(total * median)
     assert speed["peak_memory_bytes"] > 10_000_000
@@ -137,6 +139,42 @@ def test_quantities_hang_together(capsys: pytest.CaptureFixture[str]):
     assert isinstance(model, TRMConfig)
     small = TRM(replace(model, hidden_size=32, puzzle_emb_ndim=32))
     assert speed["parameters"] == sum(p.numel() for p in small.parameters())
+
+
+@pytest.mark.parametrize("ternary", [True, False])
+def test_operations_of_a_language_model(ternary: bool):
+    config = NanoChatConfig(
+        vocab_size=50,
+        seq_len=20,
+        hidden_size=32,
+        num_layers=3,
+        num_heads=4,
+        num_kv_heads=2,
+        group_size=32,
+        num_streams=1,
+        ternary=ternary,
+    )
+    matrices = sum(p.numel() for name, p in NanoChat(config).named_parameters() if "_proj." in name)
+    scores_and_sums = 2 * 20 * 32
+    forward = 2 * (matrices + config.num_layers * scores_and_sums + 50 * 32)
+    flops = text_flops(NanoChat(config))
+    assert (flops.forward_without_gradient, flops.forward_with_gradient) == (0, forward)
+    assert flops.backward == 2 * forward
+
+
+def test_language_models_are_counted_in_tokens(capsys: pytest.CaptureFixture[str]):
+    words = (
+        "bench train nanochat-tiny --hidden-size 128 --num-layers 1 --seq-len 16 "
+        "--global-batch-size 4 --device cpu --steps 1 --repeat 2"
+    )
+    assert main([*words.split(), "--json"]) == 0
+    speed = json.loads(capsys.readouterr().out)
+    assert (speed["unit"], speed["batch_size"], speed["tokens"]) == ("token", 4, 16)
+    assert speed["seconds_per_step"]["median"] * speed["units_per_second"]["median"] == (
+        pytest.approx(4 * 16, rel=0.5)
+    )
+    assert main(words.split()) == 0
+    assert "tokens/s" in capsys.readouterr().out
 
 
 def test_table(capsys: pytest.CaptureFixture[str]):
@@ -149,9 +187,9 @@ def test_table(capsys: pytest.CaptureFixture[str]):
 def test_training_is_the_real_one(monkeypatch: pytest.MonkeyPatch):
     """The weights move, and by as many steps as were asked for."""
     seen = []
-    step = training.train_step
+    step = puzzles.train_step
     monkeypatch.setattr(
-        training, "train_step", lambda state, *rest: seen.append(state) or step(state, *rest)
+        puzzles, "train_step", lambda state, *rest: seen.append(state) or step(state, *rest)
     )
     recipe = recipe_named("sudoku4-tiny")
     recipe = replace(
