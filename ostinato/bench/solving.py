@@ -73,20 +73,29 @@ class SolvingSpeed:
 
 
 def cases_of(
-    searches: list[str], puzzles: list[int], batch_sizes: list[int], max_steps: list[int]
+    searches: list[str],
+    puzzles: list[int],
+    batch_sizes: list[int],
+    max_steps: list[int],
+    search_sizes: list[float],
 ) -> list[Case]:
-    """All modes with the first number of each list; fixed and early exit also with the others."""
+    """All modes with the first number of each list; fixed and early exit also with the others.
+
+    Each search comes in all of its sizes (`Search.scaled`).
+    """
     first = puzzles[0], batch_sizes[0], max_steps[0]
     sizes = [first]
     sizes += [(count, *first[1:]) for count in puzzles[1:]]
     sizes += [(first[0], size, first[2]) for size in batch_sizes[1:]]
     sizes += [(*first[:2], steps) for steps in max_steps[1:]]
-    plain = {"fixed": FIXED, "early exit": EARLY_EXIT}
-    named = {name: search_named(name) for name in searches}
+    plain = [("fixed", FIXED), ("early exit", EARLY_EXIT)]
+    named = [
+        (name, search_named(name).scaled(times)) for name in searches for times in search_sizes
+    ]
     return [
         Case(mode, search, *size)
         for size in sizes
-        for mode, search in (plain | (named if size == first else {})).items()
+        for mode, search in plain + (named if size == first else [])
     ]
 
 

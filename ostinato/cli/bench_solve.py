@@ -39,6 +39,8 @@ class BenchSolve:
     """Steps to think about each puzzle (default: as many as in training)."""
     searches: tuple[str, ...] = ()
     """Named searches, such as cascade."""
+    search_sizes: tuple[float, ...] = (1.0,)
+    """Sizes of each search: so many times its depth, views and rollouts."""
     repeat: int = 3
     """Repetitions."""
     compile: bool = False
@@ -59,7 +61,7 @@ class BenchSolve:
 
         model = load(self.model, pick_device(self.device), kind=RecursiveModel)
         usual = [model.config.halt_max_steps]
-        for name in ("puzzles", "batch_size"):
+        for name in ("puzzles", "batch_size", "search_sizes"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: give at least one number")
         cases = cases_of(
@@ -67,6 +69,7 @@ class BenchSolve:
             list(self.puzzles),
             list(self.batch_size),
             list(self.max_steps) or usual,
+            list(self.search_sizes),
         )
         where = Eval(self.model, data=self.data, split=self.split, data_root=self.data_root)
         puzzles, _ = find_puzzles(where, model)

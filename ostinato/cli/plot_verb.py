@@ -1,4 +1,4 @@
-"""`ostinato plot RUN`."""
+"""`ostinato plot RUN`, or a file of `ostinato bench solve`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +15,28 @@ class Plot:
     """Draw the curves of a run: losses, accuracies and learning rate, over steps and over time.
 
     With --tasks: tasks of ARC, and the answers that their variants voted for at `ostinato eval`.
+    With a file of `ostinato bench solve --json` instead of a run: what each search solves, over the
+    steps that it takes.
     """
 
     run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of the run, which may still be going on."""
+    """Folder of the run, which may still be going on; or a file of bench solve."""
     output: Path | None = None
-    """File to draw, ending in .png, .svg or .pdf (default: RUN/curves.png, or RUN/tasks.png)."""
+    """File to draw, ending in .png, .svg or .pdf (default: RUN/curves.png, RUN/tasks.png, or
+    the file's name with .png)."""
     tasks: tuple[str, ...] = ()
     """Names of tasks of ARC to draw instead of the curves; all: every task."""
 
     def run(self) -> int:
         from ostinato.plot.arc import plot_tasks
         from ostinato.plot.curves import plot
+        from ostinato.plot.search import plot_search
 
-        if self.tasks:
+        if self.run_folder.is_file():
+            if self.tasks:
+                raise ValueError("--tasks needs the folder of a run, not a file")
+            print(plot_search(self.run_folder, self.output))
+        elif self.tasks:
             print(plot_tasks(self.run_folder, self.tasks, self.output))
         else:
             print(plot(self.run_folder, self.output))

@@ -17,7 +17,7 @@ when it keeps the rules: then a rule checker has selected it, which no figure ma
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -94,6 +94,16 @@ class Search:
     def tries_again(self) -> bool:
         """Whether it does more than a single attempt of the usual depth."""
         return bool(self.depth > 1 or self.views or self.rollouts)
+
+    def scaled(self, times: float) -> "Search":
+        """The same with `times` as much depth, views and rollouts, at least one of what it has."""
+
+        def scale(count: int) -> int:
+            return max(min(count, 1), round(times * count))
+
+        return replace(
+            self, depth=scale(self.depth), views=scale(self.views), rollouts=scale(self.rollouts)
+        )
 
     @property
     def stages(self) -> list[tuple[Way, int, int]]:

@@ -40,8 +40,8 @@ def plot(run: Path, output: Path | None = None) -> Path:
             style = {"color": COLORS[index % len(COLORS)], "label": f"{key}  {values[-1]:.4g}"}
             _draw(over_steps, steps, values, noisy, style)
             _draw(over_time, [time / seconds for time in times], values, noisy, style)
-        _decorate(over_steps)
-        _decorate(over_time)
+        decorate(over_steps)
+        decorate(over_time)
         _scale(over_steps, title)
         over_time.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     figure.align_ylabels(grid[:, 0])
@@ -122,20 +122,21 @@ def smooth(values: list[float]) -> list[float]:
     return means
 
 
+def decorate(axes: Any) -> None:
+    """The look of all axes: no frame, a faint grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#E5E5E5", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.01)
+    axes.tick_params(labelsize=9, length=3, color="#888888")
+
+
 def _draw(axes: Any, x: list, values: list[float], noisy: bool, style: dict) -> None:
     if noisy:  # every point faintly, the trend over it
         axes.plot(x, values, color=style["color"], alpha=0.25, linewidth=0.7)
         values = smooth(values)
     marker = "o" if len(values) <= 60 else None
     axes.plot(x, values, linewidth=1.6, marker=marker, markersize=3, **style)
-
-
-def _decorate(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#E5E5E5", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.margins(x=0.01)
-    axes.tick_params(labelsize=9, length=3, color="#888888")
 
 
 def _scale(axes: Any, title: str) -> None:

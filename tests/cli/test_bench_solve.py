@@ -21,7 +21,7 @@ NEEDED = [steps_needed(puzzle) for puzzle in INPUTS]
 
 
 def test_every_axis_is_varied_alone():
-    cases = cases_of(["depth"], [8, 4], [2, 3], [5])
+    cases = cases_of(["depth"], [8, 4], [2, 3], [5], [1.0])
     assert [(c.mode, c.puzzles, c.batch_size, c.max_steps) for c in cases] == [
         ("fixed", 8, 2, 5),
         ("early exit", 8, 2, 5),
@@ -33,6 +33,13 @@ def test_every_axis_is_varied_alone():
     ]
     assert not cases[0].search.early_exit and cases[1].search.early_exit
     assert cases[2].search.depth == 4
+
+
+def test_searches_in_several_sizes():
+    cases = cases_of(["depth", "cascade"], [8], [2], [5], [0.25, 2.0])
+    assert [c.mode for c in cases[2:]] == ["depth", "depth", "cascade", "cascade"]
+    sizes = [(c.search.depth, c.search.views, c.search.rollouts) for c in cases[2:]]
+    assert sizes == [(1, 0, 0), (8, 0, 0), (1, 2, 8), (8, 16, 64)]
 
 
 def test_what_is_measured(monkeypatch):
@@ -53,7 +60,7 @@ def test_what_is_measured(monkeypatch):
     monkeypatch.setattr("ostinato.bench.solving.measure_peak", lambda *_: 1.0)
     monkeypatch.setattr("ostinato.bench.solving.count_flops", lambda _: 3)
     told: list[str] = []
-    cases = cases_of([], [12, 6], [5], [4])
+    cases = cases_of([], [12, 6], [5], [4], [1.0])
     speed = bench_solving(Counting(), PUZZLES, cases, 2, report=told.append)
     assert len(told) == 2 * len(cases) and [found.case for found in speed.cases] == cases
     for found in speed.cases:
@@ -122,6 +129,7 @@ def test_json_and_table(words, capsys, monkeypatch):
         ("--puzzles 4 --batch-size 0", "batch_size must be at least 1, not 0"),
         ("--puzzles 4 --max-steps 0", "max_steps must be at least 1, not 0"),
         ("--puzzles 4 --repeat 0", "repeat must be at least 1, not 0"),
+        ("--search-sizes", "search_sizes is empty: give at least one number"),
         ("--searches deep", "there is no search 'deep'"),
     ],
 )

@@ -1,0 +1,57 @@
+"""What searches solve and what they cost, drawn from the JSON of `ostinato bench solve`."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from ostinato.evaluation.puzzles import wilson_interval
+from ostinato.plot.curves import COLORS, decorate, figure_file
+from ostinato.training.run_folder import atomic, read_json
+
+Point = tuple[float, float, float, float]
+"""Steps per puzzle, share of puzzles solved, and the ends of its 95 % interval."""
+
+
+def plot_search(path: Path, output: Path | None = None) -> Path:
+    """Draw accuracy over supervision steps per puzzle, a line a mode; returns the file written.
+
+    `path` is a file with what `ostinato bench solve --json` printed; `output` is the same name with
+    .png by default. Raises ValueError if the file holds something else.
+    """
+    speed = read_json(path)
+    if not isinstance(speed, dict) or not speed.get("cases"):
+        raise ValueError(f"{path} is not what ostinato bench solve --json prints")
+    output = output or path.with_suffix(".png")
+    Figure, kind = figure_file(output)
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    lines = lines_of(speed["cases"])
+    for index, (mode, points) in enumerate(lines.items()):
+        steps, solved, low, high = (list(column) for column in zip(*points, strict=True))
+        color = COLORS[index % len(COLORS)]
+        axes.plot(steps, solved, color=color, marker="o", markersize=4, linewidth=1.6, label=mode)
+        axes.fill_between(steps, low, high, color=color, alpha=0.12, linewidth=0)
+    decorate(axes)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("supervision steps per puzzle, all attempts together")
+    puzzles = max(found["case"]["puzzles"] for found in speed["cases"])
+    axes.set_ylabel(f"solved, % of {puzzles:,} puzzles")
+    axes.legend(frameon=False, fontsize=9)
+    with atomic(output) as temporary:
+        figure.savefig(temporary, format=kind, dpi=150)
+    return output
+
+
+def lines_of(cases: list[dict[str, Any]]) -> dict[str, list[Point]]:
+    """The points of each mode from the cheapest on, in percent; of the most puzzles measured."""
+    most = max(found["case"]["puzzles"] for found in cases)
+    lines: dict[str, set[Point]] = defaultdict(set)
+    for found in cases:
+        case, share = found["case"], found["exact_accuracy"]
+        if case["puzzles"] == most:
+            by = ", chosen by the rules" if found["selected_by"] == "rules" else ""
+            low, high = wilson_interval(share, most)
+            point = (float(found["steps_per_puzzle"]), 100.0 * share, 100 * low, 100 * high)
+            lines[case["mode"] + by].add(point)
+    return {mode: sorted(points) for mode, points in lines.items()}
