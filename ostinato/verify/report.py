@@ -131,6 +131,26 @@ DEVIATIONS = (
         "a score on puzzles that were used to choose is too good",
     ),
     Deviation(
+        "ARC's ids follow the order of files on disk",
+        "tasks sorted by name; the ids' names are stored",
+        "a checkpoint fits a data set that is built again",
+    ),
+    Deviation(
+        "ARC's votes of all evaluations of a run add up",
+        "each evaluation counts its own",
+        "a score is that of one checkpoint",
+    ),
+    Deviation(
+        "ARC's evaluation needs several processes",
+        "works with one; several give the same",
+        "a score on any machine",
+    ),
+    Deviation(
+        "every variant of an ARC task is written out, 900 cells each",
+        "how to make it is stored; written out on request",
+        "the same examples in about a hundredth of the space",
+    ),
+    Deviation(
         "`total_puzzles` counts groups",
         "counts puzzles",
         "it says so",

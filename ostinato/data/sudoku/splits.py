@@ -145,9 +145,10 @@ def _fresh(
 
 def _check_enough(split: str, count: int, available: int) -> None:
     if available < max(count, 1):
+        asked, lower = (f", not {count}", f"lower num_{split} or ") if count else ("", "")
         raise ValueError(
-            f"only {available} different puzzles are left for {split}, not {count}: lower "
-            f"num_{split} or give a file with more rows"
+            f"only {available} different puzzles are left for {split}{asked}: {lower}give a file "
+            "with more rows"
         )
 
 
