@@ -69,8 +69,7 @@ def maze_hard() -> Recipe:
     Source: "Less is More" (arXiv 2510.04871) with the settings of its released code (L_cycles 4).
     Its 1000 training mazes are all used; 200 generated ones of the same distribution choose the
     checkpoint, where the original chose it on the test set. Symmetries are drawn at load time; the
-    paper builds all eight. Theirs: 85.3 % exact on the 1000 test mazes, in about a day of four
-    L40S. Ours: not run yet.
+    paper builds all eight. Theirs: 85.3 % exact on the 1000 test mazes. Ours: not run yet.
 
     ostinato train maze-hard --compile
     torchrun --nproc-per-node 4 -m ostinato train maze-hard --compile
@@ -101,7 +100,7 @@ def hrm_maze_hard() -> Recipe:
     """HRM on Maze-Hard as its authors train it: 27 M weights, 26,041 steps, for GPUs.
 
     Source: HRM (arXiv 2506.21734), the released settings, without symmetries as its builder's
-    default. Theirs: 74.5 % exact on the 1000 test mazes, eight GPUs. Ours: not run yet.
+    default. Theirs: 74.5 % exact on the 1000 test mazes. Ours: not run yet.
 
     ostinato train hrm-maze-hard --compile
     torchrun --nproc-per-node 8 -m ostinato train hrm-maze-hard --compile

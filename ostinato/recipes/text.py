@@ -24,12 +24,15 @@ def nanochat_tiny() -> TextRecipe:
         model=replace(preset_named("tiny"), forward_dtype="bfloat16"),
         data=TextData(corpus="python-stdlib", num_tokens=2048),
         training=TextTrainingConfig(
-            total_steps=3000,
-            global_batch_size=16,
-            lr=3e-3,
+            total_steps=6000,
+            global_batch_size=8,
+            lr=2e-2,
             warmup_steps=50,
+            decay_start=0.4,
+            lr_min_ratio=0.0,
             decay_by="time",
-            eval_every=250,
+            eval_every=1000,
+            checkpoint_every=500,
         ),
     )
 
