@@ -21,7 +21,7 @@ def nanochat_tiny() -> TextRecipe:
     """
     return TextRecipe(
         name="nanochat-tiny",
-        model=replace(preset_named("tiny"), forward_dtype="bfloat16"),
+        model=replace(preset_named("tiny"), stream_mode="dynamic", forward_dtype="bfloat16"),
         data=TextData(corpus="python-stdlib", num_tokens=2048),
         training=TextTrainingConfig(
             total_steps=6000,
