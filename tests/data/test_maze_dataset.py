@@ -173,6 +173,8 @@ def test_faulty_rows_are_refused_with_their_line(tmp_path, edit, message):
         ({"min_length": 900}, "no maze30 has a shortest path of 900 steps"),
         ({"source": "maze-30x30-hard-1k", "min_length": 9}, "min_length is for generated mazes"),
         ({"source": "maze-30x30-hard-1k", "size": 9}, "holds 30x30 mazes: set size=30, not 9"),
+        ({"size": 9, "perfect": True, "unique": True}, "unique does nothing with perfect"),
+        ({"size": 8, "perfect": True}, "perfect mazes have an odd size, not 8: add one"),
         ({"validate_on": "generated"}, "validate_on is for mazes in files"),
         ({"size": 2}, "a maze of size 2 is not known"),
     ],

@@ -85,6 +85,21 @@ def test_a_single_shortest_path():
         assert has_one_shortest_path(tokens) == (lengths.count(min(lengths)) == 1)
 
 
+@pytest.mark.parametrize(("size", "least"), [(3, 4), (9, 20), (21, 50)])
+def test_perfect_mazes_have_no_loops_and_reach_every_room(size, least):
+    maze, rooms = Maze(size), (size + 1) // 2
+    mazes = generate(maze, 20, least, np.random.default_rng(0), perfect=True)
+    assert len({tokens.tobytes() for tokens in mazes}) > 2
+    for tokens in mazes:
+        cells = board(maze, tokens)
+        assert (cells[::2, ::2] != "#").all() and (cells[1::2, 1::2] == "#").all()
+        # Connected, with one passage fewer than rooms: a tree
+        assert (cells != "#").sum() == 2 * rooms**2 - 1
+        assert (distances(cells)[cells != "#"] < np.inf).all()
+        assert least <= length(cells) < np.inf
+        assert has_one_shortest_path(tokens)
+
+
 def test_the_generator_decides():
     first, again, other = (generate(Maze(6), 8, 6, np.random.default_rng(s)) for s in (1, 1, 2))
     assert (first == again).all() and not (first == other).all()
@@ -94,3 +109,5 @@ def test_a_length_that_none_has_is_refused(monkeypatch):
     monkeypatch.setattr("ostinato.data.maze.generator.PATIENCE", 100_000)
     with pytest.raises(ValueError, match="no maze5 with a shortest path of 20 steps: lower min"):
         generate(Maze(5), 1, 20, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="no maze5 with a shortest path of 24 steps: lower min"):
+        generate(Maze(5), 1, 24, np.random.default_rng(0), perfect=True)

@@ -35,6 +35,8 @@ class MazeData:
     as many as a row has cells."""
     unique: bool = False
     """Generate only mazes with a single shortest path, so that the label is the only answer."""
+    perfect: bool = False
+    """Generate perfect mazes: corridors without loops, so that only one way leads to the goal."""
     num_train: int = 1000
     """Training mazes. Here and below, 0 takes all rows of a CSV file."""
     num_validation: int = 200
@@ -57,11 +59,15 @@ class MazeData:
         if self.source == "generated" and self.validate_on == "generated":
             raise ValueError("validate_on is for mazes in files: leave it out, all are generated")
         generated = [split for split in self.counts if self._generates(split)]
-        for name, default in (("min_length", None), ("unique", False)):
+        for name, default in (("min_length", None), ("unique", False), ("perfect", False)):
             if not generated and getattr(self, name) != default:
                 raise ValueError(
                     f"{name} is for generated mazes: leave it out with source={self.source!r}"
                 )
+        if self.perfect and self.unique:
+            raise ValueError("unique does nothing with perfect, whose mazes have a single path")
+        if self.perfect and self.size % 2 == 0:
+            raise ValueError(f"perfect mazes have an odd size, not {self.size}: add one")
         for split in generated:
             if self.counts[split] < 1:
                 raise ValueError(f"generated mazes need a number: set num_{split} to at least 1")
@@ -180,7 +186,7 @@ class MazeData:
         inputs = np.zeros((0, maze.seq_len), np.uint8)
         while len(inputs) < count:
             missing = max(count - len(inputs), 64)
-            tokens = generate(maze, missing, self.length, rng, self.unique, report)
+            tokens = generate(maze, missing, self.length, rng, self.unique, self.perfect, report)
             new = np.zeros(len(tokens), bool)
             for row, signature in enumerate(signatures(maze, tokens)):
                 new[row] = signature not in seen

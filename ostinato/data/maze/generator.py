@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8, UInt64
 
 from ostinato.data.maze.paths import FREE, GOAL, START, WALL, has_one_shortest_path
+from ostinato.data.maze.perfect import perfect_mazes
 from ostinato.data.maze.rules import Maze
 
 WALLS = (0.3, 0.5)
@@ -16,6 +17,8 @@ AT_ONCE = 2**21
 """Cells of the mazes that are tried together: a few million keep numpy busy and the caches warm."""
 PATIENCE = 20_000_000
 """Mazes tried in vain before a length is called too great."""
+PATIENCE_FOR_PERFECT = 20_000
+"""The same of perfect mazes, of which far more have long paths."""
 
 
 def default_length(size: int) -> int:
@@ -29,25 +32,32 @@ def generate(
     min_length: int,
     rng: np.random.Generator,
     unique: bool = False,
+    perfect: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> UInt8[np.ndarray, "count cells"]:
     """Mazes whose shortest path has at least `min_length` steps; with `unique` there is only one.
 
-    The distribution is that of Maze-Hard, and of this slow procedure: draw a chance for walls from
-    `WALLS`, a wall or none for each cell by that chance, two cells as start and goal; keep the maze
-    if both are free and the shortest path is long enough (and, with `unique`, the only one). About
-    one in 10^5 is, for 30x30 and 111 steps, but one start in 4000 has such goals: so goals are
-    drawn from those that are far enough, and a start with k of them is kept with a chance
+    With `perfect` they are corridors without loops (`perfect_mazes`). Else the distribution is
+    that of Maze-Hard, and of this slow procedure: draw a chance for walls from `WALLS`, a wall
+    or none for each cell by that chance, two cells as start and goal; keep the maze if both are
+    free and the shortest path is long enough (and, with `unique`, the only one). About one in
+    10^5 is, for 30x30 and 111 steps, but one start in 4000 has such goals: so goals are drawn
+    from those that are far enough, and a start with k of them is kept with a chance
     proportional to k. The chance reaches 1 where an eighth of the cells are far enough
-    (`_far_share`): for 30x30 and 111 steps none of many had as many. Raises ValueError if no maze
-    of such length is found.
+    (`_far_share`): for 30x30 and 111 steps none of many had as many. Raises ValueError if no
+    maze of such length is found.
     """
     size = maze.size
-    batch = max(64, AT_ONCE // maze.seq_len)
+    batch, patience = max(64, AT_ONCE // maze.seq_len), PATIENCE
+    if perfect:  # made one by one
+        batch, patience = min(batch, 2 * count + 64), PATIENCE_FOR_PERFECT
     found: list[np.ndarray] = []
     number = tried = 0
     while number < count:
-        free = rng.random((batch, size, size), np.float32) >= _chances(batch, rng)
+        if perfect:
+            free = perfect_mazes(batch, size, rng)
+        else:
+            free = rng.random((batch, size, size), np.float32) >= _chances(batch, rng)
         start = rng.integers(maze.seq_len, size=batch)
         kept, far = far_cells(free, start, min_length)
         goals = far.sum(1)
@@ -64,7 +74,7 @@ def generate(
         found.append(tokens)
         number, tried = number + len(tokens), tried + batch
         report(f"generated {min(number, count)} of {count} {maze.name} mazes")
-        if not number and tried > PATIENCE:
+        if not number and tried > patience:
             raise ValueError(
                 f"found no {maze.name} with {'a single' if unique else 'a'} shortest path of "
                 f"{min_length} steps: lower min_length{' or allow several' * unique}"
