@@ -96,13 +96,16 @@ class Search:
         return bool(self.depth > 1 or self.views or self.rollouts)
 
     def scaled(self, times: float) -> "Search":
-        """The same with `times` as much depth, views and rollouts, at least one of what it has."""
+        """The same with `times` as much of what it does: extra depth, views, rollouts."""
 
         def scale(count: int) -> int:
-            return max(min(count, 1), round(times * count))
+            return max(1, round(times * count)) if count else 0
 
         return replace(
-            self, depth=scale(self.depth), views=scale(self.views), rollouts=scale(self.rollouts)
+            self,
+            depth=scale(self.depth) if self.depth > 1 else 1,
+            views=scale(self.views),
+            rollouts=scale(self.rollouts),
         )
 
     @property

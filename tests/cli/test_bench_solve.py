@@ -36,10 +36,10 @@ def test_every_axis_is_varied_alone():
 
 
 def test_searches_in_several_sizes():
-    cases = cases_of(["depth", "cascade"], [8], [2], [5], [0.25, 2.0])
-    assert [c.mode for c in cases[2:]] == ["depth", "depth", "cascade", "cascade"]
-    sizes = [(c.search.depth, c.search.views, c.search.rollouts) for c in cases[2:]]
-    assert sizes == [(1, 0, 0), (8, 0, 0), (1, 2, 8), (8, 16, 64)]
+    cases = cases_of(["depth", "noise", "cascade"], [8], [2], [5], [0.25, 2.0])[2:]
+    assert [c.mode for c in cases] == "depth depth noise noise cascade cascade".split()
+    sizes = [(c.search.depth, c.search.views, c.search.rollouts) for c in cases]
+    assert sizes == [(1, 0, 0), (8, 0, 0), (1, 0, 8), (1, 0, 64), (1, 2, 8), (8, 16, 64)]
 
 
 def test_what_is_measured(monkeypatch):

@@ -30,7 +30,7 @@ def trained(**settings: Any) -> tuple[NanoChat, torch.Tensor]:
     rng = torch.Generator().manual_seed(0)
     model = NanoChat(config, rng)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(100):
+    for _ in range(300):
         starts = torch.randint(len(row) - LENGTH - 1, (8, 1), generator=rng)
         window = row[starts + torch.arange(LENGTH + 1)]
         logits = model(window[:, :-1])
