@@ -16,9 +16,10 @@ from ostinato.training.config import Recipe, TrainingConfig
 def maze_tiny() -> Recipe:
     """9×9 perfect mazes, corridors without loops, in five minutes on two CPU cores.
 
-    RESULT
-    With walls by chance instead (`--no-perfect --unique`) the weights learn by heart the mazes that
-    they hold, and few others are solved.
+    98.0 % of 1,000 unseen mazes solved by the shortest path (96.9 – 98.7). At most two steps a
+    maze: with more, most mazes leave before the last ones, which then go untrained and spoil what
+    was right. 128 batches of slots in turns: with few, the weights learn by heart what these hold.
+    Mazes with walls by chance (`--no-perfect --unique`) take far longer: 3.5 % after four minutes.
 
     ostinato train maze-tiny --compile --time-limit 5m
     """
@@ -36,7 +37,7 @@ def maze_tiny() -> Recipe:
             mlp_t=True,
             puzzle_emb_ndim=64,
             puzzle_emb_len=1,
-            halt_max_steps=8,
+            halt_max_steps=2,
             normalize_swiglu=True,
             forward_dtype="bfloat16",
         ),
@@ -46,11 +47,12 @@ def maze_tiny() -> Recipe:
             num_train=20_000,
             num_validation=200,
             num_test=1000,
+            data_seed=1,
         ),
         training=replace(
             LARGE_STEPS,
             total_steps=4000,
-            slot_turns=64,
+            slot_turns=128,
             decay_by="time",
             eval_every=4000,
             checkpoint_every=1000,
