@@ -78,5 +78,3 @@ def test_bad_input(trained: Path, words: str, message: str, capsys: pytest.Captu
 def test_puzzles_are_no_text(trained: Path, capsys: pytest.CaptureFixture[str]):
     assert status("train", "nanochat-tiny", "--data", str(trained)) == 2
     assert "give nanochat-tiny a text with --corpus" in capsys.readouterr().err
-    assert status("bench", "train", "nanochat-tiny") == 2
-    assert "bench train is for puzzles" in capsys.readouterr().err

@@ -269,7 +269,8 @@ def test_what_ends_one_ends_all(rank: int, tmp_path: Path):
 
 
 def same_mistake() -> None:
-    with World.join():
+    with World.join() as world:
+        world.highest(0)  # all are connected
         raise ValueError("the same mistake everywhere")
 
 
