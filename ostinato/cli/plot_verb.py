@@ -19,7 +19,7 @@ class Plot:
     steps that it takes.
     """
 
-    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run, which may still be going on; or a file of bench solve."""
     output: Path | None = None
     """File to draw, ending in .png, .svg or .pdf (default: RUN/curves.png, RUN/tasks.png, or
@@ -32,14 +32,14 @@ class Plot:
         from ostinato.plot.curves import plot
         from ostinato.plot.search import plot_search
 
-        if self.run_folder.is_file():
+        if self.source.is_file():
             if self.tasks:
                 raise ValueError("--tasks needs the folder of a run, not a file")
-            print(plot_search(self.run_folder, self.output))
+            print(plot_search(self.source, self.output))
         elif self.tasks:
-            print(plot_tasks(self.run_folder, self.tasks, self.output))
+            print(plot_tasks(self.source, self.tasks, self.output))
         else:
-            print(plot(self.run_folder, self.output))
+            print(plot(self.source, self.output))
         return 0
 
 

@@ -170,9 +170,7 @@ def test_language_models_are_counted_in_tokens(capsys: pytest.CaptureFixture[str
     assert main([*words.split(), "--json"]) == 0
     speed = json.loads(capsys.readouterr().out)
     assert (speed["unit"], speed["batch_size"], speed["tokens"]) == ("token", 4, 16)
-    assert speed["seconds_per_step"]["median"] * speed["units_per_second"]["median"] == (
-        pytest.approx(4 * 16, rel=0.5)
-    )
+    assert speed["seconds_per_step"]["high"] * speed["units_per_second"]["low"] == pytest.approx(64)
     assert main(words.split()) == 0
     assert "tokens/s" in capsys.readouterr().out
 
