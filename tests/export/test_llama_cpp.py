@@ -64,6 +64,13 @@ def worst_and_same(
     return worst, same / tokens.numel()
 
 
+def with_exact_activations(model: NanoChat) -> NanoChat:
+    """The same weights, with activations that are not quantised."""
+    exact = NanoChat(replace(model.config, quantize_activations=False))
+    exact.load_state_dict(model.state_dict())
+    return exact
+
+
 F32, F16 = 0, 1
 """Types of llama.cpp's cache."""
 GROUPED, WIDE_GROUPS, SUB_NORM = (
@@ -78,8 +85,7 @@ GROUPED, WIDE_GROUPS, SUB_NORM = (
 def test_the_file_is_exact(settings: dict[str, Any], tmp_path: Path):
     """Without int8 anywhere, llama.cpp computes the function of the model, but for rounding."""
     model, tokens = trained(**settings)
-    exact = NanoChat(replace(model.config, quantize_activations=False))
-    exact.load_state_dict(model.state_dict())
+    exact = with_exact_activations(model)
     export_gguf(model, tmp_path / "model.gguf", tokens[:1], block_type="f32")
     worst, same = worst_and_same(tmp_path / "model.gguf", exact, tokens, F32)
     assert worst <= 1e-4 and same >= 0.999
@@ -102,8 +108,7 @@ def test_llama_cpp_is_nearer_to_exact_activations(
     """Where the model's own int8, a scale a token, moves logits by more than 2 %, the finer blocks
     of llama.cpp do not."""
     model, tokens = trained(**settings)
-    exact = NanoChat(replace(model.config, quantize_activations=False))
-    exact.load_state_dict(model.state_dict())
+    exact = with_exact_activations(model)
     export_gguf(model, tmp_path / "model.gguf", tokens[:1], block_type=blocks)
     worst, same = worst_and_same(tmp_path / "model.gguf", exact, tokens, F16)
     assert worst <= 0.02 and same >= 0.98
