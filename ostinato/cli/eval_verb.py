@@ -18,7 +18,9 @@ from ostinato.inference.search import FIXED, SEARCHES, Search
 
 if TYPE_CHECKING:
     from ostinato.data.puzzles import PuzzleSet
+    from ostinato.evaluation.arc import ArcVotes
     from ostinato.evaluation.puzzles import Evaluation
+    from ostinato.evaluation.tallies import Tally
     from ostinato.models import RecursiveModel
     from ostinato.training.distributed import World
     from ostinato.training.run_folder import RunFolder
@@ -35,7 +37,8 @@ class Eval:
     in training, is also kept in RUN/result.json, in place of the one on validation.
 
     The variants of a task of ARC vote for its answers: pass@K is the share of tests with the right
-    one among the first K, and RUN/submission.json holds the first two.
+    one among the first K, and RUN/submission.json holds the first two. Where no answer is known,
+    as in a contest, there is only the latter.
 
     A language model is measured on text; ostinato eval RUN --help has its settings.
 
@@ -75,6 +78,7 @@ class Eval:
     def measure(self, world: "World") -> int:
         """This process's part of it; the main one prints and writes."""
         from ostinato.cli.search_tables import print_search
+        from ostinato.evaluation.arc import ArcVotes
         from ostinato.evaluation.puzzles import evaluate
         from ostinato.evaluation.search import evaluate_search
         from ostinato.evaluation.tallies import tally_for
@@ -91,6 +95,8 @@ class Eval:
         puzzles, place = find_puzzles(self, model)
         check_identifiers(RunFolder(self.model), place)
         tally = tally_for(place, self.split or "test")
+        if isinstance(tally, ArcVotes) and not tally.answered:
+            return self.hand_in(model, puzzles, tally, world)
         with progress(len(puzzles), world.is_main) as show:
             result = evaluate(
                 model,
@@ -103,7 +109,7 @@ class Eval:
                 progress=show,
                 on_answers=None if tally is None else tally.add,
             )
-        tallies = world.collect(tally)
+        gather(tally, world)
         if not world.is_main:
             return 0
         content = as_json(self, result, place, str(model.H_init.device))
@@ -116,8 +122,6 @@ class Eval:
         shares: dict[str, float] = {}
         files: dict[str, object] = {}
         if tally is not None:
-            for other in tallies[1:]:
-                tally.merge(other)
             shares, files = tally.shares(), tally.files()
             content |= shares
         if self.json:
@@ -128,11 +132,44 @@ class Eval:
             print_tables(result, content, shares, rated_by)
             if found is not None:
                 print_search(result, found)
-        if (self.data, self.split or "test", self.max_steps) == (None, "test", None):
+        if self.of_the_run:
             folder = RunFolder(self.model)
             write_json(folder.result, content)
             for name, file in files.items():
                 write_json(folder.path / name, file)
+        return 0
+
+    @property
+    def of_the_run(self) -> bool:
+        """Whether this is how a run is measured, so that its folder keeps what comes of it."""
+        return (self.data, self.split or "test", self.max_steps) == (None, "test", None)
+
+    def hand_in(
+        self, model: "RecursiveModel", puzzles: "PuzzleSet", votes: "ArcVotes", world: "World"
+    ) -> int:
+        """Vote where no answer is known: nothing is measured, the answers are written."""
+        from ostinato.evaluation.arc import vote
+        from ostinato.training.run_folder import RunFolder, write_json
+
+        if not self.of_the_run or self.how != FIXED:
+            raise ValueError(
+                "no answer to these tasks is known, so that nothing can be measured: ostinato eval "
+                f"{self.model} alone writes a submission"
+            )
+        with progress(len(puzzles), world.is_main) as show:
+            share = {"rank": world.rank, "world_size": world.size}
+            vote(model, puzzles, votes, self.batch_size, **share, progress=show)
+        gather(votes, world)
+        if world.is_main:
+            written = []
+            for name, file in votes.files().items():
+                written.append(str(RunFolder(self.model).path / name))
+                write_json(Path(written[-1]), file)
+            if self.json:
+                print(json.dumps({"model": str(self.model), "puzzles": 0, "files": written}))
+            else:
+                tasks = f"{len(votes.tasks):,} tasks, none of them with a known answer"
+                print(f"{tasks}: see {' and '.join(written)}")
         return 0
 
 
@@ -141,6 +178,13 @@ def parse(words: list[str]) -> Command:
     if eval_text.names_a_text_run(words):
         return eval_text.parse(words)
     return read_search(Eval, words, "eval").run
+
+
+def gather(tally: "Tally | None", world: "World") -> None:
+    """Add what the other processes have counted to the main one's tally."""
+    for other in world.collect(tally)[1:]:
+        assert tally is not None
+        tally.merge(other)
 
 
 def find_puzzles(arguments: Eval, model: "RecursiveModel") -> tuple["PuzzleSet", Path]:

@@ -10,7 +10,7 @@ together, and needs several processes; here an `ArcVotes` belongs to one evaluat
 merge theirs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,21 +107,27 @@ class ArcVotes:
         ranked = sorted(ballot.items(), key=lambda entry: entry[1].rank)
         return [(grid_of_key(key), candidate) for key, candidate in ranked]
 
+    @property
+    def answered(self) -> list[ArcTask]:
+        """The tasks that can be scored: the answers to all their tests are known."""
+        return [t for t in self.tasks if all(pair.output is not None for pair in t.test)]
+
     def pass_at(self, numbers: Sequence[int] = PASS_AT) -> dict[int, float]:
         """K → mean over tasks of the share of tests with the answer among the first K candidates.
 
-        Raises ValueError if the answer to a test is not known.
+        Tasks of which an answer is not known are left out; ValueError if that leaves none.
         """
+        if not self.answered:
+            raise ValueError("all tasks come without answers to their tests: nothing can be scored")
         places = [
             np.array([self.place_of_answer(task.name, pair) for pair in task.test])
-            for task in self.tasks
+            for task in self.answered
         ]
         return {k: float(np.mean([np.mean(tests < k) for tests in places])) for k in numbers}
 
     def place_of_answer(self, task: str, pair: Pair) -> int:
         """How many candidates are ranked before the right answer; `NOWHERE` if it is none."""
-        if pair.output is None:
-            raise ValueError(f"task {task} comes without answers to its tests: it cannot be scored")
+        assert pair.output is not None
         right = key_of(pair.output)
         for place, (answer, _) in enumerate(self.ranking(task, pair.input)):
             if key_of(answer) == right:
@@ -171,15 +177,29 @@ class ArcVotes:
         return content
 
 
-def vote(model: RecursiveModel, puzzles: PuzzleSet, votes: ArcVotes, batch_size: int = 512) -> None:
-    """Let all examples of a split vote, whether their answers are known or not."""
-    begin = 0
-    for batch, real in test_batches(puzzles, min(batch_size, len(puzzles))):
+def vote(
+    model: RecursiveModel,
+    puzzles: PuzzleSet,
+    votes: ArcVotes,
+    batch_size: int = 512,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Let this rank's examples of a split vote, whether their answers are known or not.
+
+    `progress` is told how many of all examples are done.
+    """
+    batch_size = min(batch_size, -(-len(puzzles) // world_size))
+    for number, (batch, real) in enumerate(test_batches(puzzles, batch_size, rank, world_size)):
+        first = (number * world_size + rank) * batch_size
         *_, step = think(model, batch.inputs, batch.puzzle_ids)
         question, ids = batch.inputs[:real].numpy(), batch.puzzle_ids[:real].numpy()
         last = step.answer[:real].cpu().numpy(), step.q_halt[:real].float().cpu().numpy()
-        votes.add(Answers(np.arange(begin, begin + real), question, ids, *last))
-        begin += real
+        votes.add(Answers(np.arange(first, first + real), question, ids, *last))
+        if progress is not None:
+            progress(min((number + 1) * world_size * batch_size, len(puzzles)))
 
 
 def key_of(grid: Grid) -> Key:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,29 @@ def test_a_run_is_voted_on(
     assert "pass@2" in capsys.readouterr().out
     assert main([*words, "--split", "train", "--json"]) == 0
     assert "pass@1" not in json.loads(capsys.readouterr().out)
+
+
+def test_tasks_without_known_answers_are_handed_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """A contest: the submission is that of the same run on the same tasks with their answers."""
+    contest = tmp_path / "contest"
+    contest.mkdir()
+    for file in GOLDEN.glob("tasks_*.json"):
+        if file.name != "tasks_evaluation_solutions.json":
+            shutil.copy(file, contest)
+    submissions = []
+    for name, source in (("known", GOLDEN), ("unknown", contest)):
+        run = make_run(tmp_path / name, ArcData(str(source), num_aug=6, num_validation=1))
+        words = ["eval", str(run), "--device", "cpu", "--data-root", str(tmp_path / "data")]
+        assert main(words) == 0
+        submissions.append((run / "submission.json").read_text())
+    assert submissions[0] == submissions[1]
+    assert "none of them with a known answer" in capsys.readouterr().out
+    assert not (tmp_path / "unknown" / "result.json").exists()
+    with pytest.raises(SystemExit):
+        main([*words, "--max-steps", "2"])
+    assert "nothing can be measured" in capsys.readouterr().err
 
 
 @pytest.mark.slow

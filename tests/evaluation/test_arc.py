@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ostinato.data.arc.sources import task_from_json
+from ostinato.data.arc.sources import ArcTask, Pair, task_from_json
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.evaluation.arc import ArcVotes, key_of
 from ostinato.evaluation.puzzles import Answers
@@ -87,6 +87,10 @@ def test_every_evaluation_has_votes_of_its_own():
     assert key_of(np.zeros((2, 3), np.uint8)) != key_of(np.zeros((3, 2), np.uint8))
 
 
-def test_a_task_without_answers_is_refused():
+def test_tasks_without_answers_are_not_scored():
+    votes = one_test((7, 0.0))
     with pytest.raises(ValueError, match="without answers"):
-        one_test((7, 0.0)).pass_at()
+        votes.pass_at()
+    seven = Pair(np.zeros((1, 1), np.uint8), np.full((1, 1), 7, np.uint8))
+    votes.tasks = [*votes.tasks, ArcTask("a", (), (seven,))]
+    assert votes.pass_at([1, 2]) == {1: 1.0, 2: 1.0}
