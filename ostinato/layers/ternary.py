@@ -5,6 +5,7 @@ fp32 weights and quantises them at every call (`TernaryLinear`); inference (`Pac
 and export take the integers and scales of the same two functions.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -55,19 +56,29 @@ def ternarize(weight: Float[Tensor, "out_features in_features"], group_size: int
 
 
 class Activations(NamedTuple):
-    """Quantised activations: `integers`, in a floating dtype, times the scale of their token."""
+    """Quantised activations: `integers`, in a floating dtype, times the scale of their group."""
 
     integers: Float[Tensor, "*batch dim"]
-    scale: Float[Tensor, "*batch 1"]
+    scales: Float[Tensor, "*batch groups"]
+    """One for each group of consecutive inputs of a token."""
+
+    def values(self) -> Float[Tensor, "*batch dim"]:
+        """integers · scales."""
+        groups = self.integers.unflatten(-1, (self.scales.shape[-1], -1))
+        return (groups * self.scales[..., None]).flatten(-2)
 
 
-def quantize_activations(x: Float[Tensor, "*batch dim"]) -> Activations:
-    """Quantise to -127 … 127 by the largest magnitude of each token, in fp32 at least."""
+def quantize_activations(x: Float[Tensor, "*batch dim"], group_size: int = 0) -> Activations:
+    """Quantise to -127 … 127 by the largest magnitude of each group, in fp32 at least.
+
+    0: of each token. llama.cpp has groups of 32, or of 256 with ternary blocks.
+    """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    largest = wide.abs().amax(-1, keepdim=True).clamp_min(SMALLEST_SCALE)
-    scale = largest / ACTIVATION_LEVELS
-    integers = round_half_away(wide / scale).clamp(-ACTIVATION_LEVELS, ACTIVATION_LEVELS)
-    return Activations(integers, scale)
+    groups = wide.unflatten(-1, (-1, group_size or x.shape[-1]))
+    largest = groups.abs().amax(-1, keepdim=True).clamp_min(SMALLEST_SCALE)
+    scales = largest / ACTIVATION_LEVELS
+    integers = round_half_away(groups / scales).clamp(-ACTIVATION_LEVELS, ACTIVATION_LEVELS)
+    return Activations(integers.flatten(-2), scales.squeeze(-1))
 
 
 def straight_through(
@@ -81,18 +92,19 @@ def linear_with_activations(
     x: Float[Tensor, "*batch in_features"],
     weight: Float[Tensor, "out_features in_features"],
     quantize: bool,
+    group_size: int,
 ) -> Float[Tensor, "*batch out_features"]:
     """`x @ weight.T` in the dtype of `x`, after quantising `x` if asked."""
     if quantize:
-        integers, scale = quantize_activations(x)
-        x = straight_through((integers * scale).to(x.dtype), x)
+        x = straight_through(quantize_activations(x, group_size).values().to(x.dtype), x)
     return F.linear(x, weight.to(x.dtype))
 
 
 class TernaryLinear(nn.Module):
     """A linear layer for training: fp32 weights, used as ternary ones, straight-through gradients.
 
-    Without a bias. `quantize_activations=False` leaves the activations as they are.
+    Without a bias. `quantize_activations=False` leaves the activations as they are; else
+    `activation_group_size` inputs of a token share a scale, 0: all.
     """
 
     weight: Float[Tensor, "out_features in_features"]
@@ -103,14 +115,17 @@ class TernaryLinear(nn.Module):
         out_features: int,
         group_size: int = 128,
         quantize_activations: bool = True,
+        activation_group_size: int = 0,
     ):
         super().__init__()
-        if group_size and in_features % group_size:
-            raise ValueError(
-                f"{in_features} inputs do not fill groups of {group_size}: change the width or "
-                "the group size (0: one group for the whole matrix)"
-            )
+        for size in (group_size, activation_group_size):
+            if size and in_features % size:
+                raise ValueError(
+                    f"{in_features} inputs do not fill groups of {size}: change the width or the "
+                    "group size (0: one group for all)"
+                )
         self.group_size, self.quantize_activations = group_size, quantize_activations
+        self.activation_group_size = activation_group_size
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
 
     def ternary(self) -> Ternary:
@@ -119,13 +134,17 @@ class TernaryLinear(nn.Module):
 
     def pack(self) -> "PackedTernaryLinear":
         """The same layer for inference."""
-        return PackedTernaryLinear(self.ternary(), self.quantize_activations)
+        return PackedTernaryLinear(
+            self.ternary(), self.quantize_activations, self.activation_group_size
+        )
 
     def forward(
         self, x: Float[Tensor, "*batch in_features"]
     ) -> Float[Tensor, "*batch out_features"]:
         weight = straight_through(self.ternary().weight(), self.weight)
-        return linear_with_activations(x, weight, self.quantize_activations)
+        return linear_with_activations(
+            x, weight, self.quantize_activations, self.activation_group_size
+        )
 
 
 class PackedTernaryLinear(nn.Module):
@@ -133,17 +152,19 @@ class PackedTernaryLinear(nn.Module):
 
     codes: Int8[Tensor, "out_features in_features"]
     scales: Float[Tensor, "rows groups"]
-    spread: Int8[Tensor, "groups in_features"]
+    spread: Int8[Tensor, "parts in_features"]
+    """Which inputs are of one group, of the weights and of the activations."""
 
-    def __init__(self, ternary: Ternary, quantize_activations: bool):
+    def __init__(self, ternary: Ternary, quantize_activations: bool, activation_group_size: int):
         super().__init__()
         self.quantize_activations = quantize_activations
+        self.activation_group_size = activation_group_size
         self.register_buffer("codes", ternary.codes)
         self.register_buffer("scales", ternary.scales)
-        groups = ternary.scales.shape[1]
-        spread = torch.eye(groups, dtype=torch.int8, device=ternary.codes.device)
-        spread = spread.repeat_interleave(ternary.codes.shape[1] // groups, dim=1)
-        self.register_buffer("spread", spread, persistent=False)
+        inputs = ternary.codes.shape[1]
+        part = math.gcd(inputs // ternary.scales.shape[1], activation_group_size or inputs)
+        spread = torch.eye(inputs // part, dtype=torch.int8, device=ternary.codes.device)
+        self.register_buffer("spread", spread.repeat_interleave(part, dim=1), persistent=False)
 
     def ternary(self) -> Ternary:
         """The integers and scales."""
@@ -155,18 +176,24 @@ class PackedTernaryLinear(nn.Module):
         rows = x.numel() // x.shape[-1]
         if self.quantize_activations and rows <= FEW_ROWS and x.device.type == "cpu":
             return self.integer_product(x)
-        return linear_with_activations(x, self.ternary().weight(), self.quantize_activations)
+        return linear_with_activations(
+            x, self.ternary().weight(), self.quantize_activations, self.activation_group_size
+        )
 
     def integer_product(
         self, x: Float[Tensor, "*batch in_features"]
     ) -> Float[Tensor, "*batch out_features"]:
-        """Σ over groups of scale · Σ codes · integers, the inner sums exact, in int32.
+        """Σ over parts of scales · Σ codes · integers, the inner sums exact, in int32.
 
-        Each token becomes one row a group, with the other groups' integers set to zero: so a single
-        product of int8 matrices gives the sums of all groups, and reads the codes once.
+        A part is what shares both scales. Each token becomes one row a part, with the other parts'
+        integers set to zero: so a single product of int8 matrices gives the sums of all parts, and
+        reads the codes once.
         """
-        integers, scale = quantize_activations(x)
+        parts = len(self.spread)
+        integers, scales = quantize_activations(x, self.activation_group_size)
         rows = integers.to(torch.int8).flatten(0, -2)[:, None] * self.spread
         sums = torch._int_mm(rows.flatten(0, 1), self.codes.T)
-        sums = sums.view(*x.shape[:-1], len(self.spread), -1)
-        return ((sums * self.scales.T).sum(-2) * scale).to(x.dtype)
+        sums = sums.view(*x.shape[:-1], parts, -1)
+        weight_scales = self.scales.T.repeat_interleave(parts // self.scales.shape[1], dim=0)
+        scales = scales.repeat_interleave(parts // scales.shape[-1], dim=-1)
+        return (sums * weight_scales * scales[..., None]).sum(-2).to(x.dtype)

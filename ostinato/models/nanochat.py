@@ -15,6 +15,7 @@ With one stream this is a plain residual, and without `ternary` a Llama.
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -60,7 +61,7 @@ class NanoChatConfig:
     num_kv_heads: int = 0
     """Key heads, each shared by num_heads / num_kv_heads query heads; 0: as many as num_heads."""
     ffn_mult: float = 2.6875
-    """Inner width of SwiGLU in units of the width; rounded up to a multiple of group_size."""
+    """Inner width of SwiGLU in units of the width; rounded up to whole groups."""
     num_streams: Literal[1, 2, 4] = 2
     """Residual streams; 1: the plain residual, for which stream_mode has no meaning."""
     stream_mode: Literal["static", "dynamic", "legacy"] = "static"
@@ -71,6 +72,9 @@ class NanoChatConfig:
     """Consecutive inputs that share a scale; 0: one scale for a whole matrix."""
     quantize_activations: bool = True
     """int8 inputs for the ternary matrices."""
+    activation_group_size: int = 0
+    """Consecutive inputs of a token that share an int8 scale; 0: all. llama.cpp has 32, or 256 with
+    tq1_0 and tq2_0: a model that was trained so is the same there."""
     sub_norm: bool = False
     """Another norm in front of o_proj and down_proj (SubLN, as in BitNet)."""
     tied_head: bool = True
@@ -93,13 +97,17 @@ class NanoChatConfig:
                 f"hidden_size {self.hidden_size} must be an even multiple of num_heads "
                 f"{self.num_heads}"
             )
-        if self.ffn_mult <= 0 or self.group_size < 0:
-            raise ValueError("ffn_mult must be above 0, group_size 0 or more")
-        if self.ternary and self.group_size and self.hidden_size % self.group_size:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of group_size {self.group_size}:"
-                " change one of them, or set group_size to 0"
-            )
+        if self.ffn_mult <= 0:
+            raise ValueError("ffn_mult must be above 0")
+        for name in ("group_size", "activation_group_size"):
+            size = getattr(self, name)
+            if size < 0:
+                raise ValueError(f"{name} must be 0 or more, not {size}")
+            if self.ternary and size and self.hidden_size % size:
+                raise ValueError(
+                    f"hidden_size {self.hidden_size} is not a multiple of {name} {size}: change "
+                    f"one of them, or set {name} to 0"
+                )
 
     @property
     def kv_heads(self) -> int:
@@ -112,7 +120,7 @@ class NanoChatConfig:
     @property
     def inner_size(self) -> int:
         """Inner width of SwiGLU."""
-        multiple = self.group_size or 1
+        multiple = math.lcm(self.group_size or 1, self.activation_group_size or 1)
         return -(-int(self.hidden_size * self.ffn_mult) // multiple) * multiple
 
     @property
@@ -123,7 +131,13 @@ class NanoChatConfig:
         """A matrix of a block."""
         if not self.ternary:
             return Linear(in_features, out_features)
-        return TernaryLinear(in_features, out_features, self.group_size, self.quantize_activations)
+        return TernaryLinear(
+            in_features,
+            out_features,
+            self.group_size,
+            self.quantize_activations,
+            self.activation_group_size,
+        )
 
     def norm(self, dim: int) -> RMSNorm:
         return RMSNorm(dim, self.rms_norm_eps)

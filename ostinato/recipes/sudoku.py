@@ -49,21 +49,7 @@ def sudoku6_tiny() -> Recipe:
     """
     return Recipe(
         name="sudoku6-tiny",
-        model=TRMConfig(
-            task="sudoku6",
-            vocab_size=8,
-            seq_len=36,
-            hidden_size=64,
-            num_heads=4,
-            H_cycles=2,
-            L_cycles=2,
-            pos_encodings="none",
-            mlp_t=True,
-            puzzle_emb_ndim=64,
-            puzzle_emb_len=1,
-            halt_max_steps=8,
-            forward_dtype="float32",
-        ),
+        model=replace(sudoku4_tiny().model, task="sudoku6", vocab_size=8, seq_len=36),
         data=SudokuData(
             size=6, min_givens=12, max_givens=24, num_train=5000, num_validation=500, num_test=1000
         ),

@@ -1,5 +1,7 @@
 """llama.cpp itself on an exported file; needs the package llama-cpp-python, which is compiled."""
 
+import inspect
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,15 @@ from torch.nn import functional as F
 
 from ostinato.data.tokenizer import BytePairTokenizer
 from ostinato.export.gguf import export_gguf
+from ostinato.models.gguf_blocks import BlockType
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 
-TEXT = "".join(p.read_text("utf-8") for p in sorted(Path(__file__).parents[1].glob("export/*.py")))
+TEXT = inspect.getsource(textwrap)  # a module that hardly changes from one Python to the next
 LENGTH, WINDOWS = 128, 8
 
 
 def trained(**settings: Any) -> tuple[NanoChat, torch.Tensor]:
-    """A model that has learnt a little of this folder, and tokens of it to run on."""
+    """A model that has learnt the text, and tokens of it to run on."""
     tokenizer = BytePairTokenizer.train([TEXT], 512)
     row = torch.tensor(tokenizer.encode(TEXT))
     config = NanoChatConfig(
@@ -73,42 +76,39 @@ def with_exact_activations(model: NanoChat) -> NanoChat:
 
 F32, F16 = 0, 1
 """Types of llama.cpp's cache."""
-GROUPED, WIDE_GROUPS, SUB_NORM = (
-    {"num_kv_heads": 2},
-    {"group_size": 256, "tied_head": False},
-    {"sub_norm": True},
-)
+FORMS = [
+    pytest.param({"num_kv_heads": 2}, "q4_0", 32, id="grouped keys"),
+    pytest.param({"group_size": 256, "tied_head": False}, "tq2_0", 256, id="head of its own"),
+    pytest.param({"sub_norm": True}, "q4_0", 32, id="SubLN"),
+]
+"""Settings, blocks that hold them, and the inputs that share an int8 scale in llama.cpp there."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [GROUPED, WIDE_GROUPS, SUB_NORM], ids=str)
-def test_the_file_is_exact(settings: dict[str, Any], tmp_path: Path):
-    """Without int8 anywhere, llama.cpp computes the function of the model, but for rounding."""
-    model, tokens = trained(**settings)
-    exact = with_exact_activations(model)
-    export_gguf(model, tmp_path / "model.gguf", tokens[:1], block_type="f32")
-    worst, same = worst_and_same(tmp_path / "model.gguf", exact, tokens, F32)
-    assert worst <= 1e-4 and same >= 0.999
-
-
-@pytest.mark.slow
-def test_llama_cpp_agrees(tmp_path: Path):
+@pytest.mark.parametrize(("settings", "blocks", "inputs"), FORMS)
+def test_a_model_trained_for_llama_cpp_is_the_same_there(
+    settings: dict[str, Any], blocks: BlockType, inputs: int, tmp_path: Path
+):
     """Logits within 2 % of the largest, and the same likeliest token for 99 % of 1024 tokens."""
-    model, tokens = trained(**GROUPED)
-    export_gguf(model, tmp_path / "model.gguf", tokens[:1], block_type="q4_0")
+    model, tokens = trained(**settings, activation_group_size=inputs)
+    export_gguf(model, tmp_path / "model.gguf", tokens[:1], block_type=blocks)
     worst, same = worst_and_same(tmp_path / "model.gguf", model, tokens, F16)
     assert worst <= 0.02 and same >= 0.99
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("settings", "blocks"), [(WIDE_GROUPS, "tq2_0"), (SUB_NORM, "q4_0")])
-def test_llama_cpp_is_nearer_to_exact_activations(
-    settings: dict[str, Any], blocks: Any, tmp_path: Path
+@pytest.mark.parametrize(("settings", "blocks", "inputs"), FORMS)
+def test_a_model_with_a_scale_a_token_is_near_there(
+    settings: dict[str, Any], blocks: BlockType, inputs: int, tmp_path: Path
 ):
-    """Where the model's own int8, a scale a token, moves logits by more than 2 %, the finer blocks
-    of llama.cpp do not."""
+    """Without int8 anywhere the file is the function of the model, but for rounding; with it, its
+    scales are not those of llama.cpp: 6 %, and 98 % of the tokens."""
     model, tokens = trained(**settings)
-    exact = with_exact_activations(model)
+    export_gguf(model, tmp_path / "exact.gguf", tokens[:1], block_type="f32")
+    worst, same = worst_and_same(
+        tmp_path / "exact.gguf", with_exact_activations(model), tokens, F32
+    )
+    assert worst <= 1e-4 and same >= 0.999
     export_gguf(model, tmp_path / "model.gguf", tokens[:1], block_type=blocks)
-    worst, same = worst_and_same(tmp_path / "model.gguf", exact, tokens, F16)
-    assert worst <= 0.02 and same >= 0.98
+    worst, same = worst_and_same(tmp_path / "model.gguf", model, tokens, F16)
+    assert worst <= 0.06 and same >= 0.98

@@ -18,9 +18,15 @@ from ostinato.layers.ternary import (
 )
 
 
-def layer(group_size: int, seed: int = 0, inputs: int = 48, outputs: int = 10) -> TernaryLinear:
+def layer(
+    group_size: int,
+    seed: int = 0,
+    inputs: int = 48,
+    outputs: int = 10,
+    activation_group_size: int = 0,
+) -> TernaryLinear:
     rng = torch.Generator().manual_seed(seed)
-    made = TernaryLinear(inputs, outputs, group_size)
+    made = TernaryLinear(inputs, outputs, group_size, activation_group_size=activation_group_size)
     torch.nn.init.normal_(made.weight, std=0.02, generator=rng)
     # Rows and groups of different sizes, so that a scale in the wrong place shows
     with torch.no_grad():
@@ -74,25 +80,39 @@ def test_activations_are_near_and_reach_the_ends(seed: int):
     assert ((integers * scale - x).abs() <= scale * (0.5 + 1e-5)).all()
 
 
-@pytest.mark.parametrize("group_size", [8, 0])
-def test_gradients_go_straight_through(group_size: int):
-    ternary = layer(group_size)
+@given(st.integers(0, 1000), st.sampled_from([2, 8, 16]))
+def test_groups_of_activations_are_quantised_by_themselves(seed: int, size: int):
+    x = torch.randn(3, 5, 16, generator=torch.Generator().manual_seed(seed))
+    grouped = quantize_activations(x, size)
+    assert grouped.scales.shape == (3, 5, 16 // size)
+    for first in range(0, 16, size):
+        part = slice(first, first + size)
+        alone = quantize_activations(x[..., part])
+        assert torch.equal(grouped.integers[..., part], alone.integers)
+        assert torch.equal(grouped.values()[..., part], alone.values())
+
+
+@pytest.mark.parametrize(("group_size", "activations"), [(8, 0), (0, 0), (8, 16), (0, 4)])
+def test_gradients_go_straight_through(group_size: int, activations: int):
+    ternary = layer(group_size, activation_group_size=activations)
     x = torch.randn(6, 48, requires_grad=True)
     out = ternary(x)
     cotangent = torch.randn_like(out)
     out.backward(cotangent)
-    integers, scale = quantize_activations(x.detach())
+    read = quantize_activations(x.detach(), activations).values()
     used = ternary.ternary().weight()
-    assert torch.equal(out, F.linear(integers * scale, used))
+    assert torch.equal(out, F.linear(read, used))
     assert x.grad is not None and ternary.weight.grad is not None
     torch.testing.assert_close(x.grad, cotangent @ used)
-    torch.testing.assert_close(ternary.weight.grad, cotangent.T @ (integers * scale))
+    torch.testing.assert_close(ternary.weight.grad, cotangent.T @ read)
 
 
-@pytest.mark.parametrize("group_size", [8, 48, 0])
+@pytest.mark.parametrize(
+    ("group_size", "activations"), [(8, 0), (48, 0), (0, 0), (8, 24), (24, 16), (48, 6), (0, 12)]
+)
 @pytest.mark.parametrize("quantize", [True, False])
-def test_packed_is_the_same_layer(group_size: int, quantize: bool):
-    ternary = layer(group_size)
+def test_packed_is_the_same_layer(group_size: int, activations: int, quantize: bool):
+    ternary = layer(group_size, activation_group_size=activations)
     ternary.quantize_activations = quantize
     packed = ternary.pack()
     many = torch.randn(2, FEW_ROWS, 48)
@@ -102,22 +122,22 @@ def test_packed_is_the_same_layer(group_size: int, quantize: bool):
     assert (packed(few) - wanted).abs().max() <= 1e-6 * wanted.abs().max()
 
 
-@pytest.mark.parametrize("group_size", [8, 48, 0])
-def test_the_product_of_integers_is_exact(group_size: int):
-    packed = layer(group_size).pack().double()
+@pytest.mark.parametrize(
+    ("group_size", "activations"), [(8, 0), (48, 0), (0, 0), (8, 24), (24, 16), (0, 12)]
+)
+def test_the_product_of_integers_is_exact(group_size: int, activations: int):
+    packed = layer(group_size, activation_group_size=activations).pack().double()
     x = torch.randn(3, 48, dtype=torch.float64)
-    integers, scale = quantize_activations(x)
     codes, scales = packed.ternary()
-    groups = scales.shape[1]
-    sums = np.einsum(
-        "ogi,rgi->rog",
-        codes.numpy().astype(np.int64).reshape(10, groups, -1),
-        integers.numpy().astype(np.int64).reshape(3, groups, -1),
-    )
-    wanted = (sums * scales.numpy()).sum(-1) * scale.numpy()
-    np.testing.assert_allclose(packed.integer_product(x).numpy(), wanted, rtol=1e-13)
+    integers, activation_scales = quantize_activations(x, activations)
+    weights = codes.numpy().astype(np.float64) * scales.numpy().repeat(48 // scales.shape[1], 1)
+    read = integers.numpy() * activation_scales.numpy().repeat(48 // activation_scales.shape[1], 1)
+    wanted = read @ weights.T
+    np.testing.assert_allclose(packed.integer_product(x).numpy(), wanted, rtol=1e-12, atol=1e-14)
 
 
 def test_groups_must_fill_the_inputs():
     with pytest.raises(ValueError, match="do not fill groups of 32"):
         TernaryLinear(48, 8, 32)
+    with pytest.raises(ValueError, match="do not fill groups of 32"):
+        TernaryLinear(48, 8, 16, activation_group_size=32)

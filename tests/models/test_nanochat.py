@@ -30,6 +30,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"sub_norm": True},
     {"ternary": False, "stream_mode": "dynamic"},
     {"group_size": 0},
+    {"activation_group_size": 8},
 ]
 
 
