@@ -192,14 +192,14 @@ def first_of(puzzles: PuzzleSet, count: int) -> PuzzleSet:
     """The first puzzles of a split, each with one example."""
     if not (puzzles.puzzle_indices[1:] - puzzles.puzzle_indices[:-1] == 1).all():
         raise ValueError("puzzles of several examples cannot be counted out: choose another set")
-    return replace(
-        puzzles,
-        inputs=puzzles.inputs[:count],
-        labels=puzzles.labels[:count],
-        puzzle_identifiers=puzzles.puzzle_identifiers[:count],
-        puzzle_indices=puzzles.puzzle_indices[: count + 1],
-        group_indices=puzzles.puzzle_indices[: count + 1],
-        ratings=None if puzzles.ratings is None else puzzles.ratings[:count],
+    return PuzzleSet.assemble(
+        puzzles.metadata,
+        puzzles.inputs[:count],
+        puzzles.labels[:count],
+        puzzles.puzzle_identifiers[:count],
+        puzzles.puzzle_indices[: count + 1],
+        puzzles.puzzle_indices[: count + 1],
+        None if puzzles.ratings is None else puzzles.ratings[:count],
     )
 
 
