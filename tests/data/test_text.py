@@ -58,6 +58,23 @@ def test_every_document_is_in_one_split_byte_for_byte(corpus: Path, tmp_path: Pa
     assert data.prepare(tmp_path, silent) != folder
 
 
+@pytest.mark.parametrize(("documents", "held_out"), [(3, 1), (42, 2), (900, 30)])
+def test_what_is_held_out_depends_on_how_much_there_is(
+    tmp_path: Path, documents: int, held_out: int
+):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number in range(documents):
+        (folder / f"{number}.txt").write_text(f"text {number}")
+    built = TextData(str(folder), num_tokens=260).prepare(tmp_path, silent)
+    splits = json.loads((built / "text.json").read_text())["splits"]
+    assert {split: facts["documents"] for split, facts in splits.items()} == {
+        "train": documents - 2 * held_out,
+        "validation": held_out,
+        "test": held_out,
+    }
+
+
 def test_a_file_is_cut_at_separators(tmp_path: Path):
     file = tmp_path / "stories.txt"
     file.write_bytes(b"one\n<|endoftext|>\ntwo\r\nlines\n<|endoftext|>\n\n<|endoftext|>three")
@@ -67,7 +84,7 @@ def test_a_file_is_cut_at_separators(tmp_path: Path):
         "three",
     ]
     assert len(read_corpus(str(file), "", silent).documents) == 1
-    with pytest.raises(ValueError, match="3 documents, too few"):
+    with pytest.raises(ValueError, match="too few documents, 3,"):
         TextData(str(file), num_tokens=260, num_validation=2, num_test=1).prepare(tmp_path, silent)
     with pytest.raises(ValueError, match="no corpus"):
         TextData(str(tmp_path / "none")).prepare(tmp_path, silent)

@@ -17,6 +17,8 @@ from ostinato.data.tokenizer import MIN_VOCAB_SIZE, SEPARATOR, TOKENIZER_FILE, B
 BUILD = 1  # raise it whenever the same settings would give other files
 TOKENIZER_BYTES = 100_000_000
 """The tokenizer is trained on about so much text at most: more does not change its merges."""
+MOST_HELD_OUT = 30
+"""Documents for validation, and for test, where no number is given."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,18 @@ class TextData:
     """Text between the documents of a file of one's own; empty: each file is one document."""
     num_tokens: int = 4096
     """Size of the vocabulary, at most."""
-    num_validation: int = 30
-    """Documents to follow the training by."""
-    num_test: int = 30
-    """Documents for the final score; a corpus with a test split of its own gives all of that."""
+    num_validation: int = 0
+    """Documents to follow the training by; 0: a twentieth of all, at most 30."""
+    num_test: int = 0
+    """Documents for the final score, in the same way; a corpus with a test split of its own gives
+    all of that."""
     data_seed: int = 0
     """Seed of the choice of documents and of their order."""
 
     def __post_init__(self):
-        for name, least in (("num_validation", 1), ("num_test", 1), ("data_seed", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        for name in ("num_validation", "num_test", "data_seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
         if self.num_tokens < MIN_VOCAB_SIZE:
             raise ValueError(
                 f"num_tokens {self.num_tokens} is less than the {MIN_VOCAB_SIZE} of bytes"
@@ -54,8 +57,10 @@ class TextData:
         Raises ValueError for a missing or faulty corpus, and where there are too few documents.
         """
         corpus = read_corpus(self.corpus, self.separator, report)
+        held_out = self._held_out(corpus)
         facts = {
             **asdict(self),
+            **held_out,
             "corpus": Path(self.corpus).name,
             "source": corpus.facts,
             "documents_sha256": corpus.sha256(),
@@ -65,10 +70,24 @@ class TextData:
         folder = Path(root) / f"text-{Path(self.corpus).stem}-{digest[:12]}"
         return build_once(folder, lambda place: self._build(place, corpus, facts, report), report)
 
+    def _held_out(self, corpus: Corpus) -> dict[str, int]:
+        """How many documents are for validation and for test. ValueError if there are too few."""
+        count = len(corpus.documents)
+        usual = min(MOST_HELD_OUT, max(1, count // 20))
+        num_test = 0 if corpus.test else self.num_test or usual
+        num_validation = self.num_validation or usual
+        if count <= num_validation + num_test:
+            raise ValueError(
+                f"{self.corpus} has too few documents, {count}, to hold out {num_validation} for "
+                f"validation and {num_test} for test: ask for fewer, or set the separator between "
+                f"documents, which is {self.separator!r}"
+            )
+        return {"num_validation": num_validation, "num_test": num_test}
+
     def _build(
         self, folder: Path, corpus: Corpus, facts: dict[str, Any], report: Callable[[str], None]
     ) -> None:
-        splits = self._split(corpus)
+        splits = self._split(corpus, facts["num_validation"], facts["num_test"])
         training = splits["train"][0]
         report(f"training a tokenizer of {self.num_tokens:,} tokens on {len(training):,} documents")
         tokenizer = BytePairTokenizer.train(first_bytes(training, TOKENIZER_BYTES), self.num_tokens)
@@ -85,17 +104,12 @@ class TextData:
         content = {**facts, "vocab_size": tokenizer.vocab_size, "dtype": dtype, "splits": written}
         (folder / FACTS_FILE).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
-    def _split(self, corpus: Corpus) -> dict[str, tuple[list[str], list[str]]]:
+    def _split(
+        self, corpus: Corpus, num_validation: int, num_test: int
+    ) -> dict[str, tuple[list[str], list[str]]]:
         """Texts and names by split, each document in one of them, in random order."""
-        count, num_test = len(corpus.documents), 0 if corpus.test else self.num_test
-        if count <= self.num_validation + num_test:
-            raise ValueError(
-                f"{self.corpus} has {count} documents, too few to hold out {self.num_validation} "
-                f"for validation and {num_test} for test: lower these, or set the separator "
-                f"between documents, which is {self.separator!r}"
-            )
-        order = np.random.default_rng(self.data_seed).permutation(count)
-        bounds = np.cumsum([num_test, self.num_validation])
+        order = np.random.default_rng(self.data_seed).permutation(len(corpus.documents))
+        bounds = np.cumsum([num_test, num_validation])
         splits, parts = {}, np.split(order, bounds)
         for split, part in zip(("test", "validation", "train"), parts, strict=True):
             chosen = part.tolist()
