@@ -23,6 +23,10 @@ class LoopConfig:
 
     total_steps: int = 1000
     """Optimiser updates."""
+    global_batch_size: int = 64
+    """Examples an update, over all processes and micro-batches."""
+    accumulation: int = 1
+    """Micro-batches an update, whose gradients are added up: less memory, the same update."""
     lr: float = 1e-4
     weight_decay: float = 0.0
     beta1: float = 0.9
@@ -67,9 +71,11 @@ class LoopConfig:
         self.check_least(
             1, "total_steps eval_every eval_batch_size checkpoint_every keep_checkpoints log_every"
         )
+        self.check_least(1, "global_batch_size accumulation")
         self.check_least(0, "lr muon_lr weight_decay muon_weight_decay grad_clip warmup_steps")
         self.check_shares("lr_min_ratio decay_start")
         self.check_shares("beta1 beta2 muon_momentum", below_one=True)
+        self.micro_batch_size(processes=1)
 
     def check_least(self, least: int, names: str) -> None:
         """ValueError if one of the settings `names` is less."""
@@ -88,6 +94,16 @@ class LoopConfig:
             if not 0 <= value <= 1 or (below_one and value == 1):
                 end = ")" if below_one else "]"
                 raise ValueError(f"{name} must lie in [0, 1{end}, not {value}")
+
+    def micro_batch_size(self, processes: int) -> int:
+        """Examples of a micro-batch in each process; ValueError if they are not equally many."""
+        size, rest = divmod(self.global_batch_size, self.accumulation * processes)
+        if rest:
+            among = f"accumulation {self.accumulation} × {processes} processes"
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} is not divisible by {among}"
+            )
+        return size
 
     @property
     def schedule(self) -> Schedule:
@@ -138,7 +154,7 @@ class TrainingConfig(LoopConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_least(1, "global_batch_size slot_turns")
+        self.check_least(1, "slot_turns")
         self.check_least(0, "puzzle_emb_lr puzzle_emb_weight_decay q_weight")
         self.check_shares("ema_decay label_smoothing", below_one=True)
         self.check_shares("halt_exploration_prob")
@@ -175,10 +191,6 @@ class Recipe:
 class TextTrainingConfig(LoopConfig):
     """How a language model is trained: Muon for the matrices of its blocks, else AdamW or Lion."""
 
-    global_batch_size: int = 64
-    """Windows of text an update, over all processes and micro-batches."""
-    accumulation: int = 1
-    """Micro-batches an update, whose gradients are added up: less memory, the same update."""
     optimizer: Literal["adamw", "lion"] = "adamw"
     """For embedding, head, norms and connections."""
     weight_decay: float = 0.0
@@ -201,14 +213,8 @@ class TextTrainingConfig(LoopConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_least(1, "global_batch_size accumulation")
         self.check_least(0, "entropy_bonus")
         self.check_shares("label_smoothing", below_one=True)
-        if self.global_batch_size % self.accumulation:
-            raise ValueError(
-                f"global_batch_size {self.global_batch_size} is not divisible by accumulation "
-                f"{self.accumulation}"
-            )
 
 
 @dataclass(frozen=True)

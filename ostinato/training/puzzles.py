@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ostinato.data.batches import Batch, training_batches
@@ -21,7 +22,7 @@ from ostinato.training.feed import AlignedFeed, Feed, StreamFeed
 from ostinato.training.loop import Loop, Outcome, Work
 from ostinato.training.losses import act_loss
 from ostinato.training.run_folder import RunFolder, atomic, write_json
-from ostinato.training.slots import draw_minimum_steps, target_q_continue
+from ostinato.training.slots import Slots, draw_minimum_steps, target_q_continue
 from ostinato.training.state import TrainState
 
 
@@ -142,31 +143,33 @@ def train_step(
 
     `time_used` is the share of the run's time that is over, if the learning rate depends on it.
     """
-    model, config, world = state.model.config, recipe.training, state.world
+    config, world = recipe.training, state.world
     state.set_learning_rate(config.schedule(state.step + 1, time_used))
 
     slots = state.slots.refill(batch, state.initial_state())
     table = state.model.puzzle_emb
     rows = None if table is None else table.copy_rows(slots.puzzle_ids)
-    thought, output = state.wrapped(slots.state, slots.inputs, slots.puzzle_ids, rows)
-    minimum = draw_minimum_steps(
-        config.global_batch_size,
-        model.halt_max_steps,
-        config.halt_exploration_prob,
-        state.exploration,
+    minimum = world.part(
+        draw_minimum_steps(
+            config.global_batch_size,
+            recipe.model.halt_max_steps,
+            config.halt_exploration_prob,
+            state.exploration,
+        )
     )
-    slots = slots.advance(thought, output, model, world.part(minimum))
-
-    target = None
-    if not model.no_ACT_continue:
-        with torch.no_grad():
-            _, following = state.model(thought, slots.inputs, slots.puzzle_ids, rows)
-        target = target_q_continue(following, slots.steps, model.halt_max_steps)
-    loss, metrics = act_loss(
-        output, slots, config.loss_type, target, config.label_smoothing, config.q_weight
-    )
-    # DDP takes the mean over ranks where the sum is wanted
-    (loss * (world.size / config.global_batch_size)).backward()
+    size = config.micro_batch_size(world.size)
+    parts = slots.split(size)
+    sums: dict[str, Tensor] = {}
+    for number, part in enumerate(parts):
+        here = slice(number * size, (number + 1) * size)
+        with state.exchange(last=number == len(parts) - 1):
+            parts[number], loss, metrics = supervision_step(
+                state, config, part, None if rows is None else rows[here], minimum[here]
+            )
+            # DDP takes the mean over ranks where the sum is wanted
+            (loss * (world.size / config.global_batch_size)).backward()
+        sums = {k: sums[k] + v for k, v in metrics.items()} if sums else metrics
+    slots = Slots.join(parts)
     if config.grad_clip:
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip)
 
@@ -181,7 +184,33 @@ def train_step(
         state.ema.update()
     state.end_turn(slots)
     state.step += 1
-    return {"loss": loss.detach(), "examples": loss.new_tensor(len(slots.steps)), **metrics}
+    return sums
+
+
+def supervision_step(
+    state: TrainState,
+    config: TrainingConfig,
+    slots: Slots,
+    rows: Float[Tensor, "batch ndim"] | None,
+    minimum_steps: Int[Tensor, " batch"],
+) -> tuple[Slots, Float[Tensor, ""], dict[str, Tensor]]:
+    """The slots after one more step, the loss, a sum over them, and metrics, which are sums too.
+
+    `rows` are copies of their puzzle rows, which take the gradient of these.
+    """
+    model = state.model.config
+    thought, output = state.wrapped(slots.state, slots.inputs, slots.puzzle_ids, rows)
+    slots = slots.advance(thought, output, model, minimum_steps)
+    target = None
+    if not model.no_ACT_continue:
+        with torch.no_grad():
+            _, following = state.model(thought, slots.inputs, slots.puzzle_ids, rows)
+        target = target_q_continue(following, slots.steps, model.halt_max_steps)
+    loss, metrics = act_loss(
+        output, slots, config.loss_type, target, config.label_smoothing, config.q_weight
+    )
+    examples = loss.new_tensor(len(slots.steps))
+    return slots, loss, {"loss": loss.detach(), "examples": examples, **metrics}
 
 
 def mean_metrics(sums: dict[str, Tensor], batch_size: int, world: World) -> dict[str, float]:

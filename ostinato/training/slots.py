@@ -7,6 +7,7 @@ be a different algorithm.
 Source: TRM and HRM, `ACTLossHead` and the `forward` of the ACT wrapper; HRM section 2.3.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -49,6 +50,22 @@ class Slots:
         """The inverse of `tensors`."""
         state = State(tensors["z_H"], tensors["z_L"])
         return cls(state, **{k: v for k, v in tensors.items() if k not in State._fields})
+
+    def split(self, count: int) -> list["Slots"]:
+        """`count` at a time."""
+        parts = {name: tensor.split(count) for name, tensor in self.tensors().items()}
+        return [
+            Slots.of_tensors(dict(zip(parts, part, strict=True)))
+            for part in zip(*parts.values(), strict=True)
+        ]
+
+    @classmethod
+    def join(cls, parts: Sequence["Slots"]) -> "Slots":
+        """The inverse of `split`."""
+        if len(parts) == 1:
+            return parts[0]
+        tensors = [part.tensors() for part in parts]
+        return cls.of_tensors({name: torch.cat([t[name] for t in tensors]) for name in tensors[0]})
 
     def refill(self, batch: Batch, initial: State) -> "Slots":
         """Halted slots take the row of their index of `batch` and start afresh from `initial`."""

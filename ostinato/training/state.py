@@ -1,11 +1,13 @@
 """Everything a run needs to go on: built once, saved to and restored from checkpoints."""
 
 from collections import deque
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ostinato.models import RECURSIVE_MODELS, RecursiveModel, State
@@ -43,6 +45,13 @@ class WeightState:
         """Every optimiser's rate: its base times `factor`."""
         for group, base in zip(self.param_groups(), self.base_lrs, strict=True):
             group["lr"] = base * factor
+
+    def exchange(self, last: bool) -> AbstractContextManager:
+        """Around a forward and its backward: gradients go from rank to rank once an update, after
+        the last of its micro-batches."""
+        if isinstance(self.wrapped, DistributedDataParallel) and not last:
+            return self.wrapped.no_sync()
+        return nullcontext()
 
     def tree(self) -> dict[str, Any]:
         """All of it, as `save_checkpoint` takes it; collective, as a part may be every rank's."""
@@ -99,11 +108,7 @@ class TrainState(WeightState):
         Trained weights are read if the recipe names some, unless `restore` will follow (`resumed`).
         """
         config = recipe.training
-        if config.global_batch_size % world.size:
-            raise ValueError(
-                f"global_batch_size {config.global_batch_size} is not divisible by "
-                f"{world.size} processes"
-            )
+        share = config.micro_batch_size(world.size) * config.accumulation
         model_class = next(
             cls for cls, kind in RECURSIVE_MODELS.values() if type(recipe.model) is kind
         )
@@ -121,7 +126,6 @@ class TrainState(WeightState):
         sparse = model.puzzle_emb and SparseSignSGD(
             model.puzzle_emb, config.puzzle_emb_lr, config.puzzle_emb_weight_decay
         )
-        share = config.global_batch_size // world.size
         slots = [Slots.empty(model, share, device) for _ in range(config.slot_turns)]
         state = cls(
             model=model,
@@ -136,17 +140,17 @@ class TrainState(WeightState):
             world=world,
         )
         if wrapped is not model:
-            state.rehearse()
+            state.rehearse(config.micro_batch_size(world.size))
         return state
 
-    def rehearse(self) -> None:
-        """A backward that leaves nothing behind but the layout of DDP's buckets.
+    def rehearse(self, count: int) -> None:
+        """A backward of some slots that leaves nothing behind but the layout of DDP's buckets.
 
         DDP lays them out anew after its first backward, and the place of a gradient in its bucket
         decides in which order more than two ranks are summed. Had the first step the first layout,
         a resumed run would not have the bits of an uninterrupted one.
         """
-        slots, table = self.slots, self.model.puzzle_emb
+        slots, table = self.slots.split(count)[0], self.model.puzzle_emb
         rows = None if table is None else table.copy_rows(slots.puzzle_ids)
         _, output = self.wrapped(slots.state, slots.inputs, slots.puzzle_ids, rows)
         (output.logits.sum() + output.q_halt.sum()).backward()

@@ -2,7 +2,6 @@
 
 import math
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ostinato.data.text import TokenSet
@@ -92,11 +90,7 @@ class TextState(WeightState):
     def start(cls, recipe: TextRecipe, device: torch.device, world: World) -> "TextState":
         """A new run; the seed determines all."""
         config = recipe.training
-        if config.global_batch_size % (config.accumulation * world.size):
-            raise ValueError(
-                f"global_batch_size {config.global_batch_size} is not divisible by accumulation "
-                f"{config.accumulation} × {world.size} processes"
-            )
+        config.micro_batch_size(world.size)  # or else it says what is wrong
         # Weights are drawn on the CPU, so that every device starts from the same ones
         model = NanoChat(recipe.model, torch.Generator().manual_seed(config.seed)).to(device)
         if config.compile:
@@ -228,19 +222,14 @@ def train_step(
     time_used: float = 0.0,
 ) -> dict[str, Tensor]:
     """One update from a global batch of windows; returns metrics summed over this rank's tokens."""
-    config, world, wrapped = recipe.training, state.world, state.wrapped
+    config, world = recipe.training, state.world
     state.set_learning_rate(config.schedule(state.step + 1, time_used))
     sums: dict[str, Tensor] = {}
     micro_batches = windows.chunk(config.accumulation)
     for number, micro_batch in enumerate(micro_batches, start=1):
         mine = world.part(micro_batch)
-        # Gradients travel once an update
-        last = number == len(micro_batches)
-        waiting = nullcontext()
-        if isinstance(wrapped, DistributedDataParallel) and not last:
-            waiting = wrapped.no_sync()
-        with waiting:
-            logits = wrapped(mine[:, :-1])
+        with state.exchange(last=number == len(micro_batches)):
+            logits = state.wrapped(mine[:, :-1])
             loss, metrics = next_token_loss(logits, mine, config)
             # DDP takes the mean over ranks where the sum is wanted
             (loss * (world.size / windows[:, 1:].numel())).backward()

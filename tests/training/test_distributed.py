@@ -170,6 +170,19 @@ def test_processes_train_as_one(model: str, dtype: str, tmp_path: Path):
             assert torch.equal(one[generator], several[generator])
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_micro_batches_train_as_one_batch(model: str, tmp_path: Path):
+    """Also spread over processes, and with the continue head, which asks the model once more."""
+    settings = recipe(model, "float64", grad_clip=0.5)
+    settings = replace(settings, model=replace(settings.model, no_ACT_continue=False))
+    whole = trained(1, settings, tmp_path / "whole")
+    for size, accumulation in ((1, 4), (2, 3)):
+        training = replace(settings.training, accumulation=accumulation)
+        parts = trained(size, replace(settings, training=training), tmp_path / f"{size}")
+        differences = largest_differences(whole, parts)
+        assert 0.0 < max(differences.values()) <= 1e-11, differences
+
+
 def test_run_goes_on_in_another_number(tmp_path: Path):
     """To the bit in the same number, also where more than two ranks are summed; else in effect."""
     settings = recipe(forward_dtype="float64", refill="stream", slot_turns=2)

@@ -526,20 +526,27 @@ MUTANTS = [
         "TRM",
     ),
     Mutant(
-        "bootstrap from the old state",
+        "loss of a micro-batch divided by its own size",
         "training.puzzles:train_step",
+        {"world.size / config.global_batch_size": "world.size / size"},
+        "Other settings",
+        "TRM",
+    ),
+    Mutant(
+        "bootstrap from the old state",
+        "training.puzzles:supervision_step",
         {
-            "_, following = state.model(thought,": (
-                "old = state.slots.refill(batch, state.initial_state()).state\n"
-                "            _, following = state.model(old,"
-            )
+            "thought, output = state.wrapped(": (
+                "old = slots.state\n    thought, output = state.wrapped("
+            ),
+            "_, following = state.model(thought,": "_, following = state.model(old,",
         },
         "Gradient of a training step",
         "HRM",
     ),
     Mutant(
         "bootstrap with gradient",
-        "training.puzzles:train_step",
+        "training.puzzles:supervision_step",
         NO_GRAD,
         "Gradient of a training step",
         "HRM",

@@ -120,9 +120,9 @@ def training_gradient(name: str) -> float:
 
 @check("Other settings", "004", "continue head and softmax loss, for TRM as well", 1e-7, ("TRM",))
 def settings(name: str) -> float:
-    """The same with the continue head, softmax and learned positions."""
+    """The same with the continue head, softmax, learned positions and two micro-batches."""
     ours = {"no_ACT_continue": False, "pos_encodings": "learned"}
-    state, recipe = started(name, ours, loss_type="softmax_cross_entropy")
+    state, recipe = started(name, ours, loss_type="softmax_cross_entropy", accumulation=2)
     for offered in batches(name):
         train_step(state, recipe, offered)
     expected, _, _ = reference_run(name, ours, softmax=True)
