@@ -81,7 +81,7 @@ def cases_of(
 ) -> list[Case]:
     """All modes with the first number of each list; fixed and early exit also with the others.
 
-    Each search comes in all of its sizes (`Search.scaled`).
+    Each search comes in all of its sizes (`Search.scaled`), those that come to the same once.
     """
     first = puzzles[0], batch_sizes[0], max_steps[0]
     sizes = [first]
@@ -92,11 +92,12 @@ def cases_of(
     named = [
         (name, search_named(name).scaled(times)) for name in searches for times in search_sizes
     ]
-    return [
+    cases = [
         Case(mode, search, *size)
         for size in sizes
         for mode, search in plain + (named if size == first else [])
     ]
+    return list(dict.fromkeys(cases))
 
 
 def bench_solving(

@@ -42,6 +42,12 @@ def test_searches_in_several_sizes():
     assert sizes == [(1, 0, 0), (8, 0, 0), (1, 0, 8), (1, 0, 64), (1, 2, 8), (8, 16, 64)]
 
 
+def test_sizes_that_come_to_the_same_are_measured_once():
+    cases = cases_of(["depth"], [8, 8], [2], [5], [0.125, 0.25, 0.5])
+    assert [(c.mode, c.search.depth) for c in cases[2:]] == [("depth", 1), ("depth", 2)]
+    assert len(bench_solving(LookUp(), PUZZLES, cases, 1, report=len).cases) == len(cases)
+
+
 def test_what_is_measured(monkeypatch):
     """With a clock that moves by a second for every step of a puzzle, and a peak of 1 FLOP/s."""
     now = [0.0]

@@ -66,7 +66,10 @@ def test_torchrun_stops_at_a_signal_and_one_process_goes_on(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [("--global-batch-size 7", "not divisible by accumulation 1 × 2"), ("--no-such-setting 1", "unknown setting")],
+    [
+        ("--global-batch-size 7", "not divisible by accumulation 1 × 2"),
+        ("--no-such-setting 1", "unknown setting"),
+    ],
 )
 def test_torchrun_shows_a_mistake_once(setting: str, message: str, tmp_path: Path):
     job = torchrun(tmp_path, "", f"train sudoku4-tiny {SETTINGS} {setting}")
