@@ -150,7 +150,8 @@ def bench_solving(
             report(
                 f"{number} of {repetitions}, {case.mode}, {case.puzzles} puzzles, batch "
                 f"{case.batch_size}, {case.max_steps} steps: "
-                f"{case.puzzles / seconds[case][-1]:,.4g} puzzles/s"
+                f"{case.puzzles / seconds[case][-1]:,.4g} puzzles/s, "
+                f"{results[case].exact_accuracy:.1%} exact"
             )
     return SolvingSpeed(
         device=str(device),

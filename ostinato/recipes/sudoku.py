@@ -111,6 +111,10 @@ def sudoku9() -> Recipe:
     Muon with large steps needs the normalised SwiGLU, and small batches need slots that take turns:
     with the same 32 at every step, the weights learn their puzzles by heart.
 
+    The weights in the package went on from there (--init-from), in the end with twice the L-cycles:
+    more thought in every step helped where more training had not. 99.3 % of 1,000 with 30 to 40
+    givens (98.6 – 99.7).
+
     ostinato train sudoku9 --compile
     """
     return Recipe(
