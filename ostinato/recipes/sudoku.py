@@ -113,7 +113,7 @@ def sudoku9() -> Recipe:
 
     The weights in the package went on from there (--init-from), in the end with twice the L-cycles:
     more thought in every step helped where more training had not. 99.3 % of 1,000 with 30 to 40
-    givens (98.6 – 99.7).
+    givens (98.6 – 99.7), 21.0 % of 1,000 of Sudoku-Extreme (18.6 – 23.6).
 
     ostinato train sudoku9 --compile
     """
