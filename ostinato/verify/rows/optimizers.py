@@ -119,7 +119,7 @@ def sparse_copies() -> float:
     trained, evaluated = model.embed(inputs, ids, rows), model.embed(inputs, ids)
     trained.sum().backward()
     wrong = apart(rows, table.weights[ids]) + apart(trained, evaluated)
-    wrong += (not rows.is_leaf) + (rows.grad is None) + table.weights.requires_grad
+    wrong += (not rows.is_leaf or rows.grad is None) + table.weights.requires_grad
     wrong += rows.data_ptr() == table.weights.data_ptr()
     return wrong + len(list(table.parameters())) + ("weights" not in table.state_dict())
 
