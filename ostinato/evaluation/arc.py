@@ -195,9 +195,7 @@ def vote(
     for number, (batch, real) in enumerate(test_batches(puzzles, batch_size, rank, world_size)):
         first = (number * world_size + rank) * batch_size
         *_, step = think(model, batch.inputs, batch.puzzle_ids)
-        question, ids = batch.inputs[:real].numpy(), batch.puzzle_ids[:real].numpy()
-        last = step.answer[:real].cpu().numpy(), step.q_halt[:real].float().cpu().numpy()
-        votes.add(Answers(np.arange(first, first + real), question, ids, *last))
+        votes.add(Answers.of(first, batch, real, step))
         if progress is not None:
             progress(min((number + 1) * world_size * batch_size, len(puzzles)))
 

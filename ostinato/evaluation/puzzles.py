@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ostinato.data.batches import IGNORE_LABEL, test_batches
+from ostinato.data.batches import IGNORE_LABEL, Batch, test_batches
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.tasks import TASKS, Scored
-from ostinato.inference.think import think
+from ostinato.inference.think import Step, think
 from ostinato.models import RecursiveModel
 
 Interval = tuple[float, float]
@@ -31,6 +31,17 @@ class Answers(NamedTuple):
     answers: Int[np.ndarray, "batch cells"]
     q_halt: Float[np.ndarray, " batch"]
     """The model's confidence, as a logit."""
+
+    @classmethod
+    def of(cls, first: int, batch: Batch, real: int, step: Step) -> "Answers":
+        """Those of a step to the `real` rows of a batch, which begins with example `first`."""
+        return cls(
+            np.arange(first, first + real),
+            batch.inputs[:real].numpy(),
+            batch.puzzle_ids[:real].numpy(),
+            step.answer[:real].cpu().numpy(),
+            step.q_halt[:real].float().cpu().numpy(),
+        )
 
 
 @dataclass(frozen=True)
@@ -163,9 +174,7 @@ def evaluate(
         labelled[here] = (count > 0).float()
         assert step is not None
         if on_answers is not None and real:
-            question, ids = batch.inputs[:real].numpy(), batch.puzzle_ids[:real].numpy()
-            last = step.answer[:real].cpu().numpy(), step.q_halt[:real].float().cpu().numpy()
-            on_answers(Answers(np.arange(first, first + real), question, ids, *last))
+            on_answers(Answers.of(first, batch, real, step))
         if isinstance(task, Scored):
             answers = step.answer[:real].cpu().numpy()
             for name, passed in task.scores(batch.inputs[:real].numpy(), answers).items():
