@@ -40,7 +40,7 @@ class BenchSolve:
     searches: tuple[str, ...] = ()
     """Named searches, such as cascade."""
     search_sizes: tuple[float, ...] = (1.0,)
-    """Sizes of each search: so many times its depth, views and rollouts."""
+    """Sizes of each search: so many times its depth, views, rollouts and guesses."""
     repeat: int = 3
     """Repetitions."""
     compile: bool = False

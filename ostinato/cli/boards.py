@@ -105,7 +105,12 @@ def verdict(solution: Solution) -> str:
     """What became of a puzzle, in half a sentence."""
     sure = f"the model is {solution.confidence:.0%} sure"
     if solution.solved:
-        way = {"plain": "", "symmetry": " in a symmetric view", "noise": " with noise"}
+        way = {
+            "plain": "",
+            "symmetry": " in a symmetric view",
+            "noise": " with noise",
+            "guess": " after guesses",
+        }
         steps = f"{solution.steps} step{'s' * (solution.steps > 1)}{way[solution.way]}"
         return f"solved in {steps}; {sure}"
     return f"not solved: {solution.problem}; {sure}"

@@ -13,14 +13,15 @@ T = TypeVar("T")
 def read_search(kind: type[T], words: list[str], verb: str) -> T:
     """The `kind` that the words spell, whose field `how` is a `Search`, each setting with a flag.
 
-    The settings start from those of the search that `--search` names, verified or not as `how` is
-    by default. Raises ValueError in one line, SystemExit after help.
+    The settings start from those of the search that `--search` names, verified if `how` is so by
+    default or the search needs it. Raises ValueError in one line, SystemExit after help.
     """
     start: Search = kind.how  # pyright: ignore[reportAttributeAccessIssue]
     for word, behind in pairwise([*words, ""]):
         flag, _, value = word.partition("=")
         if flag == "--search":
-            start = replace(search_named(value or behind), verify=start.verify)
+            named = search_named(value or behind)
+            start = replace(named, verify=start.verify or named.verify)
     started = make_dataclass(
         kind.__name__, [("how", Search, field(default=start))], bases=(kind,), frozen=True
     )

@@ -63,8 +63,8 @@ class Solve:
     def run(self) -> int:
         if self.watch and self.json:
             raise ValueError("--watch draws boards and --json prints objects: choose one of them")
-        if self.watch and (self.how.views or self.how.rollouts):
-            raise ValueError("--watch shows plain thinking: leave it out, or views and rollouts")
+        if self.watch and (self.how.views or self.how.rollouts or self.how.guesses):
+            raise ValueError("--watch shows plain thinking: leave it out, or the search")
         path, words = find_model(list(self.words))
         sources = find_puzzles(words, self.file)
 

@@ -89,6 +89,18 @@ class OnBoards(Protocol):
 
 
 @runtime_checkable
+class Guessable(Protocol):
+    """A kind of puzzle whose rules say of a cell what it may hold, given what the others hold."""
+
+    def possible(self, tokens: Int[np.ndarray, " cells"]) -> Bool[np.ndarray, "cells vocab"]:
+        """The tokens that each cell may hold by the rules at first sight; in a filled cell its own.
+
+        A blank one does not count as filled with its blank.
+        """
+        ...
+
+
+@runtime_checkable
 class InTables(Protocol):
     """A kind of puzzle that comes with its answers in CSV files."""
 

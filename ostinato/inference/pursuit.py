@@ -6,13 +6,18 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int, Integer
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 from ostinato.data.symmetries import Symmetries
-from ostinato.data.tasks import Task
+from ostinato.data.tasks import Guessable, Task
+from ostinato.inference.guesses import Guesses
 from ostinato.inference.search import Attempt, Search, Way, best
 from ostinato.models import RecursiveModel
+
+GUESSES_AT_ONCE = 8
+"""Boards with guesses of a puzzle that are thought about at the same time: a fixed number, so that
+which come next does not depend on the batch."""
 
 
 class Question(NamedTuple):
@@ -39,27 +44,33 @@ class Thought:
 class Pursuit:
     """A question on its way through the stages of a search."""
 
-    def __init__(self, number: int, question: Question, search: Search, usual: int):
-        self.number, self.question, self.search = number, question, search
-        self.usual, self.stages = usual, search.stages
+    def __init__(
+        self, number: int, question: Question, search: Search, usual: int, task: Task | None
+    ):
+        self.number, self.question, self.search, self.task = number, question, search, task
+        self.stages = search.stages(usual)
         self.attempts: list[Attempt] = []
         self.running = 0
         """Attempts that have begun or wait for a seat."""
         self.limit: float = math.inf
         """Steps after which attempts of this stage cannot be the best any more."""
+        self.guesses = Guesses(task) if search.guesses and isinstance(task, Guessable) else None
 
-    def next_turns(self, model: RecursiveModel, task: Task | None) -> list["Turn"]:
+    def next_turns(self, model: RecursiveModel) -> list["Turn"]:
         """The attempts of the next stage; none if there is none, or need not be one."""
         if not self.stages or (
             self.search.early_exit and any(attempt.accepted for attempt in self.attempts)
         ):
             return []
-        way, self.running, depth = self.stages.pop(0)
+        way, count, steps = self.stages.pop(0)
+        if way == "guess":
+            return self.next_guesses(count, steps)
         tokens = self.question.tokens
-        turns = [Turn(self, way, tokens, depth * self.usual) for _ in range(self.running)]
+        turns = [Turn(self, way, tokens, steps) for _ in range(count)]
+        self.running = count
         if way == "symmetry":
-            assert task is not None
-            drawn = task.symmetries(len(turns), self.generator(0, torch.device("cpu")))
+            assert self.task is not None
+            drawn = self.task.symmetries(len(turns), self.generator(0, torch.device("cpu")))
             shown = drawn.apply(tokens.expand(len(turns), -1))
             undo = drawn.inverse()
             for row, turn in enumerate(turns):
@@ -69,6 +80,18 @@ class Pursuit:
             for index, turn in enumerate(turns, start=1):
                 turn.noise = self.generator(index, model.H_init.device)
         return turns
+
+    def next_guesses(self, count: int, steps: int) -> list["Turn"]:
+        """The likeliest boards with guesses, of `count` that may still be thought about."""
+        assert self.guesses is not None
+        boards = self.guesses.take(min(count, GUESSES_AT_ONCE))
+        self.running = len(boards)
+        if len(boards) < count and boards:
+            self.stages.insert(0, ("guess", count - len(boards), steps))
+        return [
+            Turn(self, "guess", torch.from_numpy(board.tokens), steps, likelihood=board.likelihood)
+            for board in boards
+        ]
 
     def generator(self, purpose: int, device: torch.device) -> torch.Generator:
         """Randomness that depends on the seed, on the puzzle's place and on nothing else."""
@@ -83,10 +106,17 @@ class Pursuit:
             elif self.search.select == "first":
                 self.limit = min(self.limit, steps)
 
-    def end(self, attempt: Attempt) -> None:
-        """An attempt has come to its end."""
+    def end(
+        self,
+        turn: "Turn",
+        attempt: Attempt,
+        probabilities: Float[np.ndarray, "cells vocab"] | None = None,
+    ) -> None:
+        """An attempt has come to its end; `probabilities`, if known, tell what to guess next."""
         self.attempts.append(attempt)
         self.running -= 1
+        if self.guesses is not None and probabilities is not None and not attempt.accepted:
+            self.guesses.branch(turn.tokens.numpy(), probabilities, turn.likelihood)
 
     def thought(self) -> Thought:
         return Thought(
@@ -107,8 +137,15 @@ class Turn:
     max_steps: int
     undo: Symmetries | None = None
     noise: torch.Generator | None = None
+    likelihood: float = 1.0
+    """Of its guesses."""
     steps: int = 0
     settled: int = 1
     """Steps after which the answer has not changed."""
     halts: int = 0
     """Steps in a row after which the model halted on it."""
+
+    @property
+    def puzzle(self) -> Int[Tensor, " seq"]:
+        """What an answer has to keep: the view that is shown, or the puzzle without the guesses."""
+        return self.tokens if self.undo is not None else self.pursuit.question.tokens

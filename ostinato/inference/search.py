@@ -1,6 +1,6 @@
 """Search: thinking longer, or in several ways, about what the model has not solved at once.
 
-None of it trains anything. A puzzle is thought about in up to three stages, and with early exit
+None of it trains anything. A puzzle is thought about in up to four stages, and with early exit
 only what is not accepted goes on to the next one:
 
 plain       as it is; `depth` times as many steps as usual help a model that is still at work
@@ -8,6 +8,8 @@ symmetry    other views of the puzzle, whose answers are taken back: 89 % of wha
             solves with other digits ("Speed is Confidence", arXiv 2601.19085)
 noise       Gaussian noise on the latent before every step, a rollout for each draw (PTRM, arXiv
             2605.19943)
+guess       a digit filled in, then another, until the model sees the rest: a tree of boards, in
+            which the rules say what may be filled in and the model what is likely (ours)
 
 Of several answers one is selected: that which was accepted after the fewest steps (arXiv
 2601.19085), that of which the model is the surest (PTRM), or that whose logits moved the least in
@@ -23,7 +25,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Integer
 
-Way = Literal["plain", "symmetry", "noise"]
+Way = Literal["plain", "symmetry", "noise", "guess"]
 Selection = Literal["first", "q", "residual"]
 RESIDUAL_STEPS = 3
 """Differences between successive steps that the residual is the mean of (EqR)."""
@@ -57,6 +59,11 @@ class Search:
     """Standard deviation of the noise; the latents' own is 1."""
     noise_on: Literal["z_L", "z_H", "both"] = "z_L"
     """The latent that gets the noise."""
+    guesses: int = 0
+    """Boards with guesses to think about, at most. The rules say which are possible, so `verify`
+    has to be set."""
+    guess_steps: int = 4
+    """Steps of each of these boards."""
     select: Selection = "q"
     """Of several answers take the one that was accepted "first" (by steps; then by q), that with
     the largest "q", or that with the smallest "residual" (how far the logits still moved)."""
@@ -71,6 +78,8 @@ class Search:
             ("rollout_depth", 1),
             ("views", 0),
             ("rollouts", 0),
+            ("guesses", 0),
+            ("guess_steps", 1),
             ("search_seed", 0),
         ):
             if getattr(self, name) < least:
@@ -80,6 +89,7 @@ class Search:
         for needed, names in (
             ("views", "view_depth"),
             ("rollouts", "rollout_depth sigma noise_on"),
+            ("guesses", "guess_steps"),
             ("views or rollouts", "select search_seed"),
             ("early_exit", "patience"),
         ):
@@ -89,14 +99,16 @@ class Search:
                         raise ValueError(f"{name} does nothing without {needed}: set them too")
         if self.select == "first" and not self.early_exit:
             raise ValueError('select "first" takes the answer accepted first: it needs early_exit')
+        if self.guesses and not self.verify:
+            raise ValueError("guesses are made and judged by the rules: set verify with them")
 
     @property
     def tries_again(self) -> bool:
         """Whether it does more than a single attempt of the usual depth."""
-        return bool(self.depth > 1 or self.views or self.rollouts)
+        return bool(self.depth > 1 or self.views or self.rollouts or self.guesses)
 
     def scaled(self, times: float) -> "Search":
-        """The same with `times` as much of what it does: extra depth, views, rollouts."""
+        """The same with `times` as much of what it does: extra depth, views, rollouts, guesses."""
 
         def scale(count: int) -> int:
             return max(1, round(times * count)) if count else 0
@@ -106,15 +118,16 @@ class Search:
             depth=scale(self.depth) if self.depth > 1 else 1,
             views=scale(self.views),
             rollouts=scale(self.rollouts),
+            guesses=scale(self.guesses),
         )
 
-    @property
-    def stages(self) -> list[tuple[Way, int, int]]:
-        """Way, number of attempts and depth of each stage."""
+    def stages(self, usual: int) -> list[tuple[Way, int, int]]:
+        """Way, number of attempts and steps of each, stage by stage; `usual` steps are usual."""
         stages: list[tuple[Way, int, int]] = [
-            ("plain", 1, self.depth),
-            ("symmetry", self.views, self.view_depth),
-            ("noise", self.rollouts, self.rollout_depth),
+            ("plain", 1, self.depth * usual),
+            ("symmetry", self.views, self.view_depth * usual),
+            ("noise", self.rollouts, self.rollout_depth * usual),
+            ("guess", self.guesses, self.guess_steps),
         ]
         return [stage for stage in stages if stage[1]]
 
@@ -128,8 +141,9 @@ SEARCHES = {
     "symmetries": Search(early_exit=True, views=8, select="first"),
     "noise": Search(early_exit=True, rollouts=32, select="first"),
     "cascade": Search(early_exit=True, depth=4, views=8, rollouts=32, select="first"),
+    "guesses": Search(early_exit=True, verify=True, guesses=64),
 }
-"""Name → search, from the cheapest to the one that solves the most."""
+"""Name → search, those by the model alone from the cheapest to the one that solves the most."""
 
 
 def search_named(name: str) -> Search:

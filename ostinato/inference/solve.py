@@ -32,8 +32,8 @@ class Solution:
     confidence: float
     """How likely the answer is right in the opinion of the model, from 0 to 1."""
     way: Way
-    """How it was found: by thinking about the puzzle as it is, about a symmetric view of it, or
-    with noise."""
+    """How it was found: by thinking about the puzzle as it is, about a symmetric view of it, with
+    noise, or with guesses."""
     accepted_by: Literal["rules", "q"] | None
     """"rules": thinking ended with this answer because a check found that it keeps the rules; "q":
     the model halted on it; None: neither, and it is the last answer, or the best of several."""

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ostinato.data.tasks import Task, task_named
+from ostinato.data.tasks import Guessable, Task, task_named
 from ostinato.inference.pursuit import Pursuit, Question, Thought, Turn
 from ostinato.inference.search import FIXED, RESIDUAL_STEPS, Attempt, Search
 from ostinato.inference.think import Step, check_tokens, take_step
@@ -54,6 +54,11 @@ def think_stream(
             "the model does not say what its puzzles are, so their rules and symmetries are not "
             "known: leave out verify and views"
         )
+    if search.guesses and not isinstance(task, Guessable):
+        raise ValueError(
+            "guesses are for puzzles whose rules say what a cell may hold, "
+            f"not {task and task.name}: leave them out"
+        )
     numbered = enumerate(questions)
     seats = Seats(model, search, task)
     waiting: deque[Turn] = deque()
@@ -65,9 +70,9 @@ def think_stream(
             and (entry := next(numbered, None)) is not None
         ):
             check_tokens(model, entry[1].tokens[None])
-            pursuit = Pursuit(*entry, search, usual)
+            pursuit = Pursuit(*entry, search, usual, task)
             unfinished.append(pursuit)
-            waiting.extend(pursuit.next_turns(model, task))
+            waiting.extend(pursuit.next_turns(model))
         free = batch_size - len(seats.turns)
         seats.add([waiting.popleft() for _ in range(min(free, len(waiting)))])
         if not seats.turns:
@@ -79,7 +84,7 @@ def think_stream(
                     waiting.remove(turn)
                 pursuit.running -= len(needless)
             if pursuit.running == 0:
-                waiting.extendleft(reversed(pursuit.next_turns(model, task)))
+                waiting.extendleft(reversed(pursuit.next_turns(model)))
         while unfinished and unfinished[0].running == 0:
             yield unfinished.popleft().thought()
 
@@ -159,7 +164,7 @@ class Seats:
         }
         if self.search.early_exit:
             over |= accepted
-        return self.leave(sorted(over), accepted, facts[2]) if over else []
+        return self.leave(sorted(over), accepted, facts[2], step.output.logits) if over else []
 
     def accepted(self, changed: list[float]) -> set[int]:
         """The seats whose answers are accepted now; without early exit that waits for the end."""
@@ -183,10 +188,16 @@ class Seats:
         return {
             row
             for row, answer in zip(asked, answers, strict=True)
-            if self.task.check(self.turns[row].tokens.numpy(), answer) is None
+            if self.task.check(self.turns[row].puzzle.numpy(), answer) is None
         }
 
-    def leave(self, over: list[int], accepted: set[int], q_halt: list[float]) -> list[Pursuit]:
+    def leave(
+        self,
+        over: list[int],
+        accepted: set[int],
+        q_halt: list[float],
+        logits: Float[Tensor, "batch seq vocab"],
+    ) -> list[Pursuit]:
         """Tell the puzzles what the attempts in these seats came to, and empty the seats."""
         answers = self.answer[over].cpu().to(torch.int32)
         residuals = [math.inf] * len(over)
@@ -196,7 +207,9 @@ class Seats:
             turn = self.turns[row]
             if turn.undo is not None:
                 answer = turn.undo.apply(answer[None])[0]
+            guessing = self.search.guesses and turn.way in ("plain", "guess")
             turn.pursuit.end(
+                turn,
                 Attempt(
                     way=turn.way,
                     answer=answer.numpy().copy(),  # or it would keep those of all others alive
@@ -205,7 +218,8 @@ class Seats:
                     steps=turn.steps,
                     settled=turn.settled,
                     residual=residual,
-                )
+                ),
+                logits[row].float().softmax(-1).cpu().numpy() if guessing else None,
             )
         pursuits = dict.fromkeys(self.turns[row].pursuit for row in over)
         gone = set(over)

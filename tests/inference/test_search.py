@@ -40,11 +40,12 @@ def test_selection_is_what_a_sort_by_hand_gives(found: list[Attempt]):
 
 def test_named_searches():
     for name, search in SEARCHES.items():
-        assert search_named(name) is search and search.early_exit and not search.verify
+        assert search_named(name) is search and search.early_exit
+        assert search.verify == (name == "guesses"), "the others are the model's own"
         assert search.tries_again
     cascade = SEARCHES["cascade"]
-    assert [way for way, _, _ in cascade.stages] == ["plain", "symmetry", "noise"]
-    assert not Search().tries_again and Search().stages == [("plain", 1, 1)]
+    assert [way for way, _, _ in cascade.stages(16)] == ["plain", "symmetry", "noise"]
+    assert not Search().tries_again and Search().stages(16) == [("plain", 1, 16)]
     with pytest.raises(ValueError, match="no search 'deep': choose one of depth, symmetries"):
         search_named("deep")
 
@@ -61,6 +62,8 @@ def test_named_searches():
         ({"views": 2, "noise_on": "z_H"}, "noise_on does nothing without rollouts"),
         ({"rollouts": 2, "view_depth": 3}, "view_depth does nothing without views"),
         ({"select": "residual"}, "select does nothing without views or rollouts"),
+        ({"guess_steps": 2}, "guess_steps does nothing without guesses"),
+        ({"guesses": 2}, "guesses are made and judged by the rules: set verify"),
         ({"patience": 2}, "patience does nothing without early_exit"),
     ],
 )

@@ -170,6 +170,14 @@ class Sudoku:
         repeated[self.units[copies > 1]] = True
         return ~digit | np.where(given, answer != puzzle, repeated)
 
+    def possible(self, tokens: Integer[np.ndarray, " cells"]) -> Bool[np.ndarray, "cells vocab"]:
+        """In a blank cell the digits that its row, column and box do not hold, else its own."""
+        holds = np.arange(self.vocab_size) == tokens[:, None]
+        in_unit = holds[self.units].any(axis=1)
+        allowed = ~in_unit[self.cell_units].any(axis=1)
+        allowed[:, : BLANK + 1] = False
+        return np.where(tokens[:, None] > BLANK, holds, allowed)
+
     def augment(
         self,
         inputs: Integer[Tensor, "batch cells"],
