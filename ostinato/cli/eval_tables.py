@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ostinato.evaluation.puzzles import Evaluation, Interval
+    from ostinato.evaluation.puzzles import Evaluation, Interval, RatingRange
 
 STEPS_SHOWN = 16
 
@@ -44,19 +44,7 @@ def print_tables(
     screen.print(table(("after step", "solved", ""), rows))
 
     if result.exact_by_rating:
-        title = {"guesses": "guesses needed", "": "rating", "source": "rating"}.get(
-            rated_by, rated_by
-        )
-        rows = [
-            (
-                part.ratings,
-                f"{part.puzzles:,}",
-                percent(part.exact_accuracy),
-                span(part.exact_interval),
-            )
-            for part in result.exact_by_rating
-        ]
-        screen.print(table((title, "puzzles", "solved", "95 % interval"), rows))
+        screen.print(rating_table(result.exact_by_rating, rated_by))
 
     q = result.q_calibration
     rows = []
@@ -68,6 +56,21 @@ def print_tables(
         rows.append((name, f"{count:,}", percent(right / count) if count else "–"))
     screen.print(table(("the model says it is", "puzzles", "of these solved"), rows))
     screen.print(f"{result.puzzles_per_second:,.3g} puzzles per second on {content['device']}\n")
+
+
+def rating_table(ranges: "list[RatingRange]", rated_by: str) -> "RenderableType":
+    """Accuracy from easy to hard."""
+    title = {"guesses": "guesses needed", "": "rating", "source": "rating"}.get(rated_by, rated_by)
+    rows = [
+        (
+            part.ratings,
+            f"{part.puzzles:,}",
+            percent(part.exact_accuracy),
+            span(part.exact_interval),
+        )
+        for part in ranges
+    ]
+    return table((title, "puzzles", "solved", "95 % interval"), rows)
 
 
 def table(titles: Sequence[str], rows: "Iterable[Sequence[RenderableType]]") -> "RenderableType":

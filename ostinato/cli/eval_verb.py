@@ -131,7 +131,7 @@ class Eval:
             rated_by = str(puzzles.metadata.notes.get("rated_by", ""))
             print_tables(result, content, shares, rated_by)
             if found is not None:
-                print_search(result, found)
+                print_search(result, found, rated_by)
         if self.of_the_run:
             folder = RunFolder(self.model)
             write_json(folder.result, content)

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from rich.console import Console
 
-from ostinato.cli.eval_tables import percent, span, table
+from ostinato.cli.eval_tables import percent, rating_table, span, table
 from ostinato.evaluation.puzzles import Evaluation
 from ostinato.evaluation.search import SearchEvaluation
 from ostinato.inference.search import FIXED, Search
@@ -15,10 +15,15 @@ SELECTED_BY = {
     "q": "answers selected by the model: the largest q",
     "residual": "answers selected by the model: the smallest residual",
 }
-WAYS = {"plain": "as it is", "symmetry": "symmetric views", "noise": "with noise"}
+WAYS = {
+    "plain": "as it is",
+    "symmetry": "symmetric views",
+    "noise": "with noise",
+    "guess": "with guesses",
+}
 
 
-def print_search(fixed: Evaluation, found: SearchEvaluation) -> None:
+def print_search(fixed: Evaluation, found: SearchEvaluation, rated_by: str) -> None:
     """The search beside thinking for a fixed number of steps, and what each way contributed."""
     screen = Console(highlight=False)
     screen.print(f"[bold]{describe(found.search)}[/bold]: {SELECTED_BY[found.selected_by]}\n")
@@ -37,6 +42,8 @@ def print_search(fixed: Evaluation, found: SearchEvaluation) -> None:
     ]
     titles = ("", "solved", "95 % interval", "steps per puzzle", "puzzles/s")
     screen.print(table(titles, rows))
+    if found.exact_by_rating:
+        screen.print(rating_table(found.exact_by_rating, rated_by))
     rows = []
     for part in found.found:
         for name, count, right in (

@@ -11,11 +11,18 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+import torch
 
 from ostinato.data.batches import test_batches
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.tasks import task_named
-from ostinato.evaluation.puzzles import Interval, check_fits, wilson_interval
+from ostinato.evaluation.puzzles import (
+    Interval,
+    RatingRange,
+    by_rating,
+    check_fits,
+    wilson_interval,
+)
 from ostinato.inference.pursuit import Question
 from ostinato.inference.search import Search, Selection, Way
 from ostinato.inference.stream import think_stream
@@ -48,6 +55,8 @@ class SearchEvaluation:
     exact_accuracy: float
     exact_interval: Interval
     found: list[Found]
+    exact_by_rating: list[RatingRange]
+    """From easy to hard; empty if the puzzles have no ratings."""
     keep_the_rules: int | None
     """Answers that keep the rules, whoever selected them; None if the rules are not known."""
     steps_per_puzzle: float
@@ -72,7 +81,9 @@ def evaluate_search(
     check_fits(model, puzzles)
     task = task_named(model.config.task) if model.config.task else None
     counts = {way: np.zeros((2, 2), int) for way in get_args(Way)}
-    total = scored = attempts = steps = keeping = 0
+    total = attempts = steps = keeping = 0
+    exact: list[bool] = []
+    ratings: list[float] = []
     start = time.perf_counter()
     thoughts = think_stream(model, questions(puzzles), search, max_steps, batch_size)
     for number, thought in enumerate(thoughts):
@@ -84,28 +95,31 @@ def evaluate_search(
         attempts += thought.attempts
         steps += thought.total_steps
         if valid.any():
-            scored += 1
             right = bool((attempt.answer == labels)[valid].all())
+            exact.append(right)
+            if puzzles.ratings is not None:
+                ratings.append(float(puzzles.ratings[number]))
             counts[attempt.way][int(attempt.accepted), int(right)] += 1
             keeping += task is not None and task.check(thought.tokens, attempt.answer) is None
         if progress is not None:
             progress(total)
     seconds = time.perf_counter() - start
-    if not scored:
+    if not exact:
         raise ValueError("none of the puzzles has an answer to compare with: choose another split")
-    accuracy = sum(int(count[:, 1].sum()) for count in counts.values()) / scored
+    accuracy = sum(exact) / len(exact)
     return SearchEvaluation(
         search=search,
         max_steps=model.config.halt_max_steps if max_steps is None else max_steps,
         selected_by="rules" if search.verify else search.select,
-        puzzles=scored,
+        puzzles=len(exact),
         exact_accuracy=accuracy,
-        exact_interval=wilson_interval(accuracy, scored),
+        exact_interval=wilson_interval(accuracy, len(exact)),
         found=[
             Found(way, int(count[1].sum()), int(count[1, 1]), int(count[0].sum()), int(count[0, 1]))
             for way, count in counts.items()
             if count.any()
         ],
+        exact_by_rating=by_rating(torch.tensor(exact), np.array(ratings)) if ratings else [],
         keep_the_rules=None if task is None else keeping,
         steps_per_puzzle=steps / total,
         attempts_per_puzzle=attempts / total,

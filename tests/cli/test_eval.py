@@ -13,7 +13,7 @@ from ostinato.cli import main
 from ostinato.cli.eval_tables import percent, shown_steps, span
 from ostinato.cli.eval_verb import progress
 from ostinato.data.puzzles import PuzzleSet
-from ostinato.data.sudoku import Sudoku, SudokuData, generate
+from ostinato.data.sudoku import Sudoku, SudokuData, generate, rate
 from ostinato.evaluation.puzzles import evaluate
 from ostinato.evaluation.search import evaluate_search
 from ostinato.inference.search import SEARCHES, Search
@@ -107,8 +107,8 @@ def write_csv(path: Path, count: int, rating: str = "") -> PuzzleSet:
     for question, answer in zip(inputs, labels, strict=True):
         lines.append(f"here,{sudoku.format(question)},{sudoku.format(answer)},{rating}")
     path.write_text("\n".join(lines) + "\n")
-    ratings = np.full(count, float(rating)) if rating else None
-    return PuzzleSet.of_examples("sudoku4", inputs, labels, 6, ratings)
+    ratings = [float(rating) if rating else rate(sudoku, question) for question in inputs]
+    return PuzzleSet.of_examples("sudoku4", inputs, labels, 6, np.array(ratings))
 
 
 @pytest.mark.parametrize("rating", ["", "2"])
@@ -116,7 +116,7 @@ def test_weights_alone_are_measured_on_a_table_or_a_folder_of_tables(run: Path, 
     weights = run / "model.safetensors"
     Path("tables").mkdir()
     wanted = expected(weights, write_csv(Path("tables/test.csv"), 40, rating))
-    assert [row["ratings"] for row in wanted["exact_by_rating"]] == ([rating] if rating else [])
+    assert [row["ratings"] for row in wanted["exact_by_rating"]] == [rating or "0"]
     for place, split in (("tables/test.csv", None), ("tables", "test")):
         found = measured(capsys, weights, "--data", place)
         assert part(found, wanted) == wanted
@@ -173,12 +173,18 @@ def test_a_search_as_tables(run: Path, capsys):
     assert main(words) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "answers selected by the rules of the puzzle, not by the model alone" in text
+    assert text.count("guesses needed puzzles solved") == 2, "all steps and the search"
+    # The rules make the guesses, so this search brings the rule check along
+    assert main(["eval", str(run), "--device", "cpu", "--search", "guesses", "--guesses", "3"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "early exit, verify, guesses 3: answers selected by the rules" in text
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ("runs/tiny --search deep", "there is no search 'deep': choose one of depth"),
+        ("runs/tiny --guesses 2", "guesses are made and judged by the rules: set verify with them"),
         ("runs/tiny --views -1", "views must be at least 0, not -1"),
         ("runs/none", "runs/none does not exist"),
         ("runs/tiny/model.safetensors", "does not say what it was trained on: give puzzles with"),

@@ -53,6 +53,15 @@ def test_early_exit_counts_the_steps_that_were_taken():
     assert told == list(range(1, 21)) and found.puzzles_per_second > 0
 
 
+def test_accuracy_by_rating_counts_every_puzzle_once():
+    puzzles = replace(puzzle_set(), ratings=NEEDED.astype(np.float32))
+    found = evaluate_search(LookUp(), puzzles, FIXED, batch_size=6, max_steps=2)
+    table = {part.ratings: (part.puzzles, part.exact_accuracy) for part in found.exact_by_rating}
+    count = np.bincount(NEEDED)
+    assert table == {"1": (count[1], 1.0), "2": (count[2], 1.0), "3-4": (count[3], 0.0)}
+    assert evaluate_search(LookUp(), puzzle_set(), FIXED, max_steps=1).exact_by_rating == []
+
+
 def test_what_each_way_found():
     search = Search(early_exit=True, patience=1, views=4, view_depth=2, select="first")
     found = evaluate_search(LookUp(), puzzle_set(), search, max_steps=1)

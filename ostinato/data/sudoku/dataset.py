@@ -14,10 +14,9 @@ from ostinato.data.csv_files import hub_files, local_files, sha256
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku.generator import check_givens
 from ostinato.data.sudoku.rules import Sudoku
-from ostinato.data.sudoku.solver import rate
 from ostinato.data.sudoku.splits import csv_splits, generated_splits
 from ostinato.data.sudoku.symmetry import augment
-from ostinato.data.sudoku.table import Rows
+from ostinato.data.sudoku.table import Rows, ratings_of
 
 HUB_DATA_SET = "sapientinc/sudoku-extreme"
 GIVENS = {4: (4, 10), 6: (12, 24), 9: (32, 44)}
@@ -132,7 +131,7 @@ class SudokuData:
             )
         for split, rows in splits.items():
             copies = self.num_aug if split == "train" else 0
-            ratings, rated_by = _ratings(rows, split, report)
+            ratings, rated_by = ratings_of(rows, report if split != "train" else None)
             inputs, labels = _with_copies(rows, copies, seed)
             PuzzleSet.of_examples(
                 self.sudoku.name,
@@ -147,22 +146,6 @@ class SudokuData:
                 rated_by=rated_by,
             ).save(folder, split)
             report(f"{split}: {len(rows)} puzzles" + f" with {copies} copies each" * (copies > 0))
-
-
-def _ratings(
-    rows: Rows, split: str, report: Callable[[str], None]
-) -> tuple[np.ndarray | None, str | None]:
-    """The ratings and who gave them: the source, or for held-out rows without them our solver."""
-    if not np.isnan(rows.ratings).any():
-        return rows.ratings, "source"
-    if split == "train":
-        return None, None
-    guesses = np.zeros(len(rows), dtype=np.float32)
-    for row, puzzle in enumerate(rows.inputs):
-        guesses[row] = rate(rows.sudoku, puzzle)
-        if (row + 1) % 2000 == 0:
-            report(f"{split}: {row + 1} of {len(rows)} puzzles rated")
-    return guesses, "guesses"
 
 
 def _with_copies(rows: Rows, copies: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

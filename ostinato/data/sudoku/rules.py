@@ -196,14 +196,17 @@ class Sudoku:
         return draw_symmetries(self, batch, generator)
 
     def read_table(self, path: Path, report: Callable[[str], None]) -> PuzzleSet:
-        """All rows of a CSV file with the columns question and answer: `table.read_csv`."""
+        """All rows of a CSV file with the columns question and answer: `table.read_csv`.
+
+        Where ratings are missing, they are the guesses that our solver needs.
+        """
         from ostinato.data.puzzles import PuzzleSet
-        from ostinato.data.sudoku.table import read_csv  # which imports this file
+        from ostinato.data.sudoku.table import ratings_of, read_csv  # which imports this file
 
         rows = read_csv(self, path, report)
-        rated = not np.isnan(rows.ratings).any()
+        ratings, rated_by = ratings_of(rows, report)
         return PuzzleSet.of_examples(
-            self.name, rows.inputs, rows.labels, self.vocab_size, rows.ratings if rated else None
+            self.name, rows.inputs, rows.labels, self.vocab_size, ratings, rated_by=rated_by
         )
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float32, Integer, UInt8
 
 from ostinato.data.csv_files import read_rows
 from ostinato.data.sudoku.rules import BLANK, Sudoku
+from ostinato.data.sudoku.solver import rate
 
 FOREIGN = 255  # stands for a character that is neither digit nor blank
 
@@ -51,6 +52,25 @@ def join(parts: list[Rows]) -> Rows:
         for name in ("inputs", "labels", "ratings")
     )
     return Rows(parts[0].sudoku, inputs, labels, ratings)
+
+
+def ratings_of(
+    rows: Rows, report: Callable[[str], None] | None
+) -> tuple[Float32[np.ndarray, " rows"] | None, str | None]:
+    """The ratings, and who gave them: the "source" or, where some lack, our solver's "guesses".
+
+    Only with `report`, which is told now and then how far it is, does our solver rate them.
+    """
+    if not np.isnan(rows.ratings).any():
+        return rows.ratings, "source"
+    if report is None:
+        return None, None
+    guesses = np.zeros(len(rows), dtype=np.float32)
+    for row, puzzle in enumerate(rows.inputs):
+        guesses[row] = rate(rows.sudoku, puzzle)
+        if (row + 1) % 2000 == 0:
+            report(f"{row + 1} of {len(rows)} puzzles rated")
+    return guesses, "guesses"
 
 
 def read_csv(sudoku: Sudoku, path: Path, report: Callable[[str], None]) -> Rows:
