@@ -73,7 +73,7 @@ class Solve:
         from rich.text import Text
 
         from ostinato.cli.boards import show, verdict
-        from ostinato.data.tasks import TASKS, OnBoards
+        from ostinato.data.tasks import TASKS, Guessable, OnBoards
         from ostinato.inference.solve import solve
         from ostinato.models import RecursiveModel
         from ostinato.models.pretrained import load
@@ -110,6 +110,9 @@ class Solve:
                 screen.print(Text.assemble(text, (verdict(solution), style)))
         if many and not self.json:
             screen.print(f"{solved} of {total} puzzles solved")
+        if solved < total and not (self.json or self.watch or self.how.tries_again):
+            name = "guesses" if self.how.verify and isinstance(task, Guessable) else "cascade"
+            screen.print(f"--search {name} tries more.", style="dim")
         return 0 if solved == total else 1
 
 

@@ -67,7 +67,15 @@ def test_it_says_when_the_model_is_wrong(capsys, run_folder):
     assert (code, err) == (1, "")
     answer = re.sub(r"[^.\d]", "", "".join(out.splitlines()[:5]))
     assert len(answer) == 16 and not is_solved(answer, 4)
-    assert re.search(r"\nNot solved: .* (twice|changed|times) .*; the model is \d+% sure\.\n$", out)
+    *_, problem, remedy = out.splitlines()
+    assert re.fullmatch(
+        r"Not solved: .* (twice|changed|times) .*; the model is \d+% sure\.", problem
+    )
+    assert remedy == "--search guesses tries more."
+    assert solve(capsys, run_folder, PUZZLE, "--no-verify")[1].endswith(
+        "\n--search cascade tries more.\n"
+    )
+    assert "tries more" not in solve(capsys, run_folder, PUZZLE, "--search", "guesses")[1]
 
 
 def test_many_puzzles_are_a_line_each(capsys, look_up, tmp_path):
@@ -76,7 +84,7 @@ def test_many_puzzles_are_a_line_each(capsys, look_up, tmp_path):
     words = [PUZZLE, tmp_path / "list.txt", UNSOLVABLE, "--file", tmp_path / "more"]
     code, out, _ = solve(capsys, look_up, *words)
     assert code == 1
-    *lines, summary = out.splitlines()
+    *lines, summary, _ = out.splitlines()
     assert [line.split()[0] for line in lines] == [PUZZLE, *PUZZLES[:2], UNSOLVABLE, PUZZLES[2]]
     assert lines[0] == f"{PUZZLE} {SOLVED} solved in 2 steps; the model is 100% sure"
     assert lines[3].startswith(f"{UNSOLVABLE} {UNSOLVABLE} not solved: row 1, column 3 and 12 more")
