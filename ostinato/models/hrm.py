@@ -64,12 +64,13 @@ class HRM(RecursiveModel):
         """One supervision step with the one-step gradient."""
         x = self.embed(inputs, puzzle_ids, puzzle_rows)
         z_H, z_L = state
+        H_cycles, L_cycles = self.cycles
         with torch.no_grad():
-            for _ in range(self.config.H_cycles - 1):
-                for _ in range(self.config.L_cycles):
+            for _ in range(H_cycles - 1):
+                for _ in range(L_cycles):
                     z_L = self.L_level(z_L, z_H + x, self.rotary)
                 z_H = self.H_level(z_H, z_L, self.rotary)
-            for _ in range(self.config.L_cycles - 1):
+            for _ in range(L_cycles - 1):
                 z_L = self.L_level(z_L, z_H + x, self.rotary)
         z_L = self.L_level(z_L, z_H + x, self.rotary)
         z_H = self.H_level(z_H, z_L, self.rotary)

@@ -30,6 +30,14 @@ Q_HEAD_BIAS = -5.0
 """Start of the q head's bias: nothing halts before the model has learnt when it is right."""
 
 
+class Cycles(NamedTuple):
+    """How often the networks are called in a supervision step."""
+
+    H: int
+    L: int
+    """In each H-cycle."""
+
+
 @dataclass(frozen=True)
 class RecursiveConfig:
     """Options shared by the recursive models. The names are those of the originals."""
@@ -91,6 +99,10 @@ class RecursiveConfig:
     @property
     def prefix_len(self) -> int:
         return self.puzzle_emb_len or -(-self.puzzle_emb_ndim // self.hidden_size)
+
+    @property
+    def cycles(self) -> Cycles:
+        return Cycles(self.H_cycles, self.L_cycles)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -184,6 +196,8 @@ class RecursiveModel(nn.Module, ABC):
     def __init__(self, config: RecursiveConfig):
         super().__init__()
         self.config = config
+        self.training_cycles = config.cycles
+        """A step of training takes these, which may be fewer (see `TrainingConfig`)."""
         dim, length = config.hidden_size, config.prefix_len + config.seq_len
         std = dim**-0.5
         self.embed_tokens = Embedding(config.vocab_size, dim, std, config.dtype)
@@ -218,6 +232,11 @@ class RecursiveModel(nn.Module, ABC):
             nn.init.zeros_(self.puzzle_emb.weights)
         truncated_normal_(self.H_init, std=1.0, generator=generator)
         truncated_normal_(self.L_init, std=1.0, generator=generator)
+
+    @property
+    def cycles(self) -> Cycles:
+        """Of the next step: as configured, but while training `training_cycles`."""
+        return self.training_cycles if self.training else self.config.cycles
 
     def initial_state(self, batch_size: int) -> State:
         """The state before the first step: the same vector at every position."""

@@ -62,7 +62,7 @@ class TRM(RecursiveModel):
         """One supervision step. Only the last of the H_cycles carries a gradient (section 4.1)."""
         x = self.embed(inputs, puzzle_ids, puzzle_rows)
         with torch.no_grad():
-            for _ in range(self.config.H_cycles - 1):
+            for _ in range(self.cycles.H - 1):
                 state = self.refine(state, x)
         state = self.refine(state, x)
         return state.detach(), self.read_out(state.z_H)
@@ -70,7 +70,7 @@ class TRM(RecursiveModel):
     def refine(self, state: State, x: Float[Tensor, "batch length dim"]) -> State:
         """One H-cycle: reason L_cycles times, then refine the answer once."""
         z_H, z_L = state
-        for _ in range(self.config.L_cycles):
+        for _ in range(self.cycles.L):
             z_L = self.L_level(z_L, z_H + x, self.rotary)
         return State(self.L_level(z_H, z_L, self.rotary), z_L)
 

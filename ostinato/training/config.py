@@ -1,6 +1,7 @@
 """The settings of a training run."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -141,6 +142,9 @@ class TrainingConfig(LoopConfig):
     label_smoothing: float = 0.0
     q_weight: float = 0.5
     """Weight of the halting losses."""
+    depth_curriculum: tuple[float, ...] = ()
+    """Shares of the run after each of which a step takes more H- and L-cycles, the last time all:
+    with 0.3 and 0.6 a third, then two thirds (CGAR, arXiv 2511.08653). Evaluation takes all."""
     halt_exploration_prob: float = 0.1
     """Chance per slot and step that a random minimum of steps holds off halting."""
     ema_decay: float = 0.999
@@ -158,6 +162,10 @@ class TrainingConfig(LoopConfig):
         self.check_least(0, "puzzle_emb_lr puzzle_emb_weight_decay q_weight")
         self.check_shares("ema_decay label_smoothing", below_one=True)
         self.check_shares("halt_exploration_prob")
+        if not all(a < b for a, b in pairwise((0, *self.depth_curriculum, 1))):
+            raise ValueError(
+                f"depth_curriculum must rise within (0, 1), not {self.depth_curriculum}"
+            )
         for name in ("puzzle_embeddings", "freeze"):
             value = getattr(self, name)
             if value in ("mean", "weights") and not self.init_from:

@@ -22,6 +22,7 @@ from ostinato.training.feed import AlignedFeed, Feed, StreamFeed
 from ostinato.training.loop import Loop, Outcome, Work
 from ostinato.training.losses import act_loss
 from ostinato.training.run_folder import RunFolder, atomic, write_json
+from ostinato.training.schedule import cycles_at
 from ostinato.training.slots import Slots, draw_minimum_steps, target_q_continue
 from ostinato.training.state import TrainState
 
@@ -145,6 +146,8 @@ def train_step(
     """
     config, world = recipe.training, state.world
     state.set_learning_rate(config.schedule(state.step + 1, time_used))
+    progress = max(state.step / config.total_steps, time_used)
+    state.model.training_cycles = cycles_at(progress, config.depth_curriculum, recipe.model.cycles)
 
     slots = state.slots.refill(batch, state.initial_state())
     table = state.model.puzzle_emb
@@ -209,7 +212,7 @@ def supervision_step(
     loss, metrics = act_loss(
         output, slots, config.loss_type, target, config.label_smoothing, config.q_weight
     )
-    examples = loss.new_tensor(len(slots.steps))
+    examples = loss.new_full((), len(slots.steps))  # new_tensor() would wait for the device
     return slots, loss, {"loss": loss.detach(), "examples": examples, **metrics}
 
 

@@ -1,8 +1,11 @@
-"""The learning rate over the course of a run."""
+"""Learning rate and depth over the course of a run."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from ostinato.models.recursive import Cycles
 
 
 @dataclass(frozen=True)
@@ -36,3 +39,14 @@ class Schedule:
             1 - progress if self.shape == "linear" else (1 + math.cos(math.pi * progress)) / 2
         )
         return self.min_ratio + (1 - self.min_ratio) * remaining
+
+
+def cycles_at(progress: float, rises: Sequence[float], full: Cycles) -> Cycles:
+    """The cycles of a training step when the share `progress` of the run is over.
+
+    `rises` are the shares after each of which there are more, in equal parts up to `full`; of
+    L-cycles there are two at least. Source: CGAR (arXiv 2511.08653), there 0.3 and 0.6.
+    """
+    part, parts = 1 + sum(progress >= rise for rise in rises), 1 + len(rises)
+    H, L = (-(-part * cycles // parts) for cycles in full)
+    return Cycles(H, max(L, min(2, full.L)))
