@@ -28,7 +28,9 @@ SHAPE = {
 }
 
 
-@pytest.mark.parametrize("model", [TRMConfig(**SHAPE), HRMConfig(**SHAPE, H_layers=1)])
+@pytest.mark.parametrize(
+    "model", [TRMConfig(**SHAPE), HRMConfig(**SHAPE, H_layers=1, no_ACT_continue=True)]
+)
 def test_networks_are_called_as_often_as_the_stage_says(model: TRMConfig | HRMConfig):
     training = TrainingConfig(
         total_steps=10, global_batch_size=2, warmup_steps=0, depth_curriculum=(0.3, 0.6)
