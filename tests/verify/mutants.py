@@ -322,7 +322,7 @@ MUTANTS = [
     Mutant(
         "one H cycle too few",
         "models.trm:TRM.forward",
-        {"self.config.H_cycles - 1": "self.config.H_cycles - 2"},
+        {"self.cycles.H - 1": "self.cycles.H - 2"},
         "Calls with gradient",
         "TRM",
     ),
@@ -618,13 +618,13 @@ MUTANTS = [
     Mutant(
         "sign before sum",
         "training.optimizers:SparseSignSGD.step",
-        {"index_add_(0, position, gradients)": "index_add_(0, position, gradients.sign())"},
+        {"gradients[order]": "gradients[order].sign()"},
         "Sign-SGD on puzzle rows",
     ),
     Mutant(
         "a step for each occurrence of an id",
         "training.optimizers:SparseSignSGD.step",
-        {"summed.sign()": "summed.sign() * position.bincount()[:, None]"},
+        {"summed.sign()": "summed.sign() * place.bincount()[place][:, None]"},
         "Sign-SGD on puzzle rows",
     ),
     Mutant(
