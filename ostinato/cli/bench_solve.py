@@ -33,8 +33,8 @@ class BenchSolve:
     """Part of the data set: test (the default), validation or train."""
     puzzles: tuple[int, ...] = (256,)
     """How many of them, from the first."""
-    batch_size: tuple[int, ...] = (128,)
-    """Puzzles to think about at a time."""
+    batch_size: tuple[int, ...] = ()
+    """Puzzles to think about at a time (default: as many as `ostinato solve`)."""
     max_steps: tuple[int, ...] = ()
     """Steps to think about each puzzle (default: as many as in training)."""
     searches: tuple[str, ...] = ()
@@ -55,19 +55,20 @@ class BenchSolve:
     def run(self) -> int:
         from ostinato.bench.solving import bench_solving, cases_of
         from ostinato.cli.eval_verb import Eval, find_puzzles
+        from ostinato.inference.think import usual_batch_size
         from ostinato.models import RecursiveModel
         from ostinato.models.pretrained import load
         from ostinato.training.run import pick_device
 
         model = load(self.model, pick_device(self.device), kind=RecursiveModel)
         usual = [model.config.halt_max_steps]
-        for name in ("puzzles", "batch_size", "search_sizes"):
+        for name in ("puzzles", "search_sizes"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: give at least one number")
         cases = cases_of(
             list(self.searches),
             list(self.puzzles),
-            list(self.batch_size),
+            list(self.batch_size) or [usual_batch_size(model)],
             list(self.max_steps) or usual,
             list(self.search_sizes),
         )

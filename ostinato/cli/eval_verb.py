@@ -53,8 +53,9 @@ class Eval:
     """Part of the data set: test (the default), validation or train."""
     max_steps: int | None = None
     """Steps to think about each puzzle (default: as many as in training)."""
-    batch_size: int = 512
-    """Puzzles to think about at a time, at most."""
+    batch_size: int | None = None
+    """Puzzles to think about at a time, at most (default: 512, on a CPU those that its caches
+    hold)."""
     compile: bool = False
     """Compile the model: two to three times as fast on a CPU, after a minute or two; needs a C++
     compiler."""

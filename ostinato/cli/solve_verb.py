@@ -20,7 +20,7 @@ from ostinato.data.puzzle_files import (
     read_puzzles,
 )
 from ostinato.inference.search import CONFIRMED, SEARCHES, Search
-from ostinato.weights import DEFAULT, packaged
+from ostinato.weights import DEFAULT, LARGE, packaged
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ class Solve:
     """Steps to think about a puzzle, if it takes so many (default: as many as in training)."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
-    batch_size: int = 512
-    """Puzzles to think about at a time."""
+    batch_size: int | None = None
+    """Puzzles to think about at a time, at most (default: 512, on a CPU those that its caches
+    hold)."""
     compile: bool = False
     """Compile the model: for many puzzles, as it takes a minute or two; needs a C++ compiler."""
     search: Annotated[str | None, tyro.conf.arg(metavar="|".join(SEARCHES))] = None
@@ -112,7 +113,8 @@ class Solve:
             screen.print(f"{solved} of {total} puzzles solved")
         if solved < total and not (self.json or self.watch or self.how.tries_again):
             name = "guesses" if self.how.verify and isinstance(task, Guessable) else "cascade"
-            screen.print(f"--search {name} tries more.", style="dim")
+            larger = f" The model {LARGE} sees more." if path == packaged()[DEFAULT] else ""
+            screen.print(f"--search {name} tries more.{larger}", style="dim")
         return 0 if solved == total else 1
 
 

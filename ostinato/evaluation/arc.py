@@ -24,7 +24,7 @@ from ostinato.data.arc.variants import Variant
 from ostinato.data.batches import test_batches
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.evaluation.puzzles import Answers
-from ostinato.inference.think import think
+from ostinato.inference.think import think, usual_batch_size
 from ostinato.models import RecursiveModel
 
 PASS_AT = (1, 2, 5, 10, 100, 1000)
@@ -181,7 +181,7 @@ def vote(
     model: RecursiveModel,
     puzzles: PuzzleSet,
     votes: ArcVotes,
-    batch_size: int = 512,
+    batch_size: int | None = None,
     *,
     rank: int = 0,
     world_size: int = 1,
@@ -191,6 +191,7 @@ def vote(
 
     `progress` is told how many of all examples are done.
     """
+    batch_size = usual_batch_size(model) if batch_size is None else batch_size
     batch_size = min(batch_size, -(-len(puzzles) // world_size))
     for number, (batch, real) in enumerate(test_batches(puzzles, batch_size, rank, world_size)):
         first = (number * world_size + rank) * batch_size

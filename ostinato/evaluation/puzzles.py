@@ -15,7 +15,7 @@ from torch import Tensor
 from ostinato.data.batches import IGNORE_LABEL, Batch, test_batches
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.tasks import TASKS, Scored
-from ostinato.inference.think import Step, think
+from ostinato.inference.think import Step, think, usual_batch_size
 from ostinato.models import RecursiveModel
 
 Interval = tuple[float, float]
@@ -125,7 +125,7 @@ def alone(tensor: Tensor) -> Tensor:
 def evaluate(
     model: RecursiveModel,
     puzzles: PuzzleSet,
-    batch_size: int = 512,
+    batch_size: int | None = None,
     max_steps: int | None = None,
     *,
     rank: int = 0,
@@ -137,7 +137,7 @@ def evaluate(
     """Give every puzzle of the split `max_steps` steps (default: as many as in training).
 
     As in the originals nothing halts early, and the answer is the one after the last step. Batches
-    have at most `batch_size` puzzles, all equally many.
+    have at most `batch_size` puzzles (default: see `usual_batch_size`), all equally many.
 
     With `world_size` processes each thinks about its share, and `sum_over_ranks` (`World.sum`)
     brings the shares together: the result counts every puzzle once and is the same everywhere.
@@ -147,6 +147,7 @@ def evaluate(
     """
     check_fits(model, puzzles)
     num_steps = model.config.halt_max_steps if max_steps is None else max_steps
+    batch_size = usual_batch_size(model) if batch_size is None else batch_size
     for name, value in (("max_steps", num_steps), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")

@@ -69,7 +69,7 @@ def evaluate_search(
     model: RecursiveModel,
     puzzles: PuzzleSet,
     search: Search,
-    batch_size: int = 512,
+    batch_size: int | None = None,
     max_steps: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> SearchEvaluation:

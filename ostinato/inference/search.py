@@ -41,10 +41,10 @@ class Search:
     verify: bool = False
     """Accept the answers that keep the rules of the puzzle, by a check, instead of those on which
     the model halts."""
-    patience: int = 3
+    patience: int = 2
     """Steps in a row after each of which the model must halt, on the same answer, to have it
     accepted; after the last step it need not have been so many. In its first steps a model is often
-    sure too early, which 1 would let pass."""
+    sure too early, which 1 would let pass: 2 was enough wherever it was measured."""
     depth: int = 1
     """Steps of plain thinking, in units of the usual number."""
     views: int = 0

@@ -62,7 +62,7 @@ def solve(
     model: RecursiveModel,
     puzzles: Iterable[str | WrittenPuzzle],
     max_steps: int | None = None,
-    batch_size: int = 512,
+    batch_size: int | None = None,
     on_step: Callable[[Step], None] | None = None,
     search: Search = CONFIRMED,
 ) -> Iterator[Solution]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ostinato.data.tasks import Guessable, Task, task_named
 from ostinato.inference.pursuit import Pursuit, Question, Thought, Turn
 from ostinato.inference.search import FIXED, RESIDUAL_STEPS, Attempt, Search
-from ostinato.inference.think import Step, check_tokens, take_step
+from ostinato.inference.think import Step, check_tokens, take_step, usual_batch_size
 from ostinato.models import RecursiveModel, State
 from ostinato.models.recursive import wants_to_halt
 
@@ -33,18 +33,20 @@ def think_stream(
     questions: Iterable[Question],
     search: Search = FIXED,
     max_steps: int | None = None,
-    batch_size: int = 512,
+    batch_size: int | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Iterator[Thought]:
     """Think about every question as `search` says; thoughts come in the order of the questions.
 
     `max_steps` is the usual number of steps, in units of which a search is deep (default: as many
-    as in training). Questions are read as seats become free, `batch_size` of them at first.
-    `on_step` is called with each step of the batch, which shows the views that sit in it, and whose
-    number is that of the first seat. Raises ValueError for tokens that do not fit the model, and
-    for a search that needs the rules of a puzzle which the model does not name.
+    as in training). Questions are read as seats become free, `batch_size` of them at first
+    (default: see `usual_batch_size`). `on_step` is called with each step of the batch, which shows
+    the views that sit in it, and whose number is that of the first seat. Raises ValueError for
+    tokens that do not fit the model, and for a search that needs the rules of a puzzle which the
+    model does not name.
     """
     usual = model.config.halt_max_steps if max_steps is None else max_steps
+    batch_size = usual_batch_size(model) if batch_size is None else batch_size
     for name, value in (("max_steps", usual), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")

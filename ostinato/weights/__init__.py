@@ -5,6 +5,8 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 DEFAULT = "sudoku9"
 """What `ostinato solve` takes where no model is given."""
+LARGE = "sudoku9-large"
+"""What it names to those whose puzzles are too hard for that."""
 
 
 def packaged() -> dict[str, Path]:

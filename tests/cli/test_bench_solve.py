@@ -70,7 +70,7 @@ def test_what_is_measured(monkeypatch):
     speed = bench_solving(Counting(), PUZZLES, cases, 2, report=told.append)
     assert len(told) == 2 * len(cases) and [found.case for found in speed.cases] == cases
     for found in speed.cases:
-        needed = [min(4, n + 2) for n in NEEDED[: found.case.puzzles]]  # with a patience of 3
+        needed = [min(4, n + 1) for n in NEEDED[: found.case.puzzles]]  # with a patience of 2
         mean = sum(needed) / len(needed) if found.case.search.early_exit else 4
         assert found.exact_accuracy == 1 and found.selected_by == "q"
         assert found.steps_per_puzzle == pytest.approx(mean)

@@ -228,6 +228,15 @@ def test_a_model_that_comes_with_the_package(capsys, look_up, monkeypatch):
     assert loaded == [packaged, packaged, Path(look_up)] and packaged.is_file()
 
 
+def test_what_it_fails_on_is_for_the_large_model(capsys, monkeypatch):
+    untrained = random_model()
+    monkeypatch.setattr("ostinato.models.pretrained.load", lambda *_, **__: untrained)
+    code, out, _ = solve(capsys, PUZZLE)
+    assert code == 1
+    assert out.endswith("\n--search guesses tries more. The model sudoku9-large sees more.\n")
+    assert (FOLDER / "sudoku9-large.safetensors").is_file()
+
+
 def test_the_model_is_a_folder_or_a_file(capsys, run_folder):
     by_folder = solve(capsys, run_folder, PUZZLE)
     assert by_folder == solve(capsys, f"{run_folder}/model.safetensors", PUZZLE)

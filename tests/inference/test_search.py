@@ -64,7 +64,7 @@ def test_named_searches():
         ({"select": "residual"}, "select does nothing without views or rollouts"),
         ({"guess_steps": 2}, "guess_steps does nothing without guesses"),
         ({"guesses": 2}, "guesses are made and judged by the rules: set verify"),
-        ({"patience": 2}, "patience does nothing without early_exit"),
+        ({"patience": 3}, "patience does nothing without early_exit"),
     ],
 )
 def test_settings_that_cannot_be_or_would_do_nothing(settings, message):

@@ -5,7 +5,8 @@ import torch
 
 import ostinato
 from ostinato.data import sudoku
-from ostinato.inference.think import think
+from ostinato.inference.think import think, usual_batch_size
+from ostinato.layers import Linear
 from ostinato.models import TRM, TRMConfig
 from tests.inference.stand_in import LookUp
 
@@ -106,6 +107,21 @@ def test_no_step_is_taken_before_it_is_asked_for():
     for taken in (1, 2):
         next(thoughts)
         assert model.calls == taken
+
+
+def test_on_a_cpu_the_caches_limit_the_batch():
+    """By the bytes that its linear layers really put out."""
+    assert usual_batch_size(LookUp()) == 512
+    wide = TRMConfig(hidden_size=256, H_cycles=1, L_cycles=1, mlp_t=True, pos_encodings="none")
+    model = TRM(wide)
+    put_out: list[int] = []
+    for module in model.modules():
+        if isinstance(module, Linear):
+            module.register_forward_hook(lambda *args: put_out.append(args[-1].nbytes))
+    next(think(model, torch.ones(2, 81, dtype=torch.int32)))
+    puzzle = max(put_out) / 2
+    assert 8 * 2**20 < puzzle * usual_batch_size(model) <= 16 * 2**20
+    assert usual_batch_size(model.to("meta")) == 512, "not a CPU"
 
 
 @pytest.mark.parametrize(
