@@ -57,7 +57,7 @@ def usual_batch_size(model: RecursiveModel) -> int:
     """Puzzles to think about at a time, where nothing else is said: fewer on a CPU.
 
     A GPU needs many to be at its fastest. What a CPU's caches do not hold it has to fetch from
-    memory: with 32 puzzles it was up to 1.9 times as fast as with 512 (lab book, 2026-11-27).
+    memory: with 32 puzzles it was 1.4 to 1.7 times as fast as with 512 (lab book, 2026-11-27).
     """
     if model.H_init.device.type != "cpu":
         return BATCH_SIZE
