@@ -33,7 +33,7 @@ def show(
 ) -> Solution:
     """Solve a puzzle and print the answer as a board, with the verdict.
 
-    With `watch` the answer of every step is shown: on a terminal each in the place of the one
+    With `watch` the answer of every look at it is shown: on a terminal each in the place of the one
     before, elsewhere one below the other.
     """
     (tokens,) = tokens_of(model, puzzle)
@@ -56,7 +56,7 @@ def show(
             nonlocal answer, gap
             before, answer = answer, step.answer[0].cpu().numpy()
             sure = f"{torch.sigmoid(step.q_halt[0]).item():.0%} sure"
-            title = f"step {step.number} of {num_steps}: {sure}"
+            title = f"step {shortly(step.number)} of {num_steps}: {sure}"
             if live is None and (before == answer).all():
                 screen.print(f"{title}, nothing changed")
                 gap = "\n"
@@ -111,6 +111,12 @@ def verdict(solution: Solution) -> str:
             "noise": " with noise",
             "guess": " after guesses",
         }
-        steps = f"{solution.steps} step{'s' * (solution.steps > 1)}{way[solution.way]}"
+        plural = "s" if solution.steps > 1 else ""
+        steps = f"{shortly(solution.steps)} step{plural}{way[solution.way]}"
         return f"solved in {steps}; {sure}"
     return f"not solved: {solution.problem}; {sure}"
+
+
+def shortly(steps: float) -> str:
+    """A number of steps with a decimal, if it is not whole."""
+    return f"{steps:.1f}".removesuffix(".0")

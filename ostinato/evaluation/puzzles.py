@@ -167,9 +167,10 @@ def evaluate(
         valid = labels != IGNORE_LABEL
         count = valid.sum(-1)
         step = None
-        for step in think(model, batch.inputs, batch.puzzle_ids, num_steps):
+        thinking = think(model, batch.inputs, batch.puzzle_ids, num_steps)
+        for index, step in enumerate(thinking):
             right = ((step.answer[:real] == labels) & valid).sum(-1)
-            exact[step.number - 1, here] = (right == count).float()
+            exact[index, here] = (right == count).float()
             cells[here] = right / count.clamp(min=1)
             sure[here] = (step.q_halt[:real] > 0).float()
         labelled[here] = (count > 0).float()

@@ -37,8 +37,8 @@ class Thought:
     """The selected one."""
     attempts: int
     """Ways of thinking about it that were begun."""
-    total_steps: int
-    """Supervision steps of all of them together: what the answer has cost."""
+    total_steps: float
+    """Supervision steps of all of them together, with the parts of steps: what it has cost."""
 
 
 class Pursuit:
@@ -53,7 +53,7 @@ class Pursuit:
         self.running = 0
         """Attempts that have begun or wait for a seat."""
         self.limit: float = math.inf
-        """Steps after which attempts of this stage cannot be the best any more."""
+        """H-cycles after which attempts of this stage cannot be the best any more."""
         self.guesses = Guesses(task) if search.guesses and isinstance(task, Guessable) else None
 
     def next_turns(self, model: RecursiveModel) -> list["Turn"]:
@@ -64,9 +64,9 @@ class Pursuit:
             return []
         way, count, steps = self.stages.pop(0)
         if way == "guess":
-            return self.next_guesses(count, steps)
+            return self.next_guesses(count, steps, model)
         tokens = self.question.tokens
-        turns = [Turn(self, way, tokens, steps) for _ in range(count)]
+        turns = [Turn(self, way, tokens, steps * model.cycles.H) for _ in range(count)]
         self.running = count
         if way == "symmetry":
             assert self.task is not None
@@ -81,15 +81,16 @@ class Pursuit:
                 turn.noise = self.generator(index, model.H_init.device)
         return turns
 
-    def next_guesses(self, count: int, steps: int) -> list["Turn"]:
+    def next_guesses(self, count: int, steps: int, model: RecursiveModel) -> list["Turn"]:
         """The likeliest boards with guesses, of `count` that may still be thought about."""
         assert self.guesses is not None
         boards = self.guesses.take(min(count, GUESSES_AT_ONCE))
         self.running = len(boards)
         if len(boards) < count and boards:
             self.stages.insert(0, ("guess", count - len(boards), steps))
+        cycles = steps * model.cycles.H
         return [
-            Turn(self, "guess", torch.from_numpy(board.tokens), steps, likelihood=board.likelihood)
+            Turn(self, "guess", torch.from_numpy(board.tokens), cycles, likelihood=board.likelihood)
             for board in boards
         ]
 
@@ -98,13 +99,13 @@ class Pursuit:
         key = np.random.SeedSequence([self.search.search_seed, self.number, purpose])
         return torch.Generator(device).manual_seed(int(key.generate_state(1, np.uint64)[0] >> 1))
 
-    def accept(self, steps: int) -> None:
+    def accept(self, cycles: int) -> None:
         """An answer has been accepted: which attempts of the stage need not go on?"""
         if self.search.early_exit:
             if self.search.verify:  # an answer that keeps the rules is right
                 self.limit = 0
             elif self.search.select == "first":
-                self.limit = min(self.limit, steps)
+                self.limit = min(self.limit, cycles)
 
     def end(
         self,
@@ -134,16 +135,18 @@ class Turn:
     pursuit: Pursuit
     way: Way
     tokens: Int[Tensor, " seq"]
-    max_steps: int
+    max_cycles: int
+    """H-cycles to think about it, at most."""
     undo: Symmetries | None = None
     noise: torch.Generator | None = None
     likelihood: float = 1.0
     """Of its guesses."""
-    steps: int = 0
-    settled: int = 1
-    """Steps after which the answer has not changed."""
+    cycles: int = 0
+    """H-cycles taken."""
+    settled: int = 0
+    """H-cycles after which the answer has not changed."""
     halts: int = 0
-    """Steps in a row after which the model halted on it."""
+    """Looks in a row at which the model halted on it."""
 
     @property
     def puzzle(self) -> Int[Tensor, " seq"]:

@@ -28,7 +28,7 @@ from jaxtyping import Integer
 Way = Literal["plain", "symmetry", "noise", "guess"]
 Selection = Literal["first", "q", "residual"]
 RESIDUAL_STEPS = 3
-"""Differences between successive steps that the residual is the mean of (EqR)."""
+"""Differences between successive answers that the residual is the mean of (EqR)."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class Search:
     """How long and in how many ways to think about a puzzle, and which answer to take."""
 
     early_exit: bool = False
-    """Stop thinking about a puzzle once an answer is accepted, and let the next puzzle take its
-    place. Without it every puzzle gets all steps of all stages."""
+    """Read the answer after every H-cycle, stop thinking about a puzzle once one is accepted, and
+    let the next puzzle take its place. Without it every puzzle gets all steps of all stages."""
     verify: bool = False
     """Accept the answers that keep the rules of the puzzle, by a check, instead of those on which
     the model halts."""
     patience: int = 2
-    """Steps in a row after each of which the model must halt, on the same answer, to have it
-    accepted; after the last step it need not have been so many. In its first steps a model is often
-    sure too early, which 1 would let pass: 2 was enough wherever it was measured."""
+    """H-cycles in a row after each of which the model must halt, on the same answer, to have it
+    accepted; after the last it need not have been so many. In the beginning a model is often sure
+    too early, which 1 would let pass: 2 was enough wherever it was measured."""
     depth: int = 1
     """Steps of plain thinking, in units of the usual number."""
     views: int = 0
@@ -163,9 +163,9 @@ class Attempt:
     q_halt: float
     accepted: bool
     """The model halted on it or, with `verify`, it keeps the rules."""
-    steps: int
-    """Steps taken."""
-    settled: int
+    steps: float
+    """Steps taken, with parts of one."""
+    settled: float
     """Steps after which the answer did not change any more."""
     residual: float
     """Mean length of the last changes of a cell's logits; infinite where none was measured."""

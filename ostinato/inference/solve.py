@@ -27,8 +27,8 @@ class Solution:
     """The answer keeps all rules, whatever the model thinks of it."""
     problem: str | None
     """What is wrong with the answer; None if the puzzle is solved."""
-    steps: int
-    """Steps after which the answer did not change any more."""
+    steps: float
+    """Steps, with parts of one, after which the answer did not change any more."""
     confidence: float
     """How likely the answer is right in the opinion of the model, from 0 to 1."""
     way: Way
@@ -37,7 +37,7 @@ class Solution:
     accepted_by: Literal["rules", "q"] | None
     """"rules": thinking ended with this answer because a check found that it keeps the rules; "q":
     the model halted on it; None: neither, and it is the last answer, or the best of several."""
-    total_steps: int
+    total_steps: float
     """Steps that were taken for it in all."""
 
     @classmethod
@@ -50,11 +50,11 @@ class Solution:
             answer=task.format(attempt.answer),
             solved=problem is None,
             problem=problem,
-            steps=attempt.settled,
+            steps=round(attempt.settled, 3),
             confidence=torch.sigmoid(torch.tensor(attempt.q_halt)).item(),
             way=attempt.way,
             accepted_by=("rules" if search.verify else "q") if attempt.accepted else None,
-            total_steps=thought.total_steps,
+            total_steps=round(thought.total_steps, 3),
         )
 
 

@@ -2,7 +2,9 @@
 
 A batch has seats. Every seat holds one way of thinking about one puzzle (see `search.py`); when it
 comes to its end, the next one takes the seat and starts afresh, while the others think on. So no
-step is spent on a puzzle that is done, and memory does not grow with the number of puzzles.
+step is spent on a puzzle that is done, and memory does not grow with the number of puzzles. With
+early exit the answer is read after every H-cycle, of which a supervision step has several: they are
+all alike, and a puzzle need not stay for the rest of them.
 
 An answer does not depend on who sits in the other seats: a rollout has a random generator of its
 own, and whether one of several ways is cut short is decided by steps, not by when it found a seat.
@@ -40,10 +42,10 @@ def think_stream(
 
     `max_steps` is the usual number of steps, in units of which a search is deep (default: as many
     as in training). Questions are read as seats become free, `batch_size` of them at first
-    (default: see `usual_batch_size`). `on_step` is called with each step of the batch, which shows
-    the views that sit in it, and whose number is that of the first seat. Raises ValueError for
-    tokens that do not fit the model, and for a search that needs the rules of a puzzle which the
-    model does not name.
+    (default: see `usual_batch_size`). `on_step` is called at each look at the answers of the batch,
+    which shows the views that sit in it, and whose number is that of the first seat. Raises
+    ValueError for tokens that do not fit the model, and for a search that needs the rules of a
+    puzzle which the model does not name.
     """
     usual = model.config.halt_max_steps if max_steps is None else max_steps
     batch_size = usual_batch_size(model) if batch_size is None else batch_size
@@ -96,13 +98,16 @@ class Seats:
 
     def __init__(self, model: RecursiveModel, search: Search, task: Task | None):
         self.model, self.search, self.task = model, search, task
+        self.cycles_a_step = model.cycles.H
+        # H-cycles between two looks at the answer
+        self.stride = 1 if search.early_exit else self.cycles_a_step
         self.turns: list[Turn] = []
         config, device = model.config, model.H_init.device
         self.state = model.initial_state(0)
         self.tokens = torch.zeros(0, config.seq_len, dtype=torch.int32, device=device)
         self.puzzle_ids = torch.zeros(0, dtype=torch.int32, device=device)
         self.answer = self.tokens.long()
-        # For the residual: the logits of the last step, and how far they moved in the last few
+        # For the residual: the logits at the last look, and how far they moved in the last few
         self.logits = torch.zeros(0, config.seq_len, config.vocab_size, device=device)
         self.moves = torch.zeros(0, RESIDUAL_STEPS, device=device)
 
@@ -137,10 +142,15 @@ class Seats:
             self.logits, self.moves = self.logits[index], self.moves[index]
 
     def think(self, on_step: Callable[[Step], None] | None) -> list[Pursuit]:
-        """A step for all. Those that come to their end leave; returns their puzzles, each once."""
+        """Think on for all of them until the next look at the answers.
+
+        Those that come to their end leave; returns their puzzles, each once.
+        """
         self.add_noise()
-        number = self.turns[0].steps + 1
-        step = take_step(self.model, self.state, self.tokens, self.puzzle_ids, number)
+        number = (self.turns[0].cycles + self.stride) / self.cycles_a_step
+        step = take_step(
+            self.model, self.state, self.tokens, self.puzzle_ids, number, H_cycles=self.stride
+        )
         if on_step is not None:
             on_step(step)
         halts = wants_to_halt(step.output, self.model.config)
@@ -151,18 +161,18 @@ class Seats:
         if self.search.select == "residual":
             self.measure_moves(step.output.logits)
         for turn, halting, is_new in zip(self.turns, *facts[:2], strict=True):
-            turn.steps += 1
+            turn.cycles += self.stride
             if is_new:
-                turn.settled, turn.halts = turn.steps, 0
+                turn.settled, turn.halts = turn.cycles, 0
             turn.halts = turn.halts + 1 if halting else 0
 
         accepted = self.accepted(facts[1])
         for row in accepted:
-            self.turns[row].pursuit.accept(self.turns[row].steps)
+            self.turns[row].pursuit.accept(self.turns[row].cycles)
         over = {
             row
             for row, turn in enumerate(self.turns)
-            if turn.steps >= min(turn.max_steps, turn.pursuit.limit)
+            if turn.cycles >= min(turn.max_cycles, turn.pursuit.limit)
         }
         if self.search.early_exit:
             over |= accepted
@@ -173,14 +183,14 @@ class Seats:
         asked = [
             row
             for row, turn in enumerate(self.turns)
-            if self.search.early_exit or turn.steps == turn.max_steps
+            if self.search.early_exit or turn.cycles == turn.max_cycles
         ]
         if not self.search.verify:
             return {
                 row
                 for row in asked
                 if (turn := self.turns[row]).halts
-                and (turn.halts >= self.search.patience or turn.steps == turn.max_steps)
+                and (turn.halts >= self.search.patience or turn.cycles == turn.max_cycles)
             }
         if self.search.early_exit:  # what has not changed was checked before
             asked = [row for row in asked if changed[row]]
@@ -217,8 +227,8 @@ class Seats:
                     answer=answer.numpy().copy(),  # or it would keep those of all others alive
                     q_halt=q_halt[row],
                     accepted=row in accepted,
-                    steps=turn.steps,
-                    settled=turn.settled,
+                    steps=turn.cycles / self.cycles_a_step,
+                    settled=turn.settled / self.cycles_a_step,
                     residual=residual,
                 ),
                 logits[row].float().softmax(-1).cpu().numpy() if guessing else None,
@@ -229,9 +239,13 @@ class Seats:
         return list(pursuits)
 
     def add_noise(self) -> None:
-        """Move the latents of the rollouts, each with its own generator."""
+        """Move the latents of the rollouts that begin a step, each with its own generator."""
         sigma, names = self.search.sigma, self.search.noise_on
-        noisy = [row for row, turn in enumerate(self.turns) if turn.noise is not None]
+        noisy = [
+            row
+            for row, turn in enumerate(self.turns)
+            if turn.noise is not None and turn.cycles % self.cycles_a_step == 0
+        ]
         if not noisy or not sigma:
             return
         latents = self.state._asdict()
@@ -247,10 +261,10 @@ class Seats:
         self.state = State(**latents)
 
     def measure_moves(self, logits: Float[Tensor, "batch seq vocab"]) -> None:
-        """How far the logits of a cell have moved since the last step, on average."""
+        """How far the logits of a cell have moved since the last look, on average."""
         logits = logits.float()
         moves = (logits - self.logits).norm(dim=-1).mean(-1)
-        first = torch.tensor([turn.steps == 0 for turn in self.turns], device=moves.device)
-        moves = torch.where(first, math.nan, moves)  # nothing to compare the first step with
+        first = torch.tensor([turn.cycles == 0 for turn in self.turns], device=moves.device)
+        moves = torch.where(first, math.nan, moves)  # nothing to compare the first look with
         self.moves = torch.cat([self.moves[:, 1:], moves[:, None]], dim=1)
         self.logits = logits

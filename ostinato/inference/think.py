@@ -18,10 +18,10 @@ from ostinato.models import Output, RecursiveModel, State
 
 @dataclass(frozen=True)
 class Step:
-    """What the model holds to be the answer after one supervision step."""
+    """What the model holds to be the answer after a supervision step, or after a part of one."""
 
-    number: int
-    """Steps taken so far, from 1."""
+    number: float
+    """Steps taken so far, from 1; with parts of one where the answer is looked at in between."""
     answer: Int[Tensor, "batch seq"]
     """The most likely token of every cell."""
     q_halt: Float[Tensor, " batch"]
@@ -37,7 +37,7 @@ class Step:
         lines = []
         for row, logit in enumerate(self.q_halt[:BOARDS_SHOWN]):
             which = f", puzzle {row + 1} of {batch}" if batch > 1 else ""
-            lines.append(f"step {self.number}{which}: {torch.sigmoid(logit).item():.0%} sure")
+            lines.append(f"step {self.number:.3g}{which}: {torch.sigmoid(logit).item():.0%} sure")
             if self.task:
                 lines.append(task_named(self.task).draw(self.answer[row].cpu().numpy()))
         if batch > BOARDS_SHOWN:
@@ -93,7 +93,7 @@ def think(
     puzzle_ids = puzzle_ids.to(device)
     state = model.initial_state(len(tokens))
     for number in range(1, max_steps + 1):
-        step = take_step(model, state, tokens, puzzle_ids, number)
+        step = take_step(model, state, tokens, puzzle_ids, float(number))
         state = step.state
         yield step
 
@@ -103,12 +103,16 @@ def take_step(
     state: State,
     tokens: Int[Tensor, "batch seq"],
     puzzle_ids: Int[Tensor, " batch"],
-    number: int,
+    number: float,
+    H_cycles: int | None = None,
 ) -> Step:
-    """Think on from `state` for one supervision step, without gradients."""
+    """Think on from `state` for one supervision step, without gradients.
+
+    Or for fewer `H_cycles` than there are in one; `number` says how many steps that makes so far.
+    """
     # Entered anew at every step: a generator must not leave its caller without gradients
     with torch.no_grad():
-        state, output = model(state, tokens, puzzle_ids)
+        state, output = model(state, tokens, puzzle_ids, H_cycles=H_cycles)
     return Step(number, output.logits.argmax(-1), output.q_halt, output, state, model.config.task)
 
 

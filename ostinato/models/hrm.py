@@ -13,12 +13,11 @@ Halting is learnt with Q-values for halt and continue (section 2.3).
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ostinato.models.recursive import (
     Block,
-    Output,
     ReasoningModule,
     RecursiveConfig,
     RecursiveModel,
@@ -54,24 +53,11 @@ class HRM(RecursiveModel):
         self.L_level = ReasoningModule([Block(config) for _ in range(config.L_layers)])
         self.reset_parameters(generator)
 
-    def forward(
-        self,
-        state: State,
-        inputs: Int[Tensor, "batch seq"],
-        puzzle_ids: Int[Tensor, " batch"],
-        puzzle_rows: Float[Tensor, "batch ndim"] | None = None,
-    ) -> tuple[State, Output]:
-        """One supervision step with the one-step gradient."""
-        x = self.embed(inputs, puzzle_ids, puzzle_rows)
+    def refine(self, state: State, x: Float[Tensor, "batch length dim"]) -> State:
+        """One H-cycle, of which the last call of each network may carry a gradient."""
         z_H, z_L = state
-        H_cycles, L_cycles = self.cycles
         with torch.no_grad():
-            for _ in range(H_cycles - 1):
-                for _ in range(L_cycles):
-                    z_L = self.L_level(z_L, z_H + x, self.rotary)
-                z_H = self.H_level(z_H, z_L, self.rotary)
-            for _ in range(L_cycles - 1):
+            for _ in range(self.cycles.L - 1):
                 z_L = self.L_level(z_L, z_H + x, self.rotary)
         z_L = self.L_level(z_L, z_H + x, self.rotary)
-        z_H = self.H_level(z_H, z_L, self.rotary)
-        return State(z_H, z_L).detach(), self.read_out(z_H)
+        return State(self.H_level(z_H, z_L, self.rotary), z_L)

@@ -177,7 +177,7 @@ class ReasoningModule(nn.Module):
 
 
 class RecursiveModel(nn.Module, ABC):
-    """Embeds a question and reads answers off z_H. Subclasses write the recursion between the two.
+    """Embeds a question, thinks, reads answers off z_H. Subclasses write what an H-cycle is.
 
     Initial values (`reset_parameters`), drawn from the one generator passed in:
 
@@ -280,19 +280,31 @@ class RecursiveModel(nn.Module, ABC):
         q = q.to(torch.promote_types(q.dtype, torch.float32))
         return Output(logits, q[:, 0], q[:, 1] if self.config.q_outputs == 2 else None)
 
-    @abstractmethod
     def forward(
         self,
         state: State,
         inputs: Int[Tensor, "batch seq"],
         puzzle_ids: Int[Tensor, " batch"],
         puzzle_rows: Float[Tensor, "batch ndim"] | None = None,
+        H_cycles: int | None = None,
     ) -> tuple[State, Output]:
         """One supervision step: think on from `state` about `inputs`.
 
-        `puzzle_rows` (from `puzzle_emb.copy_rows`) replaces the table's rows, so that training can
-        take their gradient. Returns the detached new state and what is read off it.
+        Only the last of its H-cycles carries a gradient. `puzzle_rows` (from
+        `puzzle_emb.copy_rows`) replaces the table's rows, so that training can take their gradient.
+        All H-cycles are alike, so fewer `H_cycles` than configured are a part of a step. Returns
+        the detached new state and what is read off it.
         """
+        x = self.embed(inputs, puzzle_ids, puzzle_rows)
+        with torch.no_grad():
+            for _ in range((H_cycles or self.cycles.H) - 1):
+                state = self.refine(state, x)
+        state = self.refine(state, x)
+        return state.detach(), self.read_out(state.z_H)
+
+    @abstractmethod
+    def refine(self, state: State, x: Float[Tensor, "batch length dim"]) -> State:
+        """One H-cycle: reason L_cycles times, then refine the answer once."""
 
     def compile_reasoning(self, dynamic: bool) -> None:
         """Compile the networks that the recursion calls, for one batch size, or `dynamic` for all.

@@ -13,13 +13,12 @@ z_H  the answer · z_L  the reasoning · x  the question (see `ostinato.models.r
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ostinato.layers import RotaryEmbedding, rms_norm
 from ostinato.models.recursive import (
     Block,
-    Output,
     ReasoningModule,
     RecursiveConfig,
     RecursiveModel,
@@ -52,23 +51,8 @@ class TRM(RecursiveModel):
         self.L_level = ReasoningModule([layer(config) for _ in range(config.L_layers)])
         self.reset_parameters(generator)
 
-    def forward(
-        self,
-        state: State,
-        inputs: Int[Tensor, "batch seq"],
-        puzzle_ids: Int[Tensor, " batch"],
-        puzzle_rows: Float[Tensor, "batch ndim"] | None = None,
-    ) -> tuple[State, Output]:
-        """One supervision step. Only the last of the H_cycles carries a gradient (section 4.1)."""
-        x = self.embed(inputs, puzzle_ids, puzzle_rows)
-        with torch.no_grad():
-            for _ in range(self.cycles.H - 1):
-                state = self.refine(state, x)
-        state = self.refine(state, x)
-        return state.detach(), self.read_out(state.z_H)
-
     def refine(self, state: State, x: Float[Tensor, "batch length dim"]) -> State:
-        """One H-cycle: reason L_cycles times, then refine the answer once."""
+        """One H-cycle, all of it with a gradient in the last of a step (section 4.1)."""
         z_H, z_L = state
         for _ in range(self.cycles.L):
             z_L = self.L_level(z_L, z_H + x, self.rotary)

@@ -53,7 +53,7 @@ def test_what_is_measured(monkeypatch):
     now = [0.0]
 
     class Counting(LookUp):
-        def forward(self, state, inputs, puzzle_ids, puzzle_rows=None):
+        def forward(self, state, inputs, puzzle_ids, puzzle_rows=None, H_cycles=None):
             now[0] += len(inputs)
             return super().forward(state, inputs, puzzle_ids)
 

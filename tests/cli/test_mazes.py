@@ -34,14 +34,23 @@ class LookUp(RecursiveModel):
                 num_heads=1,
                 puzzle_emb_ndim=0,
                 puzzle_emb_len=1,
+                H_cycles=1,
                 halt_max_steps=2,
                 forward_dtype="float32",
             )
         )
         self.reset_parameters()
 
+    def refine(self, state: State, x: Tensor) -> State:
+        raise NotImplementedError("it does not think")
+
     def forward(
-        self, state: State, inputs: Tensor, puzzle_ids: Tensor, puzzle_rows: Tensor | None = None
+        self,
+        state: State,
+        inputs: Tensor,
+        puzzle_ids: Tensor,
+        puzzle_rows: Tensor | None = None,
+        H_cycles: int | None = None,
     ) -> tuple[State, Output]:
         tokens = inputs.numpy().astype(np.uint8)
         answers = np.where(tokens == 0, 1, labelled(MAZE, tokens).labels)

@@ -46,8 +46,16 @@ class Known(RecursiveModel):
         self.reset_parameters()
         self.answers = answers.long()
 
+    def refine(self, state: State, x: Tensor) -> State:
+        raise NotImplementedError("it does not think")
+
     def forward(
-        self, state: State, inputs: Tensor, puzzle_ids: Tensor, puzzle_rows: Tensor | None = None
+        self,
+        state: State,
+        inputs: Tensor,
+        puzzle_ids: Tensor,
+        puzzle_rows: Tensor | None = None,
+        H_cycles: int | None = None,
     ) -> tuple[State, Output]:
         logits = torch.nn.functional.one_hot(self.answers[puzzle_ids.long()], 6).float()
         return state, Output(logits, torch.zeros(len(inputs)), None)

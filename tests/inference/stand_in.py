@@ -25,6 +25,7 @@ class LookUp(RecursiveModel):
                 seq_len=self.sudoku.seq_len,
                 hidden_size=4,
                 num_heads=1,
+                H_cycles=1,
                 puzzle_emb_ndim=0,
                 puzzle_emb_len=1,
                 halt_max_steps=halt_max_steps,
@@ -35,8 +36,16 @@ class LookUp(RecursiveModel):
         self.H_init.zero_()
         self.calls = 0
 
+    def refine(self, state: State, x: Tensor) -> State:
+        raise NotImplementedError("it does not think")
+
     def forward(
-        self, state: State, inputs: Tensor, puzzle_ids: Tensor, puzzle_rows: Tensor | None = None
+        self,
+        state: State,
+        inputs: Tensor,
+        puzzle_ids: Tensor,
+        puzzle_rows: Tensor | None = None,
+        H_cycles: int | None = None,
     ) -> tuple[State, Output]:
         self.calls += 1
         state = State(state.z_H + 1, state.z_L)  # counts the steps

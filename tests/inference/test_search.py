@@ -16,7 +16,10 @@ NUMBERS = st.sampled_from([-2.0, -1.0, 0.5, 1.0, 3.0])
 @st.composite
 def attempts(draw: st.DrawFn) -> list[Attempt]:
     found = draw(
-        st.lists(st.tuples(st.booleans(), st.integers(1, 4), NUMBERS, NUMBERS), min_size=1)
+        st.lists(
+            st.tuples(st.booleans(), st.sampled_from([0.5, 1.0, 1.5, 2.0]), NUMBERS, NUMBERS),
+            min_size=1,
+        )
     )
     return [
         Attempt("noise", np.array([place]), q, accepted, steps, steps, residual)

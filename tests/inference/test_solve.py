@@ -53,7 +53,7 @@ class Stubborn(LookUp):
 
     other = ANSWERS[0].translate(str.maketrans("1234", "2341"))
 
-    def forward(self, state, inputs, puzzle_ids, puzzle_rows=None):
+    def forward(self, state, inputs, puzzle_ids, puzzle_rows=None, H_cycles=None):
         inputs = torch.from_numpy(SUDOKU.parse(self.other))[None]
         return super().forward(state, inputs, puzzle_ids)
 

@@ -1,5 +1,6 @@
 """`think_stream` against one puzzle at a time: whoever sits beside, the answers are the same."""
 
+import copy
 import itertools
 from dataclasses import replace
 
@@ -35,12 +36,19 @@ def model() -> RecursiveModel:
     with torch.no_grad():
         model.q_head.weight.mul_(20)
         model.lm_head.weight.mul_(3)
-        q = torch.stack([step.q_halt for step in think(model, PUZZLES, max_steps=8)])
+        q = torch.stack([step.q_halt for step in think(by_cycles(model), PUZZLES, max_steps=16)])
         most = q.max(0).values.sort().values[4:13]
         # Between two far apart, so that no rounding turns one of them around
         gap = int(most.diff().argmax())
         model.q_head.bias[0] -= most[gap : gap + 2].mean()
     return model
+
+
+def by_cycles(model: RecursiveModel) -> RecursiveModel:
+    """The same, with a step for each H-cycle."""
+    part = copy.copy(model)
+    part.config = replace(model.config, H_cycles=1)
+    return part
 
 
 @BATCHES
@@ -49,14 +57,30 @@ def test_early_exit_is_thinking_until_the_model_halts(model, batch_size):
     thoughts = list(think_stream(model, QUESTIONS, search, 8, batch_size))
     assert [thought.tokens.tolist() for thought in thoughts] == PUZZLES.tolist()
     for thought, tokens in zip(thoughts, PUZZLES, strict=True):
-        for step in think(model, tokens[None], max_steps=8):
+        for step in think(by_cycles(model), tokens[None], max_steps=16):
             if halted := wants_to_halt(step.output, model.config).item():
                 break
         assert thought.attempt.answer.tolist() == step.answer[0].tolist()
         assert thought.attempt.q_halt == pytest.approx(step.q_halt.item(), abs=1e-3)
-        assert thought.attempt.steps == thought.total_steps == step.number
+        assert thought.attempt.steps == thought.total_steps == step.number / 2
         assert thought.attempt.accepted == halted
     assert len({thought.total_steps for thought in thoughts}) >= 3, "or nothing has been tested"
+
+
+def test_early_exit_of_what_never_halts_changes_nothing(model):
+    """Noise too is drawn once a step, not once an H-cycle."""
+    hopeless = copy.deepcopy(model)
+    with torch.no_grad():
+        hopeless.q_head.bias[0] -= 1_000
+    search = Search(rollouts=2, rollout_depth=1)
+    runs = (
+        think_stream(hopeless, QUESTIONS, replace(search, early_exit=early), 3, batch_size=7)
+        for early in (True, False)
+    )
+    for early, fixed in zip(*runs, strict=True):
+        assert early.attempt.answer.tolist() == fixed.attempt.answer.tolist()
+        assert early.attempt.q_halt == pytest.approx(fixed.attempt.q_halt, abs=1e-3)
+        assert early.total_steps == pytest.approx(fixed.total_steps) == 9
 
 
 def test_patience_waits_until_the_answer_has_been_confirmed():
@@ -73,7 +97,7 @@ def test_patience_waits_until_the_answer_has_been_confirmed():
 class Sure(LookUp):
     """Sure of everything, also of its early answers, all of which differ."""
 
-    def forward(self, state, inputs, puzzle_ids, puzzle_rows=None):
+    def forward(self, state, inputs, puzzle_ids, puzzle_rows=None, H_cycles=None):
         state, output = super().forward(state, inputs, puzzle_ids)
         return state, output._replace(q_halt=torch.full_like(output.q_halt, 9.0))
 
@@ -91,8 +115,8 @@ def test_the_continue_head_has_its_say():
     class Undecided(LookUp):
         """Sure of what is right, but surer that it pays to go on."""
 
-        def forward(self, *arguments):
-            state, output = super().forward(*arguments)
+        def forward(self, *arguments, **options):
+            state, output = super().forward(*arguments, **options)
             return state, Output(output.logits, output.q_halt, torch.full_like(output.q_halt, 9.0))
 
     model = Undecided()
@@ -142,7 +166,7 @@ def test_noise_is_what_sigma_says(monkeypatch):
     model = LookUp(halt_max_steps=3)
     seen = []
     monkeypatch.setattr(
-        stream, "take_step", lambda *a: seen.append(a[1].z_L.clone()) or take_step(*a)
+        stream, "take_step", lambda *a, **o: seen.append(a[1].z_L.clone()) or take_step(*a, **o)
     )
     from ostinato.inference.think import take_step
 
@@ -157,7 +181,7 @@ def test_views_are_of_the_puzzle_and_their_answers_are_taken_back():
     """The stand-in never halts before its views are asked, which it solves."""
 
     class Slow(LookUp):
-        def forward(self, state, inputs, puzzle_ids, puzzle_rows=None):
+        def forward(self, state, inputs, puzzle_ids, puzzle_rows=None, H_cycles=None):
             shown.append(inputs.clone())
             return super().forward(state, inputs, puzzle_ids)
 
@@ -177,7 +201,7 @@ def test_views_are_of_the_puzzle_and_their_answers_are_taken_back():
 class Erratic(LookUp):
     """Right only with the noise that happens to carry its z_L far enough, after 1 to 4 steps."""
 
-    def forward(self, state, inputs, puzzle_ids, puzzle_rows=None):
+    def forward(self, state, inputs, puzzle_ids, puzzle_rows=None, H_cycles=None):
         state, output = super().forward(state, inputs, puzzle_ids)
         luck = state.z_L.mean((1, 2)) - self.L_init.mean()
         right = luck > 0.4

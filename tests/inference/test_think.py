@@ -8,6 +8,7 @@ from ostinato.data import sudoku
 from ostinato.inference.think import think, usual_batch_size
 from ostinato.layers import Linear
 from ostinato.models import TRM, TRMConfig
+from ostinato.verify.specimens import MODELS, batch, some_state, specimen
 from tests.inference.stand_in import LookUp
 
 PUZZLE = ".1..3..12..4..3."
@@ -60,6 +61,20 @@ def test_steps_are_the_models_own(model, tokens):
         assert step.state.z_H.equal(state.z_H) and step.state.z_L.equal(state.z_L)
         assert step.answer.equal(output.logits.argmax(dim=2))
     assert not steps[0].output.logits.equal(steps[2].output.logits)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_is_the_sum_of_its_h_cycles(name):
+    """To the last bit: so early exit may read the answer between them."""
+    model = specimen(name).eval()
+    puzzles = batch(model)
+    whole = parts = some_state(model)
+    for _ in range(2):
+        whole, expected = model(whole, puzzles.inputs, puzzles.puzzle_ids)
+        for _ in range(model.config.H_cycles):
+            parts, output = model(parts, puzzles.inputs, puzzles.puzzle_ids, H_cycles=1)
+        assert parts.z_H.equal(whole.z_H) and parts.z_L.equal(whole.z_L)
+        assert output.logits.equal(expected.logits) and output.q_halt.equal(expected.q_halt)
 
 
 def test_as_many_steps_as_in_training_by_default(model):

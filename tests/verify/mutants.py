@@ -293,7 +293,7 @@ MUTANTS = [
     ),
     Mutant(
         "all cycles of TRM with gradient",
-        "models.trm:TRM.forward",
+        "models.recursive:RecursiveModel.forward",
         NO_GRAD,
         "Gradient of a step",
         "TRM",
@@ -321,33 +321,34 @@ MUTANTS = [
     ),
     Mutant(
         "one H cycle too few",
-        "models.trm:TRM.forward",
-        {"self.cycles.H - 1": "self.cycles.H - 2"},
+        "models.recursive:RecursiveModel.forward",
+        {"self.cycles.H) - 1": "self.cycles.H) - 2"},
         "Calls with gradient",
         "TRM",
     ),
     Mutant(
-        "all cycles of HRM with gradient",
-        "models.hrm:HRM.forward",
+        "all calls of HRM's last cycle with gradient",
+        "models.hrm:HRM.refine",
         NO_GRAD,
         "Gradient of a step",
         "HRM",
     ),
     Mutant(
         "both levels of HRM by one module",
-        "models.hrm:HRM.forward",
-        {
-            "    z_H = self.H_level(z_H, z_L, self.rotary)\n    return": (
-                "    z_H = self.L_level(z_H, z_L, self.rotary)\n    return"
-            )
-        },
+        "models.hrm:HRM.refine",
+        {"self.H_level(z_H": "self.L_level(z_H"},
         "H and L cycles",
         "HRM",
     ),
     Mutant(
         "HRM's z_H after every z_L",
-        "models.hrm:HRM.forward",
-        {"            z_H = self.H_level": "                z_H = self.H_level"},
+        "models.hrm:HRM.refine",
+        {
+            "            z_L = self.L_level(z_L, z_H + x, self.rotary)\n": (
+                "            z_L = self.L_level(z_L, z_H + x, self.rotary)\n"
+                "            z_H = self.H_level(z_H, z_L, self.rotary)\n"
+            )
+        },
         "Calls with gradient",
         "HRM",
     ),

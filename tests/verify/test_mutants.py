@@ -60,7 +60,7 @@ RECORDED = {
     "trm_mlp": ["norm over channels in mlp_t", "norm without epsilon"],
     "trm_learned_positions": ["positions added without 1/√2"],
     "hrm_act_v1": [
-        "all cycles of HRM with gradient",
+        "all calls of HRM's last cycle with gradient",
         "both levels of HRM by one module",
         "q_halt alone where there is a continue head",
         "target of q_continue without the maximum",
