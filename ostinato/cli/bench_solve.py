@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -47,6 +47,8 @@ class BenchSolve:
     """Compile the model; needs a C++ compiler."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
+    forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Dtype to think in. "auto": as in training, but float32 on a CPU that is slow in bfloat16."""
     json: bool = False
     """Print one JSON object instead of a table."""
     data_root: Path = Path("data")
@@ -60,7 +62,12 @@ class BenchSolve:
         from ostinato.models.pretrained import load
         from ostinato.training.run import pick_device
 
-        model = load(self.model, pick_device(self.device), kind=RecursiveModel)
+        model = load(
+            self.model,
+            pick_device(self.device),
+            kind=RecursiveModel,
+            forward_dtype=self.forward_dtype,
+        )
         usual = [model.config.halt_max_steps]
         for name in ("puzzles", "search_sizes"):
             if not getattr(self, name):

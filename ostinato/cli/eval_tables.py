@@ -22,7 +22,7 @@ def print_tables(
     split = f"{content['split']} " if content["split"] else ""
     screen.print(
         f"\n[bold]{content['model']}[/bold] on {result.puzzles:,} {split}puzzles of "
-        f"{content['data']}, {result.steps} steps each\n",
+        f"{content['data']}, {result.steps} steps each, in {content['forward_dtype']}\n",
         soft_wrap=True,
     )
     accuracies = [

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -61,6 +61,8 @@ class Eval:
     compiler."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
+    forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Dtype to think in. "auto": as in training, but float32 on a CPU that is slow in bfloat16."""
     json: bool = False
     """Print one JSON object instead of tables."""
     data_root: Path = Path("data")
@@ -90,7 +92,12 @@ class Eval:
 
         if world.size > 1 and self.how != FIXED:
             raise ValueError("a search is measured by one process: leave out torchrun")
-        model = load(self.model, world.device(pick_device(self.device)), kind=RecursiveModel)
+        model = load(
+            self.model,
+            world.device(pick_device(self.device)),
+            kind=RecursiveModel,
+            forward_dtype=self.forward_dtype,
+        )
         if world.size > 1:  # one of them builds the data, if need be
             world.ask_main("puzzles", lambda: find_puzzles(self, model)[1])
         puzzles, place = find_puzzles(self, model)
@@ -113,7 +120,7 @@ class Eval:
         gather(tally, world)
         if not world.is_main:
             return 0
-        content = as_json(self, result, place, str(model.H_init.device))
+        content = as_json(self, result, place, model)
         found = None
         if self.how != FIXED:
             with progress(len(puzzles)) as show:
@@ -269,12 +276,15 @@ def progress(total: int, shown_here: bool = True) -> Iterator[Callable[[int], No
         yield show
 
 
-def as_json(arguments: Eval, result: "Evaluation", place: Path, device: str) -> dict[str, Any]:
+def as_json(
+    arguments: Eval, result: "Evaluation", place: Path, model: "RecursiveModel"
+) -> dict[str, Any]:
     """The result with all that it depends on."""
     return {
         "model": str(arguments.model),
         "data": str(place),
         "split": None if place.is_file() else arguments.split or "test",
-        "device": device,
+        "device": str(model.H_init.device),
+        "forward_dtype": model.config.forward_dtype,
         **result.to_json(),
     }

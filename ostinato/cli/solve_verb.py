@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -52,6 +52,8 @@ class Solve:
     """Steps to think about a puzzle, if it takes so many (default: as many as in training)."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
+    forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Dtype to think in. "auto": as in training, but float32 on a CPU that is slow in bfloat16."""
     batch_size: int | None = None
     """Puzzles to think about at a time, at most (default: 512, on a CPU those that its caches
     hold)."""
@@ -80,7 +82,12 @@ class Solve:
         from ostinato.models.pretrained import load
         from ostinato.training.run import pick_device
 
-        model = load(path, pick_device(self.device), kind=RecursiveModel)
+        model = load(
+            path,
+            pick_device(self.device),
+            kind=RecursiveModel,
+            forward_dtype=self.forward_dtype,
+        )
         if self.compile:
             model.compile_reasoning(dynamic=True)
         screen = Console(highlight=False, soft_wrap=True)

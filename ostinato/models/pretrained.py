@@ -122,9 +122,10 @@ def load(
 
     `settings` replace those of the file. An original with rotary positions needs `seq_len`, which
     it takes from its data set; with `task` ("sudoku9") any original can read and draw puzzles;
-    `forward_dtype="float32"` suits CPUs. `puzzle_embeddings="mean"` starts all puzzle rows from the
-    mean of the file's, as many of them as `num_puzzle_identifiers` says. `kind` is the class that
-    the model must have: RecursiveModel solves puzzles, NanoChat continues texts.
+    `forward_dtype="auto"` is the file's, but float32 on a CPU that is slow in bfloat16.
+    `puzzle_embeddings="mean"` starts all puzzle rows from the mean of the file's, as many of them
+    as `num_puzzle_identifiers` says. `kind` is the class that the model must have: RecursiveModel
+    solves puzzles, NanoChat continues texts.
 
     Raises ValueError, naming the file and the remedy, if there is none, if it is damaged or
     foreign, if a tensor is missing, extra or mis-shaped, or if the model is of another kind.
@@ -137,7 +138,20 @@ def load(
             else ("continues texts: see ostinato generate")
         )
         raise ValueError(f"{found.source} holds a {found.model}, which {use}")
+    device = torch.device(device)
+    if settings.get("forward_dtype") == "auto":
+        usual = (found.settings or {}).get("forward_dtype", MODELS[found.model][1].forward_dtype)
+        slow = usual == "bfloat16" and not computes_in_bfloat16(device)
+        settings["forward_dtype"] = "float32" if slow else usual
     return build(found, puzzle_embeddings, **settings).to(device).eval()
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for it. A CPU without them can take 20 times as long."""
+    if device.type != "cpu":
+        return True
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def read_pretrained(

@@ -21,7 +21,7 @@ from ostinato.export.hub import write_hub
 from ostinato.export.official import write_official
 from ostinato.models import HRM, TRM, HRMConfig, NanoChat, NanoChatConfig, RecursiveModel, TRMConfig
 from ostinato.models.official import from_official_weights, to_official_weights
-from ostinato.models.pretrained import Model, load_weights, save_weights
+from ostinato.models.pretrained import Model, computes_in_bfloat16, load_weights, save_weights
 from ostinato.models.weight_files import read_tensors
 
 SHAPE = {
@@ -100,6 +100,30 @@ def test_settings_elsewhere_and_replaced(tmp_path: Path):
     save_weights(tmp_path / "model.safetensors", MODELS["hrm"])
     with pytest.raises(ValueError, match="holds its own settings"):
         ostinato.load(tmp_path, config=tmp_path / "elsewhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx2": True, "avx512_f": True}, "float32"),
+        ({"avx2": True, "avx512_bf16": True}, "bfloat16"),
+        ({"neon": True, "bf16": False}, "float32"),
+        ({"neon": True, "bf16": True}, "bfloat16"),
+    ],
+)
+def test_the_automatic_dtype_is_one_that_the_cpu_has_instructions_for(
+    capabilities: dict[str, bool], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    write_official(MODELS["hrm"], tmp_path / "official")
+    for trained_in, thinks_in in (("bfloat16", expected), ("float32", "float32")):
+        model = ostinato.load(tmp_path / "official", forward_dtype=trained_in)
+        save_weights(tmp_path / "model.safetensors", model)
+        assert ostinato.load(tmp_path / "model.safetensors").config.forward_dtype == trained_in
+        model = ostinato.load(tmp_path / "model.safetensors", forward_dtype="auto")
+        assert model.config.forward_dtype == thinks_in
+        assert model.H_init.dtype == getattr(torch, thinks_in)
+    assert computes_in_bfloat16(torch.device("cuda"))
 
 
 @pytest.mark.parametrize("text", ["arch: [", "- a list", "arch: none", "\x00"])
