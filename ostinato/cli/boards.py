@@ -16,7 +16,7 @@ from ostinato.inference.pursuit import Question
 from ostinato.inference.search import Search
 from ostinato.inference.solve import Solution, tokens_of
 from ostinato.inference.stream import think_stream
-from ostinato.inference.think import Step
+from ostinato.inference.think import Step, shortly
 from ostinato.models import RecursiveModel
 
 PAUSE = 0.25
@@ -115,8 +115,3 @@ def verdict(solution: Solution) -> str:
         steps = f"{shortly(solution.steps)} step{plural}{way[solution.way]}"
         return f"solved in {steps}; {sure}"
     return f"not solved: {solution.problem}; {sure}"
-
-
-def shortly(steps: float) -> str:
-    """A number of steps with a decimal, if it is not whole."""
-    return f"{steps:.1f}".removesuffix(".0")

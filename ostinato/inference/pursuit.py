@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -38,7 +39,7 @@ class Thought:
     attempts: int
     """Ways of thinking about it that were begun."""
     total_steps: float
-    """Supervision steps of all of them together, with the parts of steps: what it has cost."""
+    """Supervision steps of all of them together, with parts of steps: what the answer has cost."""
 
 
 class Pursuit:
@@ -52,8 +53,8 @@ class Pursuit:
         self.attempts: list[Attempt] = []
         self.running = 0
         """Attempts that have begun or wait for a seat."""
-        self.limit: float = math.inf
-        """H-cycles after which attempts of this stage cannot be the best any more."""
+        self.limit: Fraction | float = math.inf
+        """Steps after which attempts of this stage cannot be the best any more."""
         self.guesses = Guesses(task) if search.guesses and isinstance(task, Guessable) else None
 
     def next_turns(self, model: RecursiveModel) -> list["Turn"]:
@@ -64,9 +65,9 @@ class Pursuit:
             return []
         way, count, steps = self.stages.pop(0)
         if way == "guess":
-            return self.next_guesses(count, steps, model)
+            return self.next_guesses(count, steps)
         tokens = self.question.tokens
-        turns = [Turn(self, way, tokens, steps * model.cycles.H) for _ in range(count)]
+        turns = [Turn(self, way, tokens, steps) for _ in range(count)]
         self.running = count
         if way == "symmetry":
             assert self.task is not None
@@ -81,16 +82,15 @@ class Pursuit:
                 turn.noise = self.generator(index, model.H_init.device)
         return turns
 
-    def next_guesses(self, count: int, steps: int, model: RecursiveModel) -> list["Turn"]:
+    def next_guesses(self, count: int, steps: int) -> list["Turn"]:
         """The likeliest boards with guesses, of `count` that may still be thought about."""
         assert self.guesses is not None
         boards = self.guesses.take(min(count, GUESSES_AT_ONCE))
         self.running = len(boards)
         if len(boards) < count and boards:
             self.stages.insert(0, ("guess", count - len(boards), steps))
-        cycles = steps * model.cycles.H
         return [
-            Turn(self, "guess", torch.from_numpy(board.tokens), cycles, likelihood=board.likelihood)
+            Turn(self, "guess", torch.from_numpy(board.tokens), steps, likelihood=board.likelihood)
             for board in boards
         ]
 
@@ -99,13 +99,13 @@ class Pursuit:
         key = np.random.SeedSequence([self.search.search_seed, self.number, purpose])
         return torch.Generator(device).manual_seed(int(key.generate_state(1, np.uint64)[0] >> 1))
 
-    def accept(self, cycles: int) -> None:
+    def accept(self, steps: Fraction) -> None:
         """An answer has been accepted: which attempts of the stage need not go on?"""
         if self.search.early_exit:
             if self.search.verify:  # an answer that keeps the rules is right
                 self.limit = 0
             elif self.search.select == "first":
-                self.limit = min(self.limit, cycles)
+                self.limit = min(self.limit, steps)
 
     def end(
         self,
@@ -135,16 +135,15 @@ class Turn:
     pursuit: Pursuit
     way: Way
     tokens: Int[Tensor, " seq"]
-    max_cycles: int
-    """H-cycles to think about it, at most."""
+    max_steps: int
     undo: Symmetries | None = None
     noise: torch.Generator | None = None
     likelihood: float = 1.0
     """Of its guesses."""
-    cycles: int = 0
-    """H-cycles taken."""
-    settled: int = 0
-    """H-cycles after which the answer has not changed."""
+    steps: Fraction = Fraction(0)
+    """Taken so far."""
+    settled: Fraction = Fraction(0)
+    """Steps after which the answer has not changed."""
     halts: int = 0
     """Looks in a row at which the model halted on it."""
 

@@ -13,6 +13,7 @@ own, and whether one of several ways is cut short is decided by steps, not by wh
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 
 import torch
 from jaxtyping import Float
@@ -98,9 +99,10 @@ class Seats:
 
     def __init__(self, model: RecursiveModel, search: Search, task: Task | None):
         self.model, self.search, self.task = model, search, task
-        self.cycles_a_step = model.cycles.H
-        # H-cycles between two looks at the answer
-        self.stride = 1 if search.early_exit else self.cycles_a_step
+        self.H_cycles = 1 if search.early_exit else model.cycles.H
+        """From one look at the answers to the next."""
+        self.stride = Fraction(self.H_cycles, model.cycles.H)
+        """The same in steps."""
         self.turns: list[Turn] = []
         config, device = model.config, model.H_init.device
         self.state = model.initial_state(0)
@@ -142,14 +144,14 @@ class Seats:
             self.logits, self.moves = self.logits[index], self.moves[index]
 
     def think(self, on_step: Callable[[Step], None] | None) -> list[Pursuit]:
-        """Think on for all of them until the next look at the answers.
+        """Think on for all until the next look at the answers.
 
         Those that come to their end leave; returns their puzzles, each once.
         """
         self.add_noise()
-        number = (self.turns[0].cycles + self.stride) / self.cycles_a_step
+        number = float(self.turns[0].steps + self.stride)
         step = take_step(
-            self.model, self.state, self.tokens, self.puzzle_ids, number, H_cycles=self.stride
+            self.model, self.state, self.tokens, self.puzzle_ids, number, self.H_cycles
         )
         if on_step is not None:
             on_step(step)
@@ -161,18 +163,18 @@ class Seats:
         if self.search.select == "residual":
             self.measure_moves(step.output.logits)
         for turn, halting, is_new in zip(self.turns, *facts[:2], strict=True):
-            turn.cycles += self.stride
+            turn.steps += self.stride
             if is_new:
-                turn.settled, turn.halts = turn.cycles, 0
+                turn.settled, turn.halts = turn.steps, 0
             turn.halts = turn.halts + 1 if halting else 0
 
         accepted = self.accepted(facts[1])
         for row in accepted:
-            self.turns[row].pursuit.accept(self.turns[row].cycles)
+            self.turns[row].pursuit.accept(self.turns[row].steps)
         over = {
             row
             for row, turn in enumerate(self.turns)
-            if turn.cycles >= min(turn.max_cycles, turn.pursuit.limit)
+            if turn.steps >= min(turn.max_steps, turn.pursuit.limit)
         }
         if self.search.early_exit:
             over |= accepted
@@ -183,14 +185,14 @@ class Seats:
         asked = [
             row
             for row, turn in enumerate(self.turns)
-            if self.search.early_exit or turn.cycles == turn.max_cycles
+            if self.search.early_exit or turn.steps == turn.max_steps
         ]
         if not self.search.verify:
             return {
                 row
                 for row in asked
                 if (turn := self.turns[row]).halts
-                and (turn.halts >= self.search.patience or turn.cycles == turn.max_cycles)
+                and (turn.halts >= self.search.patience or turn.steps == turn.max_steps)
             }
         if self.search.early_exit:  # what has not changed was checked before
             asked = [row for row in asked if changed[row]]
@@ -227,8 +229,8 @@ class Seats:
                     answer=answer.numpy().copy(),  # or it would keep those of all others alive
                     q_halt=q_halt[row],
                     accepted=row in accepted,
-                    steps=turn.cycles / self.cycles_a_step,
-                    settled=turn.settled / self.cycles_a_step,
+                    steps=float(turn.steps),
+                    settled=float(turn.settled),
                     residual=residual,
                 ),
                 logits[row].float().softmax(-1).cpu().numpy() if guessing else None,
@@ -244,7 +246,7 @@ class Seats:
         noisy = [
             row
             for row, turn in enumerate(self.turns)
-            if turn.noise is not None and turn.cycles % self.cycles_a_step == 0
+            if turn.noise is not None and turn.steps.denominator == 1
         ]
         if not noisy or not sigma:
             return
@@ -264,7 +266,7 @@ class Seats:
         """How far the logits of a cell have moved since the last look, on average."""
         logits = logits.float()
         moves = (logits - self.logits).norm(dim=-1).mean(-1)
-        first = torch.tensor([turn.cycles == 0 for turn in self.turns], device=moves.device)
+        first = torch.tensor([turn.steps == 0 for turn in self.turns], device=moves.device)
         moves = torch.where(first, math.nan, moves)  # nothing to compare the first look with
         self.moves = torch.cat([self.moves[:, 1:], moves[:, None]], dim=1)
         self.logits = logits

@@ -37,12 +37,19 @@ class Step:
         lines = []
         for row, logit in enumerate(self.q_halt[:BOARDS_SHOWN]):
             which = f", puzzle {row + 1} of {batch}" if batch > 1 else ""
-            lines.append(f"step {self.number:.3g}{which}: {torch.sigmoid(logit).item():.0%} sure")
+            lines.append(
+                f"step {shortly(self.number)}{which}: {torch.sigmoid(logit).item():.0%} sure"
+            )
             if self.task:
                 lines.append(task_named(self.task).draw(self.answer[row].cpu().numpy()))
         if batch > BOARDS_SHOWN:
             lines.append(f"… and {batch - BOARDS_SHOWN} more")
         return "\n".join(lines)
+
+
+def shortly(steps: float) -> str:
+    """A number of steps with a decimal, if it is not whole."""
+    return f"{steps:.1f}".removesuffix(".0")
 
 
 BOARDS_SHOWN = 4

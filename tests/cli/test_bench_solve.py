@@ -53,9 +53,9 @@ def test_what_is_measured(monkeypatch):
     now = [0.0]
 
     class Counting(LookUp):
-        def forward(self, state, inputs, puzzle_ids, puzzle_rows=None, H_cycles=None):
+        def reply(self, state, inputs, puzzle_ids):
             now[0] += len(inputs)
-            return super().forward(state, inputs, puzzle_ids)
+            return super().reply(state, inputs, puzzle_ids)
 
     def seconds_of(work, device):
         start = now[0]
@@ -112,8 +112,9 @@ def words(tmp_path: Path) -> list[str]:
 def test_json_and_table(words, capsys, monkeypatch):
     monkeypatch.setattr("ostinato.bench.measure.PEAK_SECONDS", 1e-9)
     flags = "--puzzles 6 3 --batch-size 4 --searches symmetries".split()
-    assert main([*words, *flags, "--json"]) == 0
+    assert main([*words, *flags, "--forward-dtype", "bfloat16", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
+    assert found["dtype"] == "bfloat16"
     modes = [(part["case"]["mode"], part["case"]["puzzles"]) for part in found["cases"]]
     assert modes == [
         ("fixed", 6), ("early exit", 6), ("symmetries", 6), ("fixed", 3), ("early exit", 3)

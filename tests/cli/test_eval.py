@@ -82,6 +82,12 @@ def test_a_run_is_measured_on_its_own_test_puzzles(run: Path, capsys):
     assert json.loads((run / "result.json").read_text()) == found
 
 
+def test_it_thinks_in_the_dtype_that_it_is_told_to(run: Path, capsys):
+    plain, rough = measured(capsys, run), measured(capsys, run, "--forward-dtype", "bfloat16")
+    assert (plain["forward_dtype"], rough["forward_dtype"]) == ("float32", "bfloat16")
+    assert plain["cell_accuracy"] == pytest.approx(rough["cell_accuracy"], abs=0.05)
+
+
 def test_puzzles_that_are_gone_are_built_again(run: Path, capsys):
     first = measured(capsys, run)
     shutil.rmtree("data")

@@ -11,7 +11,8 @@ from torch import Tensor
 from ostinato.cli import boards, main
 from ostinato.data.maze import Maze, generate
 from ostinato.data.maze.table import labelled
-from ostinato.models import Output, RecursiveConfig, RecursiveModel, State
+from ostinato.models import Output, State
+from tests.inference.stand_in import StandIn
 
 MAZE = Maze(4)
 BOARD = "S..#\n.#\n\x20\x20\x20\x20\n#..G\n"
@@ -21,42 +22,18 @@ DRAWN = ["S     ██", "• ██", "• •", "██• • G"]
 UNDECIDED = "S.............#G"
 
 
-class LookUp(RecursiveModel):
+class LookUp(StandIn):
     """Finds the path of the label, except in the one maze that it does not try to solve."""
 
     def __init__(self):
-        super().__init__(
-            RecursiveConfig(
-                task=MAZE.name,
-                vocab_size=6,
-                seq_len=16,
-                hidden_size=4,
-                num_heads=1,
-                puzzle_emb_ndim=0,
-                puzzle_emb_len=1,
-                H_cycles=1,
-                halt_max_steps=2,
-                forward_dtype="float32",
-            )
-        )
-        self.reset_parameters()
+        super().__init__(MAZE.name, 6, 16, halt_max_steps=2)
 
-    def refine(self, state: State, x: Tensor) -> State:
-        raise NotImplementedError("it does not think")
-
-    def forward(
-        self,
-        state: State,
-        inputs: Tensor,
-        puzzle_ids: Tensor,
-        puzzle_rows: Tensor | None = None,
-        H_cycles: int | None = None,
-    ) -> tuple[State, Output]:
+    def reply(self, state: State, inputs: Tensor, puzzle_ids: Tensor) -> Output:
         tokens = inputs.numpy().astype(np.uint8)
         answers = np.where(tokens == 0, 1, labelled(MAZE, tokens).labels)
         answers[[MAZE.format(row) == UNDECIDED for row in tokens]] = MAZE.parse(UNDECIDED)
         logits = torch.nn.functional.one_hot(torch.from_numpy(answers).long(), 6)
-        return state, Output(logits.float(), torch.ones(len(inputs)), None)
+        return Output(logits.float(), torch.ones(len(inputs)), None)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import ostinato
 from ostinato.cli import boards, main, parse, solve_verb
 from ostinato.data import sudoku
 from ostinato.data.puzzle_files import WrittenPuzzle
@@ -60,6 +61,16 @@ def test_a_board_and_a_verdict(capsys, look_up):
     code, out, err = solve(capsys, look_up, PUZZLE)
     assert (code, err) == (0, "")
     assert out.splitlines() == [*BOARD, "", "Solved in 2 steps; the model is 100% sure."]
+
+
+def test_it_thinks_in_the_dtype_that_it_is_told_to(capsys, run_folder):
+    sure = {}
+    for dtype in ("float32", "bfloat16"):
+        _, out, _ = solve(capsys, run_folder, PUZZLE, "--json", "--forward-dtype", dtype)
+        (expected,) = ostinato.solve(ostinato.load(run_folder, forward_dtype=dtype), [PUZZLE])
+        sure[dtype] = json.loads(out)["confidence"]
+        assert sure[dtype] == pytest.approx(expected.confidence)
+    assert sure["float32"] != pytest.approx(sure["bfloat16"])
 
 
 def test_it_says_when_the_model_is_wrong(capsys, run_folder):

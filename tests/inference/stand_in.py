@@ -1,4 +1,6 @@
-"""A model that is right: it looks the answer up, where a trained one would have to think."""
+"""Models that do not think: they know the answer, or look it up."""
+
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
@@ -10,19 +12,15 @@ from ostinato.models import Output, RecursiveConfig, RecursiveModel, State
 SURE = 8.0
 
 
-class LookUp(RecursiveModel):
-    """Solves a puzzle after 1, 2 or 3 steps (see `steps_needed`); until then one cell is wrong.
+class StandIn(RecursiveModel, ABC):
+    """Its answers are what a subclass replies; all that it does in a step is to count it in z_H."""
 
-    It is sure of an answer that is right, and gives up on puzzles without solution.
-    """
-
-    def __init__(self, size: int = 4, halt_max_steps: int = 4):
-        self.sudoku = sudoku.Sudoku(size)
+    def __init__(self, task: str, vocab_size: int, seq_len: int, halt_max_steps: int, **sizes: int):
         super().__init__(
             RecursiveConfig(
-                task=self.sudoku.name,
-                vocab_size=self.sudoku.vocab_size,
-                seq_len=self.sudoku.seq_len,
+                task=task,
+                vocab_size=vocab_size,
+                seq_len=seq_len,
                 hidden_size=4,
                 num_heads=1,
                 H_cycles=1,
@@ -30,14 +28,14 @@ class LookUp(RecursiveModel):
                 puzzle_emb_len=1,
                 halt_max_steps=halt_max_steps,
                 forward_dtype="float32",
+                **sizes,
             )
         )
         self.reset_parameters()
         self.H_init.zero_()
-        self.calls = 0
 
     def refine(self, state: State, x: Tensor) -> State:
-        raise NotImplementedError("it does not think")
+        return State(state.z_H + 1, state.z_L)
 
     def forward(
         self,
@@ -47,8 +45,28 @@ class LookUp(RecursiveModel):
         puzzle_rows: Tensor | None = None,
         H_cycles: int | None = None,
     ) -> tuple[State, Output]:
+        state = self.refine(state, inputs)
+        return state, self.reply(state, inputs, puzzle_ids)
+
+    @abstractmethod
+    def reply(self, state: State, inputs: Tensor, puzzle_ids: Tensor) -> Output:
+        """What it answers in this state, the step included."""
+
+
+class LookUp(StandIn):
+    """Solves a puzzle after 1, 2 or 3 steps (see `steps_needed`); until then one cell is wrong.
+
+    It is sure of an answer that is right, and gives up on puzzles without solution.
+    """
+
+    def __init__(self, size: int = 4, halt_max_steps: int = 4):
+        self.sudoku = sudoku.Sudoku(size)
+        task = self.sudoku
+        super().__init__(task.name, task.vocab_size, task.seq_len, halt_max_steps)
+        self.calls = 0
+
+    def reply(self, state: State, inputs: Tensor, puzzle_ids: Tensor) -> Output:
         self.calls += 1
-        state = State(state.z_H + 1, state.z_L)  # counts the steps
         answers, sure = [], []
         for puzzle, step in zip(inputs.numpy(), state.z_H[:, 0, 0].int().tolist(), strict=True):
             solution = sudoku.solve(self.sudoku, puzzle)
@@ -60,7 +78,7 @@ class LookUp(RecursiveModel):
             answers.append(torch.from_numpy(answer).long())
             sure.append(SURE if right else -SURE)
         logits = torch.nn.functional.one_hot(torch.stack(answers), self.sudoku.vocab_size)
-        return state, Output(logits.float(), torch.tensor(sure), None)
+        return Output(logits.float(), torch.tensor(sure), None)
 
 
 def steps_needed(puzzle: np.ndarray) -> int:

@@ -69,11 +69,11 @@ def test_a_board_with_a_cell_that_can_hold_nothing_is_given_up():
 class Shallow(LookUp):
     """Sees the answer only where no more than six cells are blank; else it has no opinion."""
 
-    def forward(self, state, inputs, puzzle_ids, puzzle_rows=None, H_cycles=None):
-        state, output = super().forward(state, inputs, puzzle_ids)
+    def reply(self, state, inputs, puzzle_ids):
+        output = super().reply(state, inputs, puzzle_ids)
         lost = (inputs == 1).sum(1) > 6
         logits = torch.where(lost[:, None, None], 0, output.logits)
-        return state, Output(logits, output.q_halt.where(~lost, -SURE), None)
+        return Output(logits, output.q_halt.where(~lost, -SURE), None)
 
 
 @pytest.mark.parametrize("batch_size", [3, 64])

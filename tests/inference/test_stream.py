@@ -97,9 +97,9 @@ def test_patience_waits_until_the_answer_has_been_confirmed():
 class Sure(LookUp):
     """Sure of everything, also of its early answers, all of which differ."""
 
-    def forward(self, state, inputs, puzzle_ids, puzzle_rows=None, H_cycles=None):
-        state, output = super().forward(state, inputs, puzzle_ids)
-        return state, output._replace(q_halt=torch.full_like(output.q_halt, 9.0))
+    def reply(self, state, inputs, puzzle_ids):
+        output = super().reply(state, inputs, puzzle_ids)
+        return output._replace(q_halt=torch.full_like(output.q_halt, 9.0))
 
 
 @BATCHES
@@ -115,9 +115,9 @@ def test_the_continue_head_has_its_say():
     class Undecided(LookUp):
         """Sure of what is right, but surer that it pays to go on."""
 
-        def forward(self, *arguments, **options):
-            state, output = super().forward(*arguments, **options)
-            return state, Output(output.logits, output.q_halt, torch.full_like(output.q_halt, 9.0))
+        def reply(self, state, inputs, puzzle_ids):
+            output = super().reply(state, inputs, puzzle_ids)
+            return Output(output.logits, output.q_halt, torch.full_like(output.q_halt, 9.0))
 
     model = Undecided()
     model.config = replace(model.config, no_ACT_continue=False)
@@ -181,9 +181,9 @@ def test_views_are_of_the_puzzle_and_their_answers_are_taken_back():
     """The stand-in never halts before its views are asked, which it solves."""
 
     class Slow(LookUp):
-        def forward(self, state, inputs, puzzle_ids, puzzle_rows=None, H_cycles=None):
+        def reply(self, state, inputs, puzzle_ids):
             shown.append(inputs.clone())
-            return super().forward(state, inputs, puzzle_ids)
+            return super().reply(state, inputs, puzzle_ids)
 
     shown: list[torch.Tensor] = []
     hard = next(i for i, p in enumerate(PUZZLES.numpy()) if steps_needed(p) == 3)
@@ -201,13 +201,13 @@ def test_views_are_of_the_puzzle_and_their_answers_are_taken_back():
 class Erratic(LookUp):
     """Right only with the noise that happens to carry its z_L far enough, after 1 to 4 steps."""
 
-    def forward(self, state, inputs, puzzle_ids, puzzle_rows=None, H_cycles=None):
-        state, output = super().forward(state, inputs, puzzle_ids)
+    def reply(self, state, inputs, puzzle_ids):
+        output = super().reply(state, inputs, puzzle_ids)
         luck = state.z_L.mean((1, 2)) - self.L_init.mean()
         right = luck > 0.4
         logits = torch.where(right[:, None, None], output.logits, output.logits.roll(1, -1))
         q = torch.where(right, 1 + luck, luck - 1)
-        return state, Output(logits, q, None)
+        return Output(logits, q, None)
 
 
 @BATCHES
