@@ -172,7 +172,6 @@ class Reader:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=180,
         )
         output = result.stdout + result.stderr
         assert result.returncode in status and "Traceback" not in output, f"{what}\n{output}"
@@ -186,12 +185,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     return reader
 
 
-@pytest.mark.timeout(600)
 def test_readme_runs(reader: Reader):
     assert (reader.folder / "runs/sudoku4-tiny/result.json").exists()
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", OTHER_PAGES, ids=lambda page: page.name)
 def test_page_runs(page: Path, reader: Reader, tmp_path: Path):
     shutil.copytree(reader.folder, tmp_path / "reader")

@@ -11,13 +11,15 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 PEAK_SECONDS = 0.5
 """How long the machine's speed is measured each time, at least."""
+SMALLEST_SQUARE = 128
 SQUARE = {"cpu": 2048, "cuda": 8192}
-"""Side of the square matrices by type of device; 4096 elsewhere."""
+"""Largest side of the square matrices by type of device; 4096 elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,28 @@ class Spread:
 
 
 def measure_peak(dtype: torch.dtype, device: torch.device) -> float:
-    """Floating-point operations a second of a large square product."""
-    side = SQUARE.get(device.type, 4096)
+    """Return the floating-point operations a second of a large square product.
+
+    The squares are doubled as long as the next product should take less than `PEAK_SECONDS`, so
+    that a machine that is slow in `dtype` is measured as quickly as others.
+    """
     generator = torch.Generator(device).manual_seed(0)
-    left, right = (
-        torch.randn(side, side, generator=generator, dtype=dtype, device=device) for _ in range(2)
-    )
-    seconds_of(lambda: left @ right, device)
-    count, seconds = 0, 0.0
+    largest = SQUARE.get(device.type, 4096)
+    side = min(SMALLEST_SQUARE, largest)
+    while True:
+        left, right = (
+            torch.randn(side, side, generator=generator, dtype=dtype, device=device)
+            for _ in range(2)
+        )
+        multiply = partial(torch.mm, left, right)
+        seconds_of(multiply, device)
+        once = seconds_of(multiply, device)
+        if side >= largest or 8 * once > PEAK_SECONDS:
+            break
+        side *= 2
+    count, seconds = 1, once
     while seconds < PEAK_SECONDS:
-        seconds += seconds_of(lambda: left @ right, device)
+        seconds += seconds_of(multiply, device)
         count += 1
     return 2 * side**3 * count / seconds
 

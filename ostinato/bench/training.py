@@ -7,7 +7,7 @@ import torch
 
 from ostinato.bench.measure import Spread, measure_peak, peak_memory, seconds_of
 from ostinato.bench.subjects import Flops, subject_of
-from ostinato.training.config import AnyRecipe
+from ostinato.training.config import AnyRecipe, with_dtypes
 
 WARM_UP_STEPS = 2
 """Steps before anything is measured: the first compiles, and fills the allocator."""
@@ -60,6 +60,7 @@ def bench_training(
     for name, value in (("steps", steps), ("repeat", repetitions)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
+    recipe = with_dtypes(recipe, device)
     config = recipe.model
     subject = subject_of(recipe, device)
 

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import tyro
 
@@ -25,18 +26,23 @@ class BenchGenerate:
     """Repetitions."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
+    forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Dtype to compute in. "auto": the preset's, but float32 on a CPU that is slow in bfloat16."""
     json: bool = False
     """Print one JSON object instead of lines."""
 
     def run(self) -> int:
         from ostinato.bench.generation import bench_generation
+        from ostinato.models.dtypes import choose_dtype
         from ostinato.models.presets import preset_named
         from ostinato.training.run import pick_device
 
+        config, device = preset_named(self.preset), pick_device(self.device)
+        dtype: Any = choose_dtype(self.forward_dtype, device, config.forward_dtype)
         speed = bench_generation(
             self.preset,
-            preset_named(self.preset),
-            pick_device(self.device),
+            replace(config, forward_dtype=dtype),
+            device,
             self.tokens,
             self.repeat,
             report=lambda line: print(line, file=sys.stderr),

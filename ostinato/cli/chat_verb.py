@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -30,6 +30,8 @@ class Chat:
     """Tokens of an answer at most (default: as many as fit in the model's context)."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
+    forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Dtype to compute in. "auto": as trained, but float32 on a CPU that is slow in bfloat16."""
     sampling: Sampling = field(default_factory=Sampling)
 
     def run(self) -> int:
@@ -41,7 +43,12 @@ class Chat:
 
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, not {self.max_tokens}")
-        model = load(self.model, pick_device(self.device), kind=NanoChat)
+        model = load(
+            self.model,
+            pick_device(self.device),
+            kind=NanoChat,
+            forward_dtype=self.forward_dtype,
+        )
         dialogue = Dialogue(model, tokenizer_of(model), self.sampling, self.max_tokens)
         print(NOTICE)
         while (question := read_line()) is not None:

@@ -36,6 +36,8 @@ class EvalText:
     """Windows read at a time."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
+    forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Dtype to compute in. "auto": as trained, but float32 on a CPU that is slow in bfloat16."""
     json: bool = False
     """Print one JSON object instead of a table."""
     data_root: Path = Path("data")
@@ -53,7 +55,12 @@ class EvalText:
 
         folder = RunFolder(self.model)
         recipe = read_config(folder.config, TextRecipe)
-        model = load(self.model, pick_device(self.device), kind=NanoChat)
+        model = load(
+            self.model,
+            pick_device(self.device),
+            kind=NanoChat,
+            forward_dtype=self.forward_dtype,
+        )
         place = recipe.data.prepare(self.data_root, lambda line: print(line, file=sys.stderr))
         texts = TokenSet.load(place, self.split)
         if texts.tokenizer.to_json() != folder.tokenizer.read_text("utf-8"):
@@ -68,6 +75,7 @@ class EvalText:
             "data": str(place),
             "split": self.split,
             "device": str(model.embed_tokens.weight.device),
+            "forward_dtype": model.config.forward_dtype,
             "context": context,
             **result.to_json(),
         }

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -30,6 +30,8 @@ class Generate:
     """Print one JSON object at the end, with the tokens and their log-probabilities."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
+    forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Dtype to compute in. "auto": as trained, but float32 on a CPU that is slow in bfloat16."""
     sampling: Sampling = field(default_factory=Sampling)
 
     def run(self) -> int:
@@ -39,7 +41,12 @@ class Generate:
 
         if not self.prompt:
             raise ValueError("the prompt is empty: give some text to continue")
-        model = load(self.model, pick_device(self.device), kind=NanoChat)
+        model = load(
+            self.model,
+            pick_device(self.device),
+            kind=NanoChat,
+            forward_dtype=self.forward_dtype,
+        )
         pieces = generate(model, self.prompt, None, self.sampling, self.max_tokens, self.stop)
         if self.json:
             found = list(pieces)

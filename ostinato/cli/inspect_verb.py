@@ -44,7 +44,7 @@ class Inspect:
         from ostinato.models.stream_report import stream_report
         from ostinato.models.ternary_report import ternary_report
 
-        model = load(self.model, kind=NanoChat)
+        model = load(self.model, kind=NanoChat, forward_dtype="auto")
         streams = stream_report(model, probe_tokens(model, self.text))
         matrices = ternary_report(model)
         if self.json:

@@ -1,7 +1,7 @@
 """`ostinato models`."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ostinato.cli import Command
@@ -57,7 +57,7 @@ def recursive_size(config: "RecursiveConfig") -> dict[str, Any]:
         (name, cls) for name, (cls, kind) in RECURSIVE_MODELS.items() if type(config) is kind
     )
     with torch.device("meta"):
-        model = cls(config)
+        model = cls(replace(config, forward_dtype="float32"))  # weights are kept in fp32 anyway
     dense = sum(p.numel() for p in model.parameters())
     held = sum(tensor.numel() for tensor in model.state_dict().values())
     return {

@@ -38,6 +38,7 @@ from ostinato.layers import (
     TernaryLinear,
 )
 from ostinato.layers.hyper_connections import collapse
+from ostinato.models.dtypes import dtype_named
 
 WEIGHT_STD = 0.02
 """Of everything random. A tied embedding with std 1 would start with logits in the hundreds, and
@@ -81,8 +82,9 @@ class NanoChatConfig:
     """Use the embedding as the head."""
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10_000.0
-    forward_dtype: Literal["bfloat16", "float32", "float64"] = "float32"
-    """Dtype of activations; weights are kept in fp32 and cast on use."""
+    forward_dtype: Literal["auto", "bfloat16", "float32", "float64"] = "float32"
+    """Dtype of activations; weights are kept in fp32 and cast on use. A run chooses for "auto" when
+    it starts: bfloat16, but float32 on a CPU that is slow in it."""
 
     def __post_init__(self):
         for name in "vocab_size seq_len hidden_size num_layers num_heads".split():
@@ -125,7 +127,7 @@ class NanoChatConfig:
 
     @property
     def dtype(self) -> torch.dtype:
-        return getattr(torch, self.forward_dtype)
+        return dtype_named(self.forward_dtype)
 
     def linear(self, in_features: int, out_features: int) -> TernaryLinear | Linear:
         """A matrix of a block."""

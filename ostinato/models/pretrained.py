@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ostinato.models import MODELS, NanoChat, NanoChatConfig, RecursiveConfig, RecursiveModel
+from ostinato.models.dtypes import choose_dtype
 from ostinato.models.gguf import is_gguf, packed_tensors, read_gguf
 from ostinato.models.official import (
     TABLE,
@@ -141,17 +142,8 @@ def load(
     device = torch.device(device)
     if settings.get("forward_dtype") == "auto":
         usual = (found.settings or {}).get("forward_dtype", MODELS[found.model][1].forward_dtype)
-        slow = usual == "bfloat16" and not computes_in_bfloat16(device)
-        settings["forward_dtype"] = "float32" if slow else usual
+        settings["forward_dtype"] = choose_dtype("auto", device, usual)
     return build(found, puzzle_embeddings, **settings).to(device).eval()
-
-
-def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether a device has instructions for it. A CPU without them can take 20 times as long."""
-    if device.type != "cpu":
-        return True
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def read_pretrained(

@@ -25,6 +25,7 @@ from ostinato.layers import (
     rms_norm,
     truncated_normal_,
 )
+from ostinato.models.dtypes import dtype_named
 
 Q_HEAD_BIAS = -5.0
 """Start of the q head's bias: nothing halts before the model has learnt when it is right."""
@@ -70,8 +71,9 @@ class RecursiveConfig:
     """Halt when q_halt > 0; False: when q_halt > q_continue, which is then trained too."""
     rms_norm_eps: float = 1e-5
     rope_theta: float = 10_000.0
-    forward_dtype: Literal["bfloat16", "float32", "float64"] = "bfloat16"
-    """Dtype of activations and states; weights are kept in fp32 and cast on use."""
+    forward_dtype: Literal["auto", "bfloat16", "float32", "float64"] = "bfloat16"
+    """Dtype of activations and states; weights are kept in fp32 and cast on use. A run chooses for
+    "auto" when it starts: bfloat16, but float32 on a CPU that is slow in it."""
 
     def __post_init__(self):
         for name in (
@@ -106,7 +108,7 @@ class RecursiveConfig:
 
     @property
     def dtype(self) -> torch.dtype:
-        return getattr(torch, self.forward_dtype)
+        return dtype_named(self.forward_dtype)
 
 
 class State(NamedTuple):

@@ -81,6 +81,7 @@ def arc_1() -> Recipe:
             L_cycles=4,
             # Enough for all tasks; the rows of variants that do not exist are never touched
             num_puzzle_identifiers=1 + 960 * 1001,
+            forward_dtype="auto",
         ),
         data=ArcData(source="arc-agi-1"),
         # 100,000 epochs of 960 tasks with 4.14 examples on average, in batches of 768
@@ -157,6 +158,7 @@ def hrm_arc_1() -> Recipe:
             vocab_size=12,
             seq_len=900,
             num_puzzle_identifiers=recipe.model.num_puzzle_identifiers,
+            forward_dtype="auto",
         ),
         data=recipe.data,
         training=replace(recipe.training, total_steps=519_000, ema_decay=0.0),

@@ -56,7 +56,7 @@ def hrm_sudoku_extreme() -> Recipe:
     """
     return Recipe(
         name="hrm-sudoku-extreme",
-        model=HRMConfig(task="sudoku9"),
+        model=HRMConfig(task="sudoku9", forward_dtype="auto"),
         data=SudokuData(
             source="sudoku-extreme",
             num_train=1000,

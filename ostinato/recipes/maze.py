@@ -39,7 +39,7 @@ def maze_tiny() -> Recipe:
             puzzle_emb_len=1,
             halt_max_steps=2,
             normalize_swiglu=True,
-            forward_dtype="bfloat16",
+            forward_dtype="auto",
         ),
         data=MazeData(
             size=9,
@@ -82,7 +82,7 @@ def maze_hard() -> Recipe:
     """
     return Recipe(
         name="maze-hard",
-        model=TRMConfig(task="maze30", vocab_size=6, seq_len=900, L_cycles=4),
+        model=TRMConfig(task="maze30", vocab_size=6, seq_len=900, L_cycles=4, forward_dtype="auto"),
         data=MAZE_HARD,
         # 65,104 steps are 50,000 epochs of 1000 mazes in batches of 768, as the original plans
         training=TrainingConfig(total_steps=65_104, global_batch_size=768),
@@ -113,7 +113,7 @@ def hrm_maze_hard() -> Recipe:
     """
     return Recipe(
         name="hrm-maze-hard",
-        model=HRMConfig(task="maze30", vocab_size=6, seq_len=900),
+        model=HRMConfig(task="maze30", vocab_size=6, seq_len=900, forward_dtype="auto"),
         data=replace(MAZE_HARD, augment=False),
         # 20,000 epochs of 1000 mazes in batches of 768
         training=TrainingConfig(total_steps=26_041, ema_decay=0.0),

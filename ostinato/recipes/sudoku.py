@@ -155,7 +155,7 @@ def sudoku_extreme_mlp() -> Recipe:
     """
     return Recipe(
         name="sudoku-extreme-mlp",
-        model=TRMConfig(task="sudoku9", mlp_t=True, pos_encodings="none"),
+        model=TRMConfig(task="sudoku9", mlp_t=True, pos_encodings="none", forward_dtype="auto"),
         data=SudokuData(
             source="sudoku-extreme",
             num_train=1000,
@@ -175,7 +175,9 @@ def sudoku_extreme_attention() -> Recipe:
     ostinato train sudoku-extreme-attention --compile
     """
     return replace(
-        sudoku_extreme_mlp(), name="sudoku-extreme-attention", model=TRMConfig(task="sudoku9")
+        sudoku_extreme_mlp(),
+        name="sudoku-extreme-attention",
+        model=TRMConfig(task="sudoku9", forward_dtype="auto"),
     )
 
 
@@ -190,7 +192,7 @@ def sudoku_adamw() -> Recipe:
     """
     return Recipe(
         name="sudoku-adamw",
-        model=TRMConfig(task="sudoku9", puzzle_emb_len=1, q_outputs=2),
+        model=TRMConfig(task="sudoku9", puzzle_emb_len=1, q_outputs=2, forward_dtype="auto"),
         data=sudoku_extreme_mlp().data,
         training=TrainingConfig(
             total_steps=100_000,

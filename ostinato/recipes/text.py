@@ -21,7 +21,7 @@ def nanochat_tiny() -> TextRecipe:
     """
     return TextRecipe(
         name="nanochat-tiny",
-        model=replace(preset_named("tiny"), stream_mode="dynamic", forward_dtype="bfloat16"),
+        model=replace(preset_named("tiny"), stream_mode="dynamic", forward_dtype="auto"),
         data=TextData(corpus="python-stdlib", num_tokens=2048),
         training=TextTrainingConfig(
             total_steps=6000,
@@ -60,7 +60,7 @@ def nanochat_d20() -> TextRecipe:
     """
     return TextRecipe(
         name="nanochat-d20",
-        model=replace(preset_named("d20"), forward_dtype="bfloat16"),
+        model=replace(preset_named("d20"), forward_dtype="auto"),
         data=TextData(corpus="tinystories", num_tokens=50_257, num_validation=500),
         training=TextTrainingConfig(
             total_steps=20_000, global_batch_size=64, lr=1e-3, warmup_steps=200, eval_every=1000
@@ -78,7 +78,7 @@ def nanochat_125m() -> TextRecipe:
     return replace(
         nanochat_d20(),
         name="nanochat-125m",
-        model=replace(preset_named("nano-125m"), forward_dtype="bfloat16"),
+        model=replace(preset_named("nano-125m"), forward_dtype="auto"),
         training=replace(
             nanochat_d20().training, global_batch_size=128, accumulation=4, total_steps=40_000
         ),

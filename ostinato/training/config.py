@@ -1,9 +1,11 @@
 """The settings of a training run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
+
+import torch
 
 from ostinato.data.arc.dataset import ArcData
 from ostinato.data.maze import MazeData
@@ -11,7 +13,8 @@ from ostinato.data.stored import StoredData
 from ostinato.data.sudoku import SudokuData
 from ostinato.data.text import TextData
 from ostinato.models import HRMConfig, NanoChatConfig, TRMConfig
-from ostinato.training.config_file import from_json
+from ostinato.models.dtypes import choose_dtype
+from ostinato.training.config_file import ABSENT, from_json
 from ostinato.training.feed import Refill
 from ostinato.training.losses import LossType
 from ostinato.training.run_folder import read_json
@@ -40,6 +43,11 @@ class LoopConfig:
     muon_weight_decay: float = 0.05
     muon_ns_steps: int = 5
     """Newton-Schulz iterations of Muon; 3 are nearly as good and cheaper."""
+    muon_dtype: Literal["auto", "bfloat16", "float32"] = field(
+        default="auto", metadata={ABSENT: "bfloat16"}
+    )
+    """Dtype of Muon's iterations. A run chooses for "auto" when it starts: bfloat16, but float32 on
+    a CPU that is slow in it."""
     grad_clip: float = 0.0
     """Largest global gradient norm; 0: no clipping."""
     warmup_steps: int = 2000
@@ -236,6 +244,26 @@ class TextRecipe:
 
 
 AnyRecipe = Recipe | TextRecipe
+R = TypeVar("R", bound=AnyRecipe)
+
+
+def with_dtypes(recipe: R, device: torch.device, saved: AnyRecipe | None = None) -> R:
+    """Return `recipe` with a dtype in place of each "auto": of the `saved` run, else of `device`.
+
+    So a run stays with the dtypes it began with, wherever it is resumed.
+    """
+    before = recipe if saved is None else saved
+
+    def choose(wanted: str, was: str) -> Any:
+        return choose_dtype(was if wanted == "auto" else wanted, device)
+
+    forward = choose(recipe.model.forward_dtype, before.model.forward_dtype)
+    muon = choose(recipe.training.muon_dtype, before.training.muon_dtype)
+    return replace(
+        recipe,
+        model=replace(recipe.model, forward_dtype=forward),
+        training=replace(recipe.training, muon_dtype=muon),
+    )
 
 
 def read_recipe(path: Path) -> AnyRecipe:

@@ -16,6 +16,9 @@ from ostinato.training.run_folder import read_json, write_json
 
 T = TypeVar("T")
 
+ABSENT = "absent"
+"""Key in the metadata of a field that was added later: what older files mean, which lack it."""
+
 
 def write_config(path: Path, config: Any) -> None:
     """Write a dataclass, with those within it, such that `read_config` gives an equal one."""
@@ -104,6 +107,7 @@ def _read_dataclass(content: dict[str, Any], classes: list[type], where: str) ->
         raise ValueError(f"{where}: unknown class {name!r}{_suggestion(name, names)}")
     cls = names[name]
     known = [field.name for field in fields(cls)]
+    content = {f.name: f.metadata[ABSENT] for f in fields(cls) if ABSENT in f.metadata} | content
     for key in content:
         if key not in known:
             raise ValueError(f"{where}: unknown setting {key!r}{_suggestion(key, known)}")

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from ostinato.layers import SparseEmbedding
 from ostinato.models import RecursiveModel
 from ostinato.training.config import TrainingConfig
+from ostinato.training.muon import make_muon
 
 
 def make_optimizers(model: RecursiveModel, config: TrainingConfig) -> list[Optimizer]:
@@ -33,16 +34,8 @@ def make_optimizers(model: RecursiveModel, config: TrainingConfig) -> list[Optim
         return [torch.optim.AdamW(model.parameters(), **adam)]
     matrices = [p for module in model.reasoning_modules() for p in module.parameters()]
     chosen = {id(p) for p in matrices}
-    muon = torch.optim.Muon(
-        matrices,
-        lr=config.muon_lr,
-        momentum=config.muon_momentum,
-        weight_decay=config.muon_weight_decay,
-        ns_steps=config.muon_ns_steps,
-        adjust_lr_fn=config.muon_scale,
-    )
     others = [p for p in model.parameters() if id(p) not in chosen]
-    return [muon, torch.optim.AdamW(others, **adam)]
+    return [make_muon(matrices, config), torch.optim.AdamW(others, **adam)]
 
 
 class AdamATan2(Optimizer):

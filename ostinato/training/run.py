@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
+from ostinato.models.dtypes import computes_in_bfloat16
 from ostinato.training import puzzles, text
 from ostinato.training.checkpoint import Checkpoints, load_checkpoint
 from ostinato.training.config import (
@@ -15,6 +16,7 @@ from ostinato.training.config import (
     Recipe,
     TextRecipe,
     read_recipe,
+    with_dtypes,
 )
 from ostinato.training.config_file import differences, write_config
 from ostinato.training.distributed import World
@@ -78,6 +80,9 @@ def run(
                 )
             step = 0 if checkpoint is None else checkpoint["step"]
             before = read_recipe(folder.config) if folder.config.exists() else recipe
+            recipe = world.ask_main(
+                "dtypes", lambda: with_dtypes(recipe, device, None if found is None else before)
+            )
             if world.is_main:
                 write_config(folder.config, recipe)
                 folder.record_environment(device, step)
@@ -87,6 +92,7 @@ def run(
             if found is not None:
                 say(f"resuming from {found} at step {step}")
                 warn_of_resume(recipe, step, before, say)
+            warn_of_slow_dtypes(recipe, device, say)
             processes = f" × {world.size} processes" if world.size > 1 else ""
             say(
                 f"{recipe.name}: {kind.describe(recipe, train_set, validation_set)} in "
@@ -110,6 +116,21 @@ def warn_of_resume(
                 f"warning: the learning rate, which had come down to {was:.2g} of its height, "
                 f"goes up again to {rate:.2g}: scores get worse before they get better"
             )
+
+
+def warn_of_slow_dtypes(
+    recipe: AnyRecipe, device: torch.device, say: Callable[[str], None]
+) -> None:
+    """Say so if the run computes in a dtype that `device` has no instructions for."""
+    flags = {"--forward-dtype": recipe.model.forward_dtype}
+    if recipe.training.optimizer == "muon" or isinstance(recipe, TextRecipe):
+        flags["--muon-dtype"] = recipe.training.muon_dtype
+    slow = [f"{flag} bfloat16" for flag, dtype in flags.items() if dtype == "bfloat16"]
+    if slow and not computes_in_bfloat16(device):
+        say(
+            f"warning: the run has {' and '.join(slow)}, in which this CPU is very slow: "
+            "go on elsewhere, or start a new run without them"
+        )
 
 
 def ignore(line: str) -> None:
@@ -162,7 +183,11 @@ def find_checkpoint(
 def refuse_changes(recipe: AnyRecipe, saved: AnyRecipe, extend: bool, path: Path) -> None:
     """ValueError if `recipe` differs from the `saved` one in anything that training depends on."""
     free = {f"training.{name}" for name in FREE_ON_RESUME | ({"total_steps"} if extend else set())}
-    changed = {key: v for key, v in differences(saved, recipe).items() if key not in free}
+    changed = {
+        key: (old, new)
+        for key, (old, new) in differences(saved, recipe).items()
+        if key not in free and new != "auto"  # "auto" is what the run has chosen
+    }
     if not changed:
         return
     key, (old, new) = next(iter(changed.items()))

@@ -104,7 +104,11 @@ def learn_and_vote(
     )
     recipe = Recipe(
         name="test-time training",
-        model=replace(config, num_puzzle_identifiers=len(sets.names)),
+        model=replace(
+            config,
+            num_puzzle_identifiers=len(sets.names),
+            forward_dtype="auto" if config.forward_dtype == "bfloat16" else config.forward_dtype,
+        ),
         data=StoredData(str(data), augment=False),
         training=training,
     )

@@ -22,6 +22,7 @@ from ostinato.training.config import TextRecipe, TextTrainingConfig
 from ostinato.training.distributed import World
 from ostinato.training.lion import Lion
 from ostinato.training.loop import Loop, Outcome, Work
+from ostinato.training.muon import make_muon
 from ostinato.training.run_folder import RunFolder, atomic, write_json
 from ostinato.training.state import WeightState
 
@@ -119,19 +120,11 @@ def make_optimizers(model: NanoChat, config: TextTrainingConfig) -> list[Optimiz
     matrices = [p for name, p in named.items() if roles[name] == "block matrix"]
     decayed = [p for name, p in named.items() if roles[name] in ("embedding", "head")]
     plain = [p for name, p in named.items() if roles[name] in ("norm", "connection")]
-    muon = torch.optim.Muon(
-        matrices,
-        lr=config.muon_lr,
-        momentum=config.muon_momentum,
-        nesterov=True,
-        weight_decay=config.muon_weight_decay,
-        ns_steps=config.muon_ns_steps,
-        adjust_lr_fn=config.muon_scale,
-    )
     kind = {"adamw": torch.optim.AdamW, "lion": Lion}[config.optimizer]
     groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     betas = (config.beta1, config.beta2)
-    return [muon, kind(groups, lr=config.lr, betas=betas, weight_decay=config.weight_decay)]
+    other = kind(groups, lr=config.lr, betas=betas, weight_decay=config.weight_decay)
+    return [make_muon(matrices, config), other]
 
 
 class TextWork(Work):

@@ -100,6 +100,25 @@ def test_peak_is_that_of_the_product(monkeypatch: pytest.MonkeyPatch):
     assert [tuple(product.shape) for product in spent] == [(64, 64)] * 4
 
 
+@pytest.mark.parametrize(("flops", "side"), [(1e9, 256), (1e13, 2048)])
+def test_measuring_the_peak_takes_bounded_time(
+    flops: float, side: int, monkeypatch: pytest.MonkeyPatch
+):
+    """With a clock that tells what a machine of that speed would take."""
+    products: list[tuple[int, float]] = []
+
+    def seconds_of(work: Any, device: torch.device) -> float:
+        products.append((len(work.args[0]), 2 * len(work.args[0]) ** 3 / flops))
+        return products[-1][1]
+
+    monkeypatch.setattr(measure, "SQUARE", {"cpu": 2048})
+    monkeypatch.setattr(measure, "seconds_of", seconds_of)
+    monkeypatch.setattr(measure, "PEAK_SECONDS", 0.1)
+    assert measure_peak(torch.float32, torch.device("cpu")) == pytest.approx(flops)
+    assert products[-1][0] == side
+    assert sum(seconds for _, seconds in products) < 4 * 0.1
+
+
 def test_random_batches_fit_the_model():
     config = TRMConfig(**SMALL, vocab_size=7, num_puzzle_identifiers=3)
     batches = random_batches(config, 50, torch.device("cpu"))

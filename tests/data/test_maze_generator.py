@@ -107,6 +107,7 @@ def test_the_generator_decides():
 
 def test_a_length_that_none_has_is_refused(monkeypatch):
     monkeypatch.setattr("ostinato.data.maze.generator.PATIENCE", 100_000)
+    monkeypatch.setattr("ostinato.data.maze.generator.PATIENCE_FOR_PERFECT", 1000)
     with pytest.raises(ValueError, match="no maze5 with a shortest path of 20 steps: lower min"):
         generate(Maze(5), 1, 20, np.random.default_rng(0))
     with pytest.raises(ValueError, match="no maze5 with a shortest path of 24 steps: lower min"):

@@ -19,12 +19,14 @@ from ostinato.models.official import (
     from_official_weights,
     to_official_name,
 )
+from ostinato.verify.golden_recursive import floor_group
+from tests.verify.recordings import measured
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RECORDED = sorted(p.stem for p in GOLDEN.glob("*.safetensors") if p.stem[:3] in ("hrm", "trm"))
 SIZES = ("vocab_size", "seq_len", "num_puzzle_identifiers")
 TOLERANCE = {
-    "trm_bfloat16": 3e-2,
+    "trm_bfloat16": 3e-2,  # or what rounding does on this machine, as `verify --golden` judges
     "trm_mlp": 1e-4,  # the recorded logits are themselves 2e-5 from those in float64
 }
 ARCH = {
@@ -99,7 +101,10 @@ def test_loaded_checkpoint_computes_what_the_original_did(name: str, tmp_path: P
         ("carry/z_L", state.z_L),
     ):
         assert ours is not None
-        assert largest_difference(ours, tensors[f"step1/{key}"]) <= TOLERANCE.get(name, 1e-5), key
+        allowed = TOLERANCE.get(name, 1e-5)
+        if name == "trm_bfloat16":
+            allowed = max(allowed, measured(name).floors[floor_group(f"step1/{key}")])
+        assert largest_difference(ours, tensors[f"step1/{key}"]) <= allowed, key
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -7,6 +7,8 @@ import pickle
 import random
 import re
 import shutil
+import subprocess
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,12 @@ import ostinato
 from ostinato.export.hub import write_hub
 from ostinato.export.official import write_official
 from ostinato.models import HRM, TRM, HRMConfig, NanoChat, NanoChatConfig, RecursiveModel, TRMConfig
+from ostinato.models.dtypes import computes_in_bfloat16
 from ostinato.models.official import from_official_weights, to_official_weights
-from ostinato.models.pretrained import Model, computes_in_bfloat16, load_weights, save_weights
+from ostinato.models.pretrained import Model, load_weights, save_weights
 from ostinato.models.weight_files import read_tensors
 
+ROOT = Path(__file__).parents[2]
 SHAPE = {
     "task": "sudoku4",
     "vocab_size": 6,
@@ -103,18 +107,29 @@ def test_settings_elsewhere_and_replaced(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "expected"),
+    ("capabilities", "vectors", "onednn", "expected"),
     [
-        ({"avx2": True, "avx512_f": True}, "float32"),
-        ({"avx2": True, "avx512_bf16": True}, "bfloat16"),
-        ({"neon": True, "bf16": False}, "float32"),
-        ({"neon": True, "bf16": True}, "bfloat16"),
+        ({"avx2": True, "avx512_f": True}, "AVX512", True, "float32"),
+        ({"avx2": True, "avx512_bf16": True}, "AVX512", True, "bfloat16"),
+        ({"avx2": True, "avx512_bf16": True}, "AVX2", True, "float32"),
+        ({"avx2": True, "avx512_bf16": True, "amx_bf16": True}, "AVX512", False, "float32"),
+        ({"neon": True, "bf16": False}, "DEFAULT", True, "float32"),
+        ({"neon": True, "bf16": True}, "DEFAULT", True, "bfloat16"),
+        ({"neon": True, "bf16": True}, "DEFAULT", False, "float32"),
     ],
 )
 def test_the_automatic_dtype_is_one_that_the_cpu_has_instructions_for(
-    capabilities: dict[str, bool], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capabilities: dict[str, bool],
+    vectors: str,
+    onednn: bool,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
     write_official(MODELS["hrm"], tmp_path / "official")
     for trained_in, thinks_in in (("bfloat16", expected), ("float32", "float32")):
         model = ostinato.load(tmp_path / "official", forward_dtype=trained_in)
@@ -124,6 +139,24 @@ def test_the_automatic_dtype_is_one_that_the_cpu_has_instructions_for(
         assert model.config.forward_dtype == thinks_in
         assert model.H_init.dtype == getattr(torch, thinks_in)
     assert computes_in_bfloat16(torch.device("cuda"))
+
+
+@pytest.mark.parametrize("variable", ["ONEDNN_MAX_CPU_ISA=AVX2", "ATEN_CPU_CAPABILITY=avx2"])
+def test_a_processor_that_is_made_to_look_older_is_taken_for_it(variable: str):
+    code = (
+        "import torch; from ostinato.models.dtypes import computes_in_bfloat16; "
+        "print(computes_in_bfloat16(torch.device('cpu')))"
+    )
+    name, value = variable.split("=")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), name: value}
+    printed = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    assert printed == "False\n"
+
+
+def test_a_model_needs_a_dtype():
+    for kind in (TRMConfig, NanoChatConfig):
+        with pytest.raises(ValueError, match="forward_dtype is auto, which is no dtype"):
+            _ = kind(forward_dtype="auto").dtype
 
 
 @pytest.mark.parametrize("text", ["arch: [", "- a list", "arch: none", "\x00"])

@@ -1,12 +1,13 @@
 """A run that is stopped, killed or resumed ends with the bits of one that never was."""
 
+import itertools
 import json
 import os
 import random
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from ostinato.training.checkpoint import load_checkpoint
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.loop import TrainingError
 from ostinato.training.run import run
+from ostinato.training.tracking import Tracker
 
 SHAPE = {
     "task": "sudoku4",
@@ -170,22 +172,25 @@ def test_other_seed_gives_other_weights(tmp_path, data_root):
 
 
 def test_kill_at_random_moments(tmp_path, data_root):
-    """SIGKILL 20 times, often while saving; every restart goes on, and the end is the same."""
+    """Killed 20 times, often while saving; every restart goes on, and the end is the same.
+
+    The system kills at once after so much time of the processor: how busy it is does not matter.
+    """
     recipe = tiny(total_steps=150, checkpoint_every=1, eval_every=30)
     train(recipe, tmp_path / "whole", data_root)
     kills, rng = 0, random.Random(0)
     while kills < 20:
+        moment = rng.uniform(0.05, 0.4)
         child = os.fork()
         if child == 0:
+            signal.setitimer(signal.ITIMER_PROF, moment)
             train(recipe, tmp_path / "killed", data_root)
             os._exit(0)
-        time.sleep(rng.uniform(0.05, 0.4))
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(status):
             assert status == 0, "a restart failed"
             break
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        assert os.WTERMSIG(status) == signal.SIGPROF
         kills += 1
     assert kills >= 10, "the run was too short for the test"
     assert train(recipe, tmp_path / "killed", data_root).finished
@@ -200,14 +205,17 @@ def test_time_limit_saves_and_leaves(tmp_path, data_root):
     assert final_state(tmp_path / "run")["/step"] == outcome.step
 
 
-def test_a_decay_by_time_ends_with_the_time(tmp_path, data_root):
+def test_a_decay_by_time_ends_with_the_time(tmp_path, data_root, monkeypatch):
+    """With a clock that moves by 50 ms at every look."""
+    clock = partial(next, itertools.count(step=0.05))
+    monkeypatch.setattr("ostinato.training.loop.Tracker", partial(Tracker, clock=clock))
     recipe = tiny(total_steps=100_000, decay_by="time", lr_min_ratio=0.0, log_every=1)
-    outcome = train(recipe, tmp_path / "run", data_root, time_limit=1.0)
-    assert outcome.finished and outcome.step < 100_000
+    outcome = train(recipe, tmp_path / "run", data_root, time_limit=3.0)
+    assert outcome.finished and 10 < outcome.step < 60
     rates = [json.loads(line).get("lr") for line in (tmp_path / "run/metrics.jsonl").open()]
     rates = [rate for rate in rates if rate is not None]
     assert max(rates[3:]) == rates[3] and rates == rates[:3] + sorted(rates[3:], reverse=True)
-    again = train(recipe, tmp_path / "run", data_root, time_limit=1.0)
+    again = train(recipe, tmp_path / "run", data_root, time_limit=3.0)
     assert again.finished and again.step == outcome.step
 
 
