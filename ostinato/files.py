@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room or choose another place"),
@@ -84,7 +84,7 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def open_known(path: Path, mode: str) -> BinaryIO:
+def open_known(path: Path, mode: str) -> IO[bytes]:
     """Open a file whose name can be foreseen, unbuffered; OSError if it is a symbolic link."""
 
     def opener(name: str, flags: int) -> int:

@@ -54,7 +54,7 @@ def ended_by_sigterm() -> Iterator[None]:
 
 
 def in_one_line(error: Exception) -> str | None:
-    """Return what is wrong and the remedy if the user can put it right; None for a fault of ours."""
+    """Return what is wrong, with the remedy; None if the fault is ours."""
     text = " ".join(str(error).split())
     match error:
         case UnicodeError():
