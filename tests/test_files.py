@@ -148,5 +148,5 @@ def test_a_name_from_a_file_is_no_path(text):
 
 
 def test_an_unknown_home_is_a_mistake_with_a_remedy():
-    with pytest.raises(ValueError, match="~nosuchuser/x.*write the path in full"):
+    with pytest.raises(ValueError, match=r"~nosuchuser/x.*write the path in full"):
         home_path("~nosuchuser/x")

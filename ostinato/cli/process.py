@@ -18,8 +18,9 @@ STREAMS = {"stdin": "surrogateescape", "stdout": "backslashreplace", "stderr": "
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory", re.IGNORECASE)
 """How PyTorch says it, in a RuntimeError."""
 
+
 OF_OUTPUT = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
-"""Errors without a path that come from standard output: files that we write name themselves."""
+"""Errors without a path that come from standard output: the files that we write name themselves."""
 
 
 def prepare_streams() -> None:
@@ -62,10 +63,8 @@ def in_one_line(error: Exception) -> str | None:
         case ValueError():
             return text
         case OSError():
-            place = error.filename
-            if place is None and error.errno in OF_OUTPUT:
-                place = "standard output"
-            prefix = "" if place is None else f"{os.fsdecode(place)}: "
+            place = error.filename or ("standard output" if error.errno in OF_OUTPUT else "")
+            prefix = f"{os.fsdecode(place)}: " if place else ""
             return f"{prefix}{error.strerror or text}: {remedy(error)}"
         case MemoryError():
             return f"not enough memory ({text}): choose a smaller model or batch"

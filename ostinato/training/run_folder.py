@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -99,8 +99,9 @@ class RunFolder:
                 raise ValueError(
                     f"process {owner} trains in {self.path}: wait for it or choose another folder"
                 ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()).encode())
+            with suppress(OSError):  # on a full disk the owner stays unknown
+                file.truncate(0)
+                file.write(str(os.getpid()).encode())
             remove_partial_files(self.path)
             yield
 
