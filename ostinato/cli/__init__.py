@@ -5,10 +5,17 @@ and whose `run` does the work and returns the exit code: 0, or 1 where the verb 
 mistake is a ValueError with the remedy: it becomes one line on standard error and exit code 2.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
+
+from ostinato.cli.process import (
+    discard_output,
+    ended_by_sigterm,
+    fail,
+    in_one_line,
+    prepare_streams,
+)
 
 VERBS = {
     "train": "train a recipe, or go on with an interrupted run",
@@ -51,29 +58,30 @@ def parse(argv: list[str]) -> Command:
             raise ValueError(f"unknown verb {verb!r}{suggestion(verb, VERBS)}")
         return import_module(f"ostinato.cli.{verb}_verb").parse(words)
     except ValueError as error:
-        raise fail(error) from error
+        raise fail(str(error)) from error
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     try:
-        code = parse(sys.argv[1:] if argv is None else argv)()
-        sys.stdout.flush()
-        return code
-    except ValueError as error:
-        raise fail(error) from error
+        with ended_by_sigterm():
+            prepare_streams()
+            try:
+                code = parse(sys.argv[1:] if argv is None else argv)()
+            except SystemExit:  # after help
+                sys.stdout.flush()
+                raise
+            sys.stdout.flush()
+            return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
-        # Python flushes once more at the end, and must not find the broken pipe then
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 1
-
-
-def fail(error: ValueError) -> SystemExit:
-    """Say what is wrong, in one line."""
-    print(f"ostinato: {' '.join(str(error).split())}", file=sys.stderr)
-    return SystemExit(2)
+    except Exception as error:
+        if (fault := in_one_line(error)) is None:
+            raise
+        raise fail(fault) from error
 
 
 def overview() -> str:

@@ -46,12 +46,13 @@ class EvalText:
     def run(self) -> int:
         from ostinato.data.text import TokenSet
         from ostinato.evaluation.text import evaluate
+        from ostinato.files import write_json
         from ostinato.models import NanoChat
         from ostinato.models.pretrained import load
         from ostinato.training.config import TextRecipe
         from ostinato.training.config_file import read_config
         from ostinato.training.run import pick_device
-        from ostinato.training.run_folder import RunFolder, write_json
+        from ostinato.training.run_folder import RunFolder
 
         folder = RunFolder(self.model)
         recipe = read_config(folder.config, TextRecipe)
@@ -81,12 +82,14 @@ class EvalText:
         }
         if self.baselines:
             content["baselines"] = baselines(TokenSet.load(place, "train"), texts)
-        if self.json:
-            print(json.dumps(content))
-        else:
-            print_table(content)
-        if self.split == "test" and self.context is None:
-            write_json(folder.result, content)
+        try:
+            if self.json:
+                print(json.dumps(content))
+            else:
+                print_table(content)
+        finally:  # what has been measured is kept, even if it cannot be shown
+            if self.split == "test" and self.context is None:
+                write_json(folder.result, content)
         return 0
 
 

@@ -85,10 +85,11 @@ class Eval:
         from ostinato.evaluation.puzzles import evaluate
         from ostinato.evaluation.search import evaluate_search
         from ostinato.evaluation.tallies import tally_for
+        from ostinato.files import write_json
         from ostinato.models import RecursiveModel
         from ostinato.models.pretrained import load
         from ostinato.training.run import pick_device
-        from ostinato.training.run_folder import RunFolder, write_json
+        from ostinato.training.run_folder import RunFolder
 
         if world.size > 1 and self.how != FIXED:
             raise ValueError("a search is measured by one process: leave out torchrun")
@@ -132,19 +133,21 @@ class Eval:
         if tally is not None:
             shares, files = tally.shares(), tally.files()
             content |= shares
-        if self.json:
-            searched = {} if found is None else {"search": asdict(found)}
-            print(json.dumps(content | searched))
-        else:
-            rated_by = str(puzzles.metadata.notes.get("rated_by", ""))
-            print_tables(result, content, shares, rated_by)
-            if found is not None:
-                print_search(result, found, rated_by)
-        if self.of_the_run:
-            folder = RunFolder(self.model)
-            write_json(folder.result, content)
-            for name, file in files.items():
-                write_json(folder.path / name, file)
+        try:
+            if self.json:
+                searched = {} if found is None else {"search": asdict(found)}
+                print(json.dumps(content | searched))
+            else:
+                rated_by = str(puzzles.metadata.notes.get("rated_by", ""))
+                print_tables(result, content, shares, rated_by)
+                if found is not None:
+                    print_search(result, found, rated_by)
+        finally:  # what has been measured is kept, even if it cannot be shown
+            if self.of_the_run:
+                folder = RunFolder(self.model)
+                write_json(folder.result, content)
+                for name, file in files.items():
+                    write_json(folder.path / name, file)
         return 0
 
     @property
@@ -157,7 +160,8 @@ class Eval:
     ) -> int:
         """Vote where no answer is known: nothing is measured, the answers are written."""
         from ostinato.evaluation.arc import vote
-        from ostinato.training.run_folder import RunFolder, write_json
+        from ostinato.files import write_json
+        from ostinato.training.run_folder import RunFolder
 
         if not self.of_the_run or self.how != FIXED:
             raise ValueError(

@@ -9,9 +9,10 @@ import tyro
 
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
+from ostinato.files import file_name, home_path, remove_partial_files
 from ostinato.models.gguf_blocks import BlockType
 from ostinato.models.gguf_layout import Architecture
-from ostinato.models.weight_files import TOKENIZER
+from ostinato.models.weight_files import TOKENIZER, WEIGHTS
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -87,23 +88,21 @@ class Export:
             raise ValueError("--architecture and --blocks are for --format gguf")
         folder = self.output or default_output(self.model, self.format)
         found = read_pretrained(self.model, self.config, self.revision)
+        if self.format == "safetensors":
+            check_overwrites_nothing(folder, Path(found.source))
         model = build(found, self.puzzle_embeddings, **self.settings(found))
-        try:
-            if self.format == "official":
-                if not isinstance(model, RecursiveModel):
-                    raise ValueError(
-                        f"the originals have no {found.model}: choose safetensors or gguf"
-                    )
-                step = found.notes.get("step")
-                path = write_official(model, folder, step, **self.training())
-            elif isinstance(model, NanoChat):
-                path = self.write_language_model(model, folder, found.notes)
-            elif self.format == "gguf":
-                raise ValueError(f"GGUF is for language models, no {found.model}: use safetensors")
-            else:
-                path = write_hub(model, folder, **found.notes)
-        except (OSError, RuntimeError) as error:  # torch.save has the latter for a full disk
-            raise ValueError(f"could not write to {folder} ({error}): make room") from error
+        remove_partial_files(folder)
+        if self.format == "official":
+            if not isinstance(model, RecursiveModel):
+                raise ValueError(f"the originals have no {found.model}: choose safetensors or gguf")
+            step = found.notes.get("step")
+            path = write_official(model, folder, step, **self.training())
+        elif isinstance(model, NanoChat):
+            path = self.write_language_model(model, folder, found.notes)
+        elif self.format == "gguf":
+            raise ValueError(f"GGUF is for language models, no {found.model}: use safetensors")
+        else:
+            path = write_hub(model, folder, **found.notes)
         print(path)
         return 0
 
@@ -117,7 +116,7 @@ class Export:
 
         tokens, text = real_tokens(model, self.data_root)
         if self.format == "gguf":
-            path = folder / f"{notes.get('recipe', 'model')}.gguf"
+            path = folder / f"{file_name(str(notes.get('recipe', 'model')))}.gguf"
             form, agreement = export_gguf(
                 model, path, tokens, self.architecture, self.blocks, **notes
             )
@@ -187,9 +186,18 @@ def parse(words: list[str]) -> Command:
     return read(Export, words, "export").run
 
 
+def check_overwrites_nothing(folder: Path, source: Path) -> None:
+    """ValueError if `folder` holds a run, or the very weights that are to be exported."""
+    if (folder / WEIGHTS).resolve() == source.resolve():
+        raise ValueError(f"{folder} holds the model itself: choose another folder with --output")
+    for name in ("metrics.jsonl", "environment.json", "checkpoints"):
+        if (folder / name).exists():
+            raise ValueError(f"{folder} holds a run ({name}): choose another folder with --output")
+
+
 def default_output(model: str, format: str) -> Path:
     """The folder for exports of a local model; ValueError if there is none to put it in."""
-    path = Path(model).expanduser()
+    path = home_path(model)
     if not path.exists():
         raise ValueError(f"{model} is not on this machine: say with --output where to write")
     return (path if path.is_dir() else path.parent) / "exports" / format

@@ -65,7 +65,7 @@ class Verify:
         """Measure and replay."""
         from rich.console import Console
 
-        from ostinato.training.run_folder import write_text
+        from ostinato.files import write_text
         from ostinato.verify.golden import verify_folder
         from ostinato.verify.report import measure, to_markdown
         from ostinato.verify.tables import LEGEND, print_deviations, print_golden, print_section

@@ -1,27 +1,34 @@
 """Folders that are built once and used again: whole, or not there at all."""
 
 import os
-import tempfile
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from ostinato.files import flush_folder, in_use, remove_partial_files, temporary_path
+
 
 def build_once(folder: Path, build: Callable[[Path], None], report: Callable[[str], None]) -> Path:
-    """`folder`, filled by `build(place)` if it does not exist yet.
+    """Return `folder`, filled by `build(place)` if it does not exist yet.
 
     The folder appears at once and complete. What is left of an interrupted build is never used, and
     of several processes that build the same at a time the first to be ready wins.
     """
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=folder.parent) as place:
-            building = Path(place) / "data"
-            building.mkdir()
-            build(building)
-            try:
-                os.rename(building, folder)
-            except OSError:
-                if not folder.exists():
-                    raise
+        remove_partial_files(folder.parent)
+        place = temporary_path(folder)
+        place.mkdir()
+        try:
+            with in_use(place):
+                build(place)
+                try:
+                    os.rename(place, folder)
+                except OSError:
+                    if not folder.exists():
+                        raise
+            flush_folder(folder.parent)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
     report(f"data are in {folder}")
     return folder

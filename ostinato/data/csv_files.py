@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ostinato.files import home_path
+
 
 class Row(NamedTuple):
     """A line of a table, unchecked."""
@@ -50,7 +52,7 @@ def local_files(source: str, others: str) -> dict[str, Path]:
 
     `others` are the sources that are no files, for the message of the ValueError if none is there.
     """
-    path = Path(source).expanduser()
+    path = home_path(source)
     if path.is_dir():
         found = {split: path / f"{split}.csv" for split in ("train", "validation", "test")}
         found = {split: file for split, file in found.items() if file.is_file()}

@@ -6,6 +6,8 @@ import json
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 
+from ostinato.files import write_text
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
@@ -67,7 +69,7 @@ class Metadata:
         content = asdict(self)
         notes = content.pop("notes")
         assert not content.keys() & notes.keys(), "a note has the name of a field"
-        path.write_text(json.dumps(content | notes, indent=2) + "\n")
+        write_text(path, json.dumps(content | notes, indent=2) + "\n")
 
 
 def _is_valid(key: str, value: object) -> bool:

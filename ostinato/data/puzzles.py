@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -32,6 +31,7 @@ from jaxtyping import Float32, Int32, Integer, Real
 
 from ostinato.data.arc.rows import FILES as DRAWN_FILES
 from ostinato.data.arc.rows import DrawnRows, drawn_rows
+from ostinato.data.array_file import write_array
 from ostinato.data.metadata import Metadata
 
 
@@ -166,17 +166,7 @@ class PuzzleSet:
         for key, array in files.items():
             # A set loaded from this very place is memory-mapped: replace its files, never write
             # into them.
-            partial = place / f"all__{key}.npy.partial"
-            if isinstance(array, DrawnRows):
-                written = np.lib.format.open_memmap(partial, "w+", array.dtype, array.shape)
-                for begin in range(0, len(array), _ROWS_AT_ONCE):
-                    rows = slice(begin, begin + _ROWS_AT_ONCE)
-                    written[rows] = array[rows]
-                written.flush()
-            else:
-                with partial.open("wb") as file:
-                    np.save(file, array)
-            os.replace(partial, place / f"all__{key}.npy")
+            write_array(place / f"all__{key}.npy", array)
         self.metadata.save(place / "dataset.json")
 
     def __len__(self) -> int:
@@ -218,7 +208,6 @@ class PuzzleSet:
 
 
 _ARRAYS = ("inputs", "labels", "puzzle_identifiers", "puzzle_indices", "group_indices")
-_ROWS_AT_ONCE = 4096
 
 
 def _load_part(metadata: Metadata, place: Path, set_name: str) -> PuzzleSet:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from jaxtyping import Bool, Integer
 from ostinato.data.build_once import build_once
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.tasks import TASKS
+from ostinato.files import atomic, home_path
 
 BUILD = 1  # raise it whenever the same data set and settings would give other files
 SAMPLE = 200  # examples that are checked to recognise a kind of puzzle
@@ -46,7 +46,7 @@ class StoredData:
         Raises ValueError if there is no training data, if files are faulty, or if too few puzzles
         can be held out.
         """
-        source = Path(self.path).expanduser()
+        source = home_path(self.path)
         splits = load_splits(source)
         train = splits["train"]
         task = train.metadata.task or recognise(train)
@@ -78,7 +78,8 @@ class StoredData:
                 metadata = replace(puzzles.metadata, task=task, notes=notes)
                 replace(puzzles, metadata=metadata).save(folder, split)
             for path in source.glob("*.json"):  # what ARC's ids stand for, and the like
-                shutil.copy(path, folder)
+                with atomic(folder / path.name) as file:
+                    file.write(path.read_bytes())
 
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return build_once(Path(root) / f"{source.name}-{digest[:12]}", build, report)

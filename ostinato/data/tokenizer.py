@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from ostinato.files import write_text
+
 TOKENIZER_FILE = "tokenizer.json"
 """Its name in a data set and in a run folder."""
 SEPARATOR = "<|endoftext|>"
@@ -86,7 +88,7 @@ class BytePairTokenizer:
 
     def save(self, path: Path) -> None:
         """Write the tokenizer as JSON, in the format of the `tokenizers` library."""
-        path.write_text(self.to_json(), "utf-8")
+        write_text(path, self.to_json())
 
     def to_json(self) -> str:
         """All of it as text."""
@@ -98,7 +100,11 @@ class BytePairTokenizer:
         return self.tokenizer.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        """The separator, after which a document begins, and the tokens of `text`."""
+        """Return the separator, after which a document begins, and the tokens of `text`.
+
+        Raises UnicodeEncodeError if the text was not UTF-8.
+        """
+        text.encode()
         return [self.separator, *self.tokenizer.encode(text).ids]
 
     def encode_all(self, texts: Iterable[str]) -> Iterator[list[int]]:

@@ -6,7 +6,6 @@ architecture or a block type cannot express is refused.
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from ostinato.export.check import (
     without_activation_rounding,
 )
 from ostinato.export.single_stream import single_stream, streams_alike
+from ostinato.files import atomic
 from ostinato.inference.generate import tokenizer_of
 from ostinato.layers import PackedTernaryLinear, Ternary, TernaryLinear
 from ostinato.layers.rotary import adjacent_pair_rows
@@ -84,14 +84,10 @@ def export_gguf(
     """
     form = choose_form(model, architecture, block_type)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        write_gguf(model, partial, form, **notes)
-        written = load(partial, model.embed_tokens.weight.device, kind=NanoChat)
+    with atomic(path) as file:
+        write_gguf(model, Path(file.name), form, **notes)
+        written = load(file.name, model.embed_tokens.weight.device, kind=NanoChat)
         agreement = check(written, model, tokens, what_is_left(model, form, tokens))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return form, agreement
 
 

@@ -1,9 +1,9 @@
 """A model as a folder for the Hub: its weights without pickle, and its settings to read."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from ostinato.files import write_json, write_text
 from ostinato.models import NanoChat
 from ostinato.models.pretrained import Model, describe, save_weights
 from ostinato.models.weight_files import TOKENIZER, WEIGHTS
@@ -17,8 +17,7 @@ def write_hub(model: Model, folder: Path, **notes: Any) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(folder / WEIGHTS, model, **notes)
-    text = json.dumps(describe(model, **notes), indent=2, ensure_ascii=False)
-    (folder / "config.json").write_text(text + "\n", "utf-8")
+    write_json(folder / "config.json", describe(model, **notes))
     if isinstance(model, NanoChat) and model.tokenizer_json:
-        (folder / TOKENIZER).write_text(model.tokenizer_json, "utf-8")
+        write_text(folder / TOKENIZER, model.tokenizer_json)
     return folder / WEIGHTS

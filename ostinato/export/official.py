@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import yaml
 
+from ostinato.files import atomic, write_text
 from ostinato.models import RecursiveModel
 from ostinato.models.official import to_official_file, to_official_weights
 from ostinato.models.pretrained import describe
@@ -28,6 +29,8 @@ def write_official(
     defaults for what their code asks of every model, the loss and the exploration.
     Raises ValueError if the originals have no such model.
     """
+    if not (step is None or (type(step) is int and step >= 0)):
+        raise ValueError(f"the weights are of step {step!r}, which is no number: export them anew")
     name = describe(model)["model"]
     arch = {
         "loss": {"name": LOSS_HEAD, "loss_type": loss_type},
@@ -37,6 +40,12 @@ def write_official(
     weights = to_official_weights(model)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ("checkpoint" if step is None else f"step_{step}")
-    torch.save({name: weight.cpu().contiguous() for name, weight in weights.items()}, path)
-    (folder / "all_config.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    with atomic(path) as file:
+        try:
+            torch.save({name: weight.cpu().contiguous() for name, weight in weights.items()}, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # such as a full disk
+                raise error.__context__ from error
+            raise
+    write_text(folder / "all_config.yaml", yaml.safe_dump(content))
     return path

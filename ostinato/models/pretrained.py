@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints, overload
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ostinato.models import MODELS, NanoChat, NanoChatConfig, RecursiveConfig, RecursiveModel
@@ -24,6 +23,7 @@ from ostinato.models.official import (
     recognise,
     without_derived,
 )
+from ostinato.models.safetensors_file import write_safetensors
 from ostinato.models.weight_files import (
     CONFIGS,
     locate,
@@ -67,15 +67,15 @@ def describe(model: Model, **notes: Any) -> dict[str, Any]:
 
 
 def save_weights(path: Path, model: Model, **notes: Any) -> None:
-    """Write weights and configuration of `model` to `path`; `notes` (JSON) are kept with them.
+    """Write weights and configuration of `model` to `path`, atomically, with `notes` (JSON).
 
     Not the tokenizer of a language model: that is a file of its own. Raises ValueError for a
     packed model, whose weights have lost what training goes on from.
     """
     if isinstance(model, NanoChat) and model.is_packed:
         raise ValueError("a packed model has no fp32 weights to save: save the one it was made of")
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, metadata={METADATA_KEY: json.dumps(describe(model, **notes))})
+    metadata = {METADATA_KEY: json.dumps(describe(model, **notes))}
+    write_safetensors(path, model.state_dict(), metadata)
 
 
 @overload

@@ -12,6 +12,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ostinato.files import home_path
 from ostinato.weights import packaged
 
 WEIGHTS = "model.safetensors"
@@ -46,7 +47,7 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
     the Hub `owner/name[/file or folder]`, of which `revision` chooses the version. Raises
     ValueError, with the remedy, if there is none, or more than one.
     """
-    path = Path(source).expanduser()
+    path = home_path(source)
     if path.exists():
         if revision is not None:
             raise ValueError(f"{path} is a local path: a revision is for models on the Hub")

@@ -7,8 +7,9 @@ import numpy as np
 
 from ostinato.data.arc.grids import PALETTE
 from ostinato.evaluation.arc import VOTES
+from ostinato.files import atomic
 from ostinato.plot.curves import figure_file
-from ostinato.training.run_folder import atomic, read_json
+from ostinato.training.run_folder import read_json
 
 SHOWN = 2
 """Candidates that are drawn for each test."""
@@ -53,8 +54,8 @@ def draw_tasks(tasks: dict[str, Any], output: Path) -> Path:
             verdict = "" if "output" not in test else " ✓" if right else " ✗"
             title = f"{candidate['votes']} of {test['votes']} votes{verdict}"
             _draw(place, candidate["output"], title, "#009E73" if right else "#D55E00")
-    with atomic(output) as temporary:
-        figure.savefig(temporary, format=kind, dpi=110)
+    with atomic(output) as file:
+        figure.savefig(file, format=kind, dpi=110)
     return output
 
 

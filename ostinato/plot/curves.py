@@ -6,7 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from ostinato.training.run_folder import RunFolder, atomic
+from ostinato.files import atomic
+from ostinato.training.run_folder import RunFolder
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
 """Told apart by colour-blind readers too (Okabe and Ito, "Color Universal Design", 2008)."""
@@ -47,8 +48,8 @@ def plot(run: Path, output: Path | None = None) -> Path:
     figure.align_ylabels(grid[:, 0])
     grid[-1][0].set_xlabel("optimiser steps")
     grid[-1][1].set_xlabel(f"training time ({unit})")
-    with atomic(output) as temporary:
-        figure.savefig(temporary, format=kind, dpi=150)
+    with atomic(output) as file:
+        figure.savefig(file, format=kind, dpi=150)
     return output
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ostinato.evaluation.puzzles import wilson_interval
+from ostinato.files import atomic
 from ostinato.plot.curves import COLORS, decorate, figure_file
-from ostinato.training.run_folder import atomic, read_json
+from ostinato.training.run_folder import read_json
 
 Point = tuple[float, float, float, float]
 """Steps per puzzle, share of puzzles solved, and the ends of its 95 % interval."""
@@ -38,8 +39,8 @@ def plot_search(path: Path, output: Path | None = None) -> Path:
     puzzles = max(found["case"]["puzzles"] for found in speed["cases"])
     axes.set_ylabel(f"solved, % of {puzzles:,} puzzles")
     axes.legend(frameon=False, fontsize=9)
-    with atomic(output) as temporary:
-        figure.savefig(temporary, format=kind, dpi=150)
+    with atomic(output) as file:
+        figure.savefig(file, format=kind, dpi=150)
     return output
 
 

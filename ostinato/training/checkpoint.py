@@ -17,19 +17,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ostinato.training.run_folder import WriteError, atomic, remove_partial_files
+from ostinato.files import WriteError, remove_partial_files
+from ostinato.models.safetensors_file import DTYPES, content, write_safetensors
 
 VERSION = 1
 """Raised when an older Ostinato could not read what is written."""
-
-DTYPES = {
-    **{torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"},
-    **{torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8"},
-    **{torch.uint64: "U64", torch.uint32: "U32", torch.uint16: "U16", torch.uint8: "U8"},
-    **{torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2"},
-    **{torch.complex64: "C64", torch.bool: "BOOL"},
-}
-"""Names of the dtypes in a safetensors file."""
 
 JSON_EXACT = 2**53
 """JSON numbers below this are exact in every reader; larger ints become hexadecimal text."""
@@ -122,8 +114,7 @@ def save_checkpoint(path: Path, tree: Mapping[str, Any]) -> None:
         "sha256": _digest(text, tensors),
     }
     try:
-        with atomic(path) as temporary:
-            _write_safetensors(temporary, tensors, metadata)
+        write_safetensors(path, tensors, metadata)
     except WriteError as error:
         size = sum(tensor.nbytes for tensor in tensors.values()) + len(text)
         others = [other.name for other in sorted(path.parent.glob("*.safetensors"))]
@@ -233,35 +224,8 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(_content(tensor))
+        digest.update(content(tensor))
     return digest.hexdigest()
-
-
-def _content(tensor: Tensor) -> memoryview:
-    return tensor.reshape(-1).view(torch.uint8).numpy().data
-
-
-def _write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """The layout of https://github.com/huggingface/safetensors#format.
-
-    Written here, since `safetensors.torch.save_file` goes through a temporary file of its own,
-    which a kill leaves behind, and the alternative, `save`, takes the memory of the file again.
-    """
-    header: dict[str, Any] = {"__metadata__": metadata}
-    assert "__metadata__" not in tensors
-    # Wide dtypes first, so that every tensor is aligned.
-    names = sorted(tensors, key=lambda name: -tensors[name].element_size())
-    end = 0
-    for name in names:
-        start, end = end, end + tensors[name].nbytes
-        dtype, shape = DTYPES[tensors[name].dtype], list(tensors[name].shape)
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name in names:
-            file.write(_content(tensors[name]))
 
 
 def _reason(error: Exception) -> str:

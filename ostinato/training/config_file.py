@@ -12,7 +12,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from ostinato.training.run_folder import read_json, write_json
+from ostinato.files import write_json
+from ostinato.training.run_folder import read_json
 
 T = TypeVar("T")
 

@@ -15,13 +15,14 @@ from ostinato.data.batches import Batch, training_batches
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.tasks import TASKS
 from ostinato.evaluation.puzzles import evaluate
+from ostinato.files import write_json
 from ostinato.models.pretrained import save_weights
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.distributed import World
 from ostinato.training.feed import AlignedFeed, Feed, StreamFeed
 from ostinato.training.loop import Loop, Outcome, Work
 from ostinato.training.losses import act_loss
-from ostinato.training.run_folder import RunFolder, atomic, write_json
+from ostinato.training.run_folder import RunFolder
 from ostinato.training.schedule import cycles_at
 from ostinato.training.slots import Slots, draw_minimum_steps, target_q_continue
 from ostinato.training.state import TrainState
@@ -250,10 +251,9 @@ def validate(
             sum_over_ranks=world.sum,
         )
         if world.is_main and result.exact_accuracy >= state.best:
-            with atomic(folder.model) as path:
-                score = {"puzzles": result.puzzles, "exact_accuracy": result.exact_accuracy}
-                notes = {"recipe": recipe.name, "step": state.step, "validation": score}
-                save_weights(path, state.model, **notes)
+            score = {"puzzles": result.puzzles, "exact_accuracy": result.exact_accuracy}
+            notes = {"recipe": recipe.name, "step": state.step, "validation": score}
+            save_weights(folder.model, state.model, **notes)
             place = {"model": str(folder.path), "split": "validation", "device": str(device)}
             write_json(folder.result, {**place, **notes, **result.to_json()})
     state.best = max(state.best, result.exact_accuracy)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
+from ostinato.files import write_text
 from ostinato.models.dtypes import computes_in_bfloat16
 from ostinato.training import puzzles, text
 from ostinato.training.checkpoint import Checkpoints, load_checkpoint
@@ -21,7 +22,7 @@ from ostinato.training.config import (
 from ostinato.training.config_file import differences, write_config
 from ostinato.training.distributed import World
 from ostinato.training.loop import Outcome
-from ostinato.training.run_folder import RunFolder, write_text
+from ostinato.training.run_folder import RunFolder
 
 
 class Kind(Protocol):

@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -36,6 +36,7 @@ from typing import Any
 import torch
 
 from ostinato.data.tokenizer import TOKENIZER_FILE
+from ostinato.files import open_known, remedy, remove_partial_files, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -84,23 +85,25 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            file = open_known(self.path / ".lock", "ab+")
         except OSError as error:
-            raise ValueError(f"cannot write to {self.path}: {error.strerror}") from error
-        try:
+            raise ValueError(
+                f"cannot write to {error.filename}: {error.strerror}: {remedy(error)}"
+            ) from error
+        with file:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                owner = os.read(handle, 32).decode() or "unknown"
+                file.seek(0)
+                owner = file.read(32).decode("ascii", "replace") or "unknown"
                 raise ValueError(
                     f"process {owner} trains in {self.path}: wait for it or choose another folder"
                 ) from None
-            os.truncate(handle, 0)
-            os.write(handle, str(os.getpid()).encode())
+            with suppress(OSError):  # on a full disk the owner stays unknown
+                file.truncate(0)
+                file.write(str(os.getpid()).encode())
             remove_partial_files(self.path)
             yield
-        finally:
-            os.close(handle)
 
     def record_environment(self, device: torch.device, step: int = 0) -> None:
         """Add to environment.json with what, and from which step, the run goes on."""
@@ -129,59 +132,6 @@ class RunFolder:
             raise ValueError(
                 f"line {number} of {self.metrics} is damaged: remove that line"
             ) from error
-
-
-class WriteError(ValueError):
-    """A file could not be written; `reason` is the system's, as in "No space left on device"."""
-
-    def __init__(self, path: Path, reason: str):
-        super().__init__(f"could not write {path}: {reason}: make room or choose another folder")
-        self.reason = reason
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Write `path` whole or not at all: yields a temporary file to write, then moves it to `path`.
-
-    Both the file and the folder's entry are flushed to the disk before this returns. On an
-    exception the temporary file is removed; after a kill it stays, as `.NAME.partial`. Raises
-    `WriteError` if the system refuses, for instance because the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        yield temporary
-        _flush(temporary)
-        os.replace(temporary, path)
-        _flush(path.parent)
-    except OSError as error:
-        raise WriteError(path, error.strerror or str(error)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def remove_partial_files(folder: Path) -> None:
-    """Remove what kills during `atomic` have left in `folder`."""
-    for path in folder.glob(".*.partial"):
-        path.unlink()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text`, atomically; `WriteError` if that fails."""
-    with atomic(path) as temporary:
-        temporary.write_text(text, "utf-8")
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Replace `path` by `content` as indented JSON, atomically."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from ostinato.data.text import TokenSet
 from ostinato.data.text.token_set import WindowOrder
 from ostinato.evaluation.text import evaluate
+from ostinato.files import write_json
 from ostinato.models import NanoChat
 from ostinato.models.pretrained import save_weights
 from ostinato.models.stream_report import stream_report
@@ -23,7 +24,7 @@ from ostinato.training.distributed import World
 from ostinato.training.lion import Lion
 from ostinato.training.loop import Loop, Outcome, Work
 from ostinato.training.muon import make_muon
-from ostinato.training.run_folder import RunFolder, atomic, write_json
+from ostinato.training.run_folder import RunFolder
 from ostinato.training.state import WeightState
 
 
@@ -73,8 +74,7 @@ def train(
     if checkpoint is not None:
         state.restore(checkpoint)
     if world.is_main:
-        with atomic(folder.tokenizer) as path:
-            train_set.tokenizer.save(path)
+        train_set.tokenizer.save(folder.tokenizer)
     work = TextWork(recipe, folder, train_set, validation_set, state)
     return loop.run(work, resumed=checkpoint is not None)
 
@@ -185,8 +185,7 @@ class TextWork(Work):
         if world.is_main and result.bits_per_byte < state.best:
             score = {"documents": result.documents, "bits_per_byte": result.bits_per_byte}
             notes = {"recipe": self.recipe.name, "step": state.step, "validation": score}
-            with atomic(self.folder.model) as path:
-                save_weights(path, state.model, **notes)
+            save_weights(self.folder.model, state.model, **notes)
             device = str(state.model.embed_tokens.weight.device)
             place = {"model": str(self.folder.path), "split": "validation", "device": device}
             write_json(self.folder.result, {**place, **notes, **result.to_json()})

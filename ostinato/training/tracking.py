@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from rich.console import Console
 
+from ostinato.files import open_known, write_text
 from ostinato.training.config_file import to_json
 from ostinato.training.progress import Progress
 from ostinato.training.run_folder import RunFolder
@@ -69,7 +70,7 @@ class Tracker:
         self.seconds_before: float = json.loads(lines[-1])["time"] if lines else 0.0
         self.start = clock()
         self.last_step = -1
-        self.file = folder.metrics.open("ab", buffering=0)
+        self.file = open_known(folder.metrics, "ab")
         self.progress = Progress(
             total_steps,
             resumed_step or 0,
@@ -154,7 +155,7 @@ class WandB:
         file = folder.path / "wandb" / "run-id"
         file.parent.mkdir(parents=True, exist_ok=True)
         if resumed_step is None or not file.exists():
-            file.write_text(secrets.token_hex(4))
+            write_text(file, secrets.token_hex(4))
         self.run = wandb.init(
             project="ostinato",
             name=folder.path.resolve().name,

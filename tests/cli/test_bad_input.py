@@ -11,7 +11,7 @@ import torch
 
 from ostinato.cli import main
 from ostinato.data.puzzles import PuzzleSet
-from ostinato.training import checkpoint as checkpoints
+from ostinato.models import safetensors_file
 
 TINY = (
     "--hidden-size 16 --num-heads 2 --puzzle-emb-ndim 16 --H-cycles 1 --L-cycles 1 --L-layers 1 "
@@ -125,7 +125,7 @@ def test_full_disk_keeps_the_checkpoint_before(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "_write_safetensors", full)
+    monkeypatch.setattr(safetensors_file, "content", full)
     words = ["train", "sudoku4-tiny", *TINY, "--total-steps", "4", "--extend"]
     assert "No space left on device" in error_of(words, capsys)
     for path, content in before.items():

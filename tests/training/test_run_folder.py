@@ -13,34 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ostinato.training import run_folder
-from ostinato.training.run_folder import (
-    RunFolder,
-    atomic,
-    environment,
-    read_json,
-    write_json,
-    write_text,
-)
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "result.json"
-    write_json(path, {"accuracy": 0.5, "name": "é"})
-    assert read_json(path) == {"accuracy": 0.5, "name": "é"}
-    with pytest.raises(RuntimeError), atomic(path) as temporary:
-        temporary.write_text("half of i")
-        raise RuntimeError
-
-    def full(handle):
-        raise OSError(28, os.strerror(28))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(
-        ValueError, match=r"could not write .*result\.json: No space left.*make room"
-    ):
-        write_text(path, "other")
-    assert read_json(path) == {"accuracy": 0.5, "name": "é"}
-    assert list(tmp_path.iterdir()) == [path]
+from ostinato.training.run_folder import RunFolder, environment, read_json
 
 
 def test_missing_and_damaged_json(tmp_path):

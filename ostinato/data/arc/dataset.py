@@ -20,6 +20,7 @@ from ostinato.data.arc.sources import (
     task_from_json,
 )
 from ostinato.data.build_once import build_once
+from ostinato.files import write_text
 
 BUILD = 1  # raise it whenever the same settings would give other files
 NAMES, TASKS = "identifiers.json", "test_puzzles.json"
@@ -146,8 +147,8 @@ def write(folder: Path, sets: ArcSets, evaluation: Sequence[ArcTask], drawn: boo
     for split, puzzles in sets.splits.items():
         puzzles.save(folder, split, drawn)
     tasks = {task.name: task.to_json() for task in evaluation}
-    (folder / NAMES).write_text(json.dumps(sets.names) + "\n")
-    (folder / TASKS).write_text(json.dumps(tasks) + "\n")
+    write_text(folder / NAMES, json.dumps(sets.names) + "\n")
+    write_text(folder / TASKS, json.dumps(tasks) + "\n")
 
 
 def read_names(folder: Path) -> list[str]:

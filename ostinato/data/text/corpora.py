@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ostinato.files import home_path
+
 TINYSTORIES = "roneneldan/TinyStories"
 TINYSTORIES_FILES = "TinyStoriesV2-GPT4-train.txt", "TinyStoriesV2-GPT4-valid.txt"
 NOT_THE_LIBRARY = {"site-packages", "dist-packages", "test", "tests", "idle_test", "pydoc_data"}
@@ -52,7 +54,7 @@ def read_corpus(name: str, separator: str, report: Report) -> Corpus:
     elif name == "tinystories":
         corpus = tinystories(report)
     else:
-        corpus = own_files(Path(name).expanduser(), separator, report)
+        corpus = own_files(home_path(name), separator, report)
     first = {text: place for place, text in reversed(list(enumerate(corpus.documents)))}
     kept = [
         place

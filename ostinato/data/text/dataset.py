@@ -13,6 +13,7 @@ from ostinato.data.build_once import build_once
 from ostinato.data.text.corpora import Corpus, read_corpus
 from ostinato.data.text.token_set import FACTS_FILE, token_dtype, write_split
 from ostinato.data.tokenizer import MIN_VOCAB_SIZE, SEPARATOR, TOKENIZER_FILE, BytePairTokenizer
+from ostinato.files import write_json
 
 BUILD = 1  # raise it whenever the same settings would give other files
 TOKENIZER_BYTES = 100_000_000
@@ -102,7 +103,7 @@ class TextData:
             )
         dtype = token_dtype(tokenizer.vocab_size).str
         content = {**facts, "vocab_size": tokenizer.vocab_size, "dtype": dtype, "splits": written}
-        (folder / FACTS_FILE).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+        write_json(folder / FACTS_FILE, content)
 
     def _split(
         self, corpus: Corpus, num_validation: int, num_test: int

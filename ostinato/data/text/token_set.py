@@ -21,7 +21,9 @@ import torch
 from jaxtyping import Int64, Integer
 from torch import Tensor
 
+from ostinato.data.array_file import write_array
 from ostinato.data.tokenizer import TOKENIZER_FILE, BytePairTokenizer
+from ostinato.files import atomic, write_text
 
 SPLITS = ("train", "validation", "test")
 FACTS_FILE = "text.json"
@@ -88,7 +90,7 @@ def write_split(
 ) -> dict[str, Any]:
     """Write the files of a split; returns what `text.json` says of it."""
     digest, begins, count = hashlib.sha256(), [], 0
-    with (folder / f"{split}.tokens").open("wb") as file:
+    with atomic(folder / f"{split}.tokens") as file:
 
         def write(tokens: Iterable[int]) -> None:
             nonlocal count
@@ -102,8 +104,8 @@ def write_split(
             begins.append(count)
             write([*tokens, tokenizer.separator])
     documents = np.array(begins, np.int64)
-    np.save(folder / f"{split}.documents.npy", documents)
-    (folder / f"{split}.names.txt").write_text("".join(f"{name}\n" for name in names), "utf-8")
+    write_array(folder / f"{split}.documents.npy", documents)
+    write_text(folder / f"{split}.names.txt", "".join(f"{name}\n" for name in names))
     digest.update(documents.tobytes())
     return {
         "documents": len(texts),

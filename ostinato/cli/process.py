@@ -1,0 +1,90 @@
+"""The process around a verb: its streams, its signals, and what an error becomes."""
+
+import errno
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+
+from ostinato.files import remedy
+
+STREAMS = {"stdin": "surrogateescape", "stdout": "backslashreplace", "stderr": "backslashreplace"}
+"""Name → what becomes of text that its encoding does not have."""
+
+OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory", re.IGNORECASE)
+"""How PyTorch says it, in a RuntimeError."""
+
+
+OF_OUTPUT = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
+"""Errors without a path that come from standard output: the files that we write name themselves."""
+
+
+def prepare_streams() -> None:
+    """Let the standard streams carry any text; ValueError if there is no output."""
+    closed = [name for name in STREAMS if getattr(sys, name) is None]
+    for name in closed:  # or the next file that is opened would take its place
+        file = os.fdopen(os.open(os.devnull, os.O_RDWR), "r" if name == "stdin" else "w")
+        setattr(sys, name, file)
+    if "stdout" in closed:
+        raise ValueError("standard output is closed: send it to a file or to /dev/null")
+    for name, errors in STREAMS.items():
+        stream = getattr(sys, name)
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=errors)
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit, so that files half written are removed.
+
+    Processes of torchrun die at once instead: they may be waiting for each other.
+    """
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    if not alone or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def in_one_line(error: Exception) -> str | None:
+    """Return what is wrong, with the remedy; None if the fault is ours."""
+    text = " ".join(str(error).split())
+    match error:
+        case UnicodeError():
+            return f"a text is not in UTF-8 ({text}): convert it"
+        case ValueError():
+            return text
+        case OSError():
+            place = error.filename or ("standard output" if error.errno in OF_OUTPUT else "")
+            prefix = f"{os.fsdecode(place)}: " if place else ""
+            return f"{prefix}{error.strerror or text}: {remedy(error)}"
+        case MemoryError():
+            return f"not enough memory ({text}): choose a smaller model or batch"
+        case RuntimeError() if OUT_OF_MEMORY.search(text):
+            return f"not enough memory ({text}): choose a smaller model or batch"
+    return None
+
+
+def fail(fault: str) -> SystemExit:
+    """Say what is wrong, in one line."""
+    with suppress(OSError):  # nobody can be told
+        print(f"ostinato: {' '.join(fault.split())}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard_output()
+    return SystemExit(2)
+
+
+def discard_output() -> None:
+    """Keep Python, which flushes once more at its end, from failing again."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,147 @@
+"""Write files whole or not at all, under temporary names that nobody can foresee.
+
+Everything that Ostinato writes goes through `atomic`. Names that are known beforehand, such as that
+of a lock, are opened without following symbolic links: a run folder may come from a stranger.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room or choose another place"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "choose a place that you may use"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file is in the way: choose another path"),
+    errno.ENOENT: "check the path",
+    errno.EISDIR: "give the path of a file",
+    errno.ELOOP: "remove the symbolic link",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+"""What to do about an error of the system."""
+
+
+class WriteError(ValueError):
+    """A file could not be written; `reason` is the system's, as in "No space left on device"."""
+
+    def __init__(self, path: Path, error: OSError):
+        self.reason = error.strerror or str(error)
+        super().__init__(f"could not write {path}: {self.reason}: {remedy(error)}")
+
+
+def remedy(error: OSError) -> str:
+    """Return what the user can do about an error of the system."""
+    return REMEDIES.get(error.errno or 0, "choose another place")
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """Replace `path` whole or not at all: yields an open file, which is moved to `path` at the end.
+
+    Writers that want a name find it in `file.name`. Both the file and the folder's entry are
+    flushed to the disk before this returns. On an exception the temporary file is removed; what a
+    kill leaves, `remove_partial_files` removes. Raises `WriteError` if the system refuses, for
+    instance because the disk is full.
+    """
+    temporary = temporary_path(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no regular file")  # a file moved over /dev/null would replace it
+        file = temporary.open("xb")  # which follows no link, with the permissions of any new file
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with suppress(OSError):  # the first error counts
+                file.close()
+            with suppress(OSError):
+                temporary.unlink()
+        flush_folder(path.parent)
+    except OSError as error:
+        raise WriteError(path, error) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text`, atomically; `WriteError` if that fails."""
+    with atomic(path) as file:
+        # Names of files may hold bytes that are no text: JSON reads these escapes
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace `path` by `content` as indented JSON, atomically."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def open_known(path: Path, mode: str) -> IO[bytes]:
+    """Open a file whose name can be foreseen, unbuffered; OSError if it is a symbolic link."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+
+    return open(path, mode, buffering=0, opener=opener)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush the entries of a folder to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def temporary_path(path: Path) -> Path:
+    """Return a new name beside `path`, which `remove_partial_files` knows."""
+    return path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.partial")
+
+
+@contextmanager
+def in_use(path: Path) -> Iterator[None]:
+    """Hold a lock on a file or folder; OSError if another has it, or if `path` is a link.
+
+    The kernel gives the lock back when the process ends, however it ends.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove the files and folders that kills have left half written in `folder`.
+
+    What another process is writing stays.
+    """
+    for path in folder.glob(".*.partial"):
+        with suppress(OSError), in_use(path):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def file_name(text: str) -> str:
+    """Return `text` as the name of a file: no path, not hidden, of plain characters."""
+    return re.sub(r"[^\w.-]+", "-", text, flags=re.ASCII)[:100].strip(".-") or "unnamed"
+
+
+def home_path(text: str | Path) -> Path:
+    """Return a path with `~` and `~user` replaced; ValueError if there is no such folder."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{text}: there is no such home: write the path in full") from None
