@@ -1,0 +1,123 @@
+"""Files that somebody else may have written, decoded strictly.
+
+Every fault is a `ValueError` of one line that names the file, the place in it
+(`$.train[0].input`) and the remedy. Nothing of a file is run, and no size that a file states is
+allocated before it is compared with the length of the file.
+"""
+
+import json
+import tokenize
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import yaml
+
+T = TypeVar("T")
+
+DEPTH = 40
+"""Objects and lists within each other that a file may have, so that code may recurse through them;
+a checkpoint has about 25."""
+YAML_DEPTH = 8
+"""The same for YAML, which is for settings alone."""
+
+
+def read_bytes(path: Path, remedy: str = "give another file") -> bytes:
+    """Return the content of a file."""
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{path} cannot be read ({reason}): {remedy}") from None
+
+
+def read_text(path: Path, remedy: str = "give another file") -> str:
+    """Return the content of a UTF-8 file, without a byte order mark."""
+    try:
+        return read_bytes(path, remedy).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} cannot be read (it is not UTF-8: {error}): {remedy}") from None
+
+
+def read_json(path: Path, kind: type[T], remedy: str = "correct it") -> T:
+    """Return the `kind` (a dataclass, or any type that msgspec knows) in a JSON file."""
+    return decode_json(read_text(path, remedy), kind, str(path), remedy)
+
+
+def decode_json(text: str, kind: type[T], source: str, remedy: str = "correct it") -> T:
+    """Return the `kind` that `text` is the JSON of; `source` is what an error calls the text."""
+    try:
+        content = json.loads(text)
+        if "\\u" in text:  # an escaped half of a character could be read, but never written
+            json.dumps(content, ensure_ascii=False).encode()
+        check_depth(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source} cannot be read ({error}): {remedy}") from None
+    return convert(content, kind, source, remedy)
+
+
+def check_depth(content: Any) -> None:
+    """Raise ValueError if lists and mappings are nested deeper than `DEPTH`."""
+    level = [[content]]
+    for _ in range(DEPTH + 1):
+        inner = [node.values() if isinstance(node, dict) else node for node in level]
+        level = [node for nodes in inner for node in nodes if isinstance(node, (list, dict))]
+        if not level:
+            return
+    raise ValueError(f"it is nested deeper than {DEPTH}")
+
+
+def convert(content: Any, kind: type[T], source: str, remedy: str = "correct it") -> T:
+    """Return `content`, plain mappings and lists, as a `kind`, of which every part is checked."""
+    try:
+        return msgspec.convert(content, kind, strict=True)
+    except (msgspec.ValidationError, RecursionError) as error:
+        what, _, where = str(error).partition(" - at ")
+        place = where.strip("`") or "$"
+        raise ValueError(f"{source}: {place}: {what[:1].lower()}{what[1:]}: {remedy}") from None
+
+
+def convert_each(content: dict[str, Any], kind: type[T], source: str, remedy: str) -> dict[str, T]:
+    """Return `convert` of each value; an error names its key, which msgspec leaves out."""
+    return {k: convert(value, kind, f"{source}: {k}", remedy) for k, value in content.items()}
+
+
+def read_yaml(path: Path, remedy: str = "correct it") -> dict[str, Any]:
+    """Return the mapping in a YAML file of plain values: no aliases, no tags, no depth."""
+    text, depth = read_text(path, remedy), 0
+    try:
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if getattr(event, "anchor", None) or getattr(event, "tag", None):
+                raise ValueError(f"line {event.start_mark.line + 1} has an anchor, alias or tag")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > YAML_DEPTH:
+                raise ValueError(f"line {event.start_mark.line + 1} is nested too deep")
+        content = msgspec.to_builtins(yaml.safe_load(text), str_keys=True)
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read ({reason}): {remedy}") from None
+    return convert(content, dict[str, Any], str(path), remedy)
+
+
+def read_npy(
+    path: Path, kinds: str, ndim: int, remedy: str = "build the data set again"
+) -> np.ndarray:
+    """Return the array of a .npy file, mapped; its dtype is one of `kinds`, such as "iu".
+
+    A missing file is a FileNotFoundError.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, OverflowError, tokenize.TokenError, MemoryError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not readable ({reason}): {remedy}") from None
+    if array.dtype.kind not in kinds or array.ndim != ndim:
+        raise ValueError(
+            f"{path}: not readable (dtype {array.dtype} and shape {array.shape} do not fit): "
+            f"{remedy}"
+        )
+    return np.asarray(array)
