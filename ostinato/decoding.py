@@ -7,6 +7,7 @@ allocated before it is compared with the length of the file.
 
 import json
 import tokenize
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,12 +41,12 @@ def read_text(path: Path, remedy: str = "give another file") -> str:
         raise ValueError(f"{path} cannot be read (it is not UTF-8: {error}): {remedy}") from None
 
 
-def read_json(path: Path, kind: type[T], remedy: str = "correct it") -> T:
+def read_json(path: Path, kind: Callable[..., T], remedy: str = "correct it") -> T:
     """Return the `kind` (a dataclass, or any type that msgspec knows) in a JSON file."""
     return decode_json(read_text(path, remedy), kind, str(path), remedy)
 
 
-def decode_json(text: str, kind: type[T], source: str, remedy: str = "correct it") -> T:
+def decode_json(text: str, kind: Callable[..., T], source: str, remedy: str = "correct it") -> T:
     """Return the `kind` that `text` is the JSON of; `source` is what an error calls the text."""
     try:
         content = json.loads(text)
@@ -68,19 +69,26 @@ def check_depth(content: Any) -> None:
     raise ValueError(f"it is nested deeper than {DEPTH}")
 
 
-def convert(content: Any, kind: type[T], source: str, remedy: str = "correct it") -> T:
-    """Return `content`, plain mappings and lists, as a `kind`, of which every part is checked."""
+def convert(
+    content: Any, kind: Callable[..., T], source: str, remedy: str = "correct it", at: str = "$"
+) -> T:
+    """Return `content`, plain mappings and lists, as a `kind`, of which every part is checked.
+
+    `at` is the place of `content` in the file.
+    """
     try:
         return msgspec.convert(content, kind, strict=True)
-    except (msgspec.ValidationError, RecursionError) as error:
+    except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at ")
-        place = where.strip("`") or "$"
+        place = at + where.strip("`").removeprefix("$")
         raise ValueError(f"{source}: {place}: {what[:1].lower()}{what[1:]}: {remedy}") from None
 
 
-def convert_each(content: dict[str, Any], kind: type[T], source: str, remedy: str) -> dict[str, T]:
+def convert_each(
+    content: dict[str, Any], kind: Callable[..., T], source: str, remedy: str
+) -> dict[str, T]:
     """Return `convert` of each value; an error names its key, which msgspec leaves out."""
-    return {k: convert(value, kind, f"{source}: {k}", remedy) for k, value in content.items()}
+    return {key: convert(value, kind, source, remedy, f"$.{key}") for key, value in content.items()}
 
 
 def read_yaml(path: Path, remedy: str = "correct it") -> dict[str, Any]:

@@ -31,8 +31,9 @@ import numpy as np
 from jaxtyping import Float32, Int32, Integer, Real
 
 from ostinato.data.arc.rows import FILES as DRAWN_FILES
-from ostinato.data.arc.rows import DrawnRows, drawn_rows
+from ostinato.data.arc.rows import DrawnRows, drawn_rows, rises
 from ostinato.data.metadata import Metadata
+from ostinato.decoding import read_npy
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +219,8 @@ class PuzzleSet:
 
 
 _ARRAYS = ("inputs", "labels", "puzzle_identifiers", "puzzle_indices", "group_indices")
+_TABLES = ("inputs", "labels", "shapes", "colours", "corners")
+"""Arrays with a row an example, a puzzle or a grid; the others are lists of numbers."""
 _ROWS_AT_ONCE = 4096
 
 
@@ -229,17 +232,14 @@ def _load_part(metadata: Metadata, place: Path, set_name: str) -> PuzzleSet:
     tokens = DRAWN_FILES if drawn else ("inputs", "labels")
     arrays: dict[str, Any] = {}
     for key in (*tokens, *_ARRAYS[2:], "ratings"):
+        kinds = "iuf" if key == "ratings" else "iu"
         try:
-            arrays[key] = np.asarray(np.load(name_of(key), mmap_mode="r"))
+            arrays[key] = read_npy(Path(name_of(key)), kinds, ndim=2 if key in _TABLES else 1)
         except FileNotFoundError:
             if key != "ratings":
                 raise ValueError(
                     f"{name_of(key)}: missing; build or download the data set again"
                 ) from None
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(
-                f"{name_of(key)}: not readable ({error}); build the data set again"
-            ) from None
     if drawn:
         files = {key: arrays.pop(key) for key in DRAWN_FILES}
         side = math.isqrt(metadata.seq_len)
@@ -285,8 +285,7 @@ def _first_fault(metadata: Metadata, arrays: dict[str, Any]) -> tuple[str, str] 
         if not np.issubdtype(array.dtype, np.number if key == "ratings" else np.integer):
             return key, f"dtype {array.dtype} does not fit; build the data set again"
     for key, end in (("puzzle_indices", examples), ("group_indices", num_puzzles)):
-        indices = arrays[key].astype(np.int64)
-        if indices[0] != 0 or indices[-1] != end or (np.diff(indices) < 1).any():
+        if not rises(arrays[key].astype(np.int64), end):
             return key, f"does not increase from 0 to {end}; build the data set again"
     for key, setting in (
         ("inputs", "vocab_size"),
