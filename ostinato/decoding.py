@@ -7,15 +7,12 @@ allocated before it is compared with the length of the file.
 
 import json
 import tokenize
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
 import yaml
-
-T = TypeVar("T")
 
 DEPTH = 40
 """Objects and lists within each other that a file may have, so that code may recurse through them;
@@ -41,17 +38,15 @@ def read_text(path: Path, remedy: str = "give another file") -> str:
         raise ValueError(f"{path} cannot be read (it is not UTF-8: {error}): {remedy}") from None
 
 
-def read_json(path: Path, kind: Callable[..., T], remedy: str = "correct it") -> T:
+def read_json(path: Path, kind: Any, remedy: str = "correct it") -> Any:
     """Return the `kind` (a dataclass, or any type that msgspec knows) in a JSON file."""
     return decode_json(read_text(path, remedy), kind, str(path), remedy)
 
 
-def decode_json(text: str, kind: Callable[..., T], source: str, remedy: str = "correct it") -> T:
+def decode_json(text: str, kind: Any, source: str, remedy: str = "correct it") -> Any:
     """Return the `kind` that `text` is the JSON of; `source` is what an error calls the text."""
     try:
         content = json.loads(text)
-        if "\\u" in text:  # an escaped half of a character could be read, but never written
-            json.dumps(content, ensure_ascii=False).encode()
         check_depth(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{source} cannot be read ({error}): {remedy}") from None
@@ -69,24 +64,28 @@ def check_depth(content: Any) -> None:
     raise ValueError(f"it is nested deeper than {DEPTH}")
 
 
-def convert(
-    content: Any, kind: Callable[..., T], source: str, remedy: str = "correct it", at: str = "$"
-) -> T:
+def convert(content: Any, kind: Any, source: str, remedy: str = "correct it", at: str = "$") -> Any:
     """Return `content`, plain mappings and lists, as a `kind`, of which every part is checked.
 
     `at` is the place of `content` in the file.
     """
     try:
-        return msgspec.convert(content, kind, strict=True)
+        return msgspec.convert(content, kind, strict=True, dec_hook=_custom)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at ")
         place = at + where.strip("`").removeprefix("$")
         raise ValueError(f"{source}: {place}: {what[:1].lower()}{what[1:]}: {remedy}") from None
 
 
-def convert_each(
-    content: dict[str, Any], kind: Callable[..., T], source: str, remedy: str
-) -> dict[str, T]:
+def _custom(kind: type, content: Any) -> Any:
+    """Make what JSON writes as text."""
+    assert kind is Path, f"no way to read a {kind}"
+    if not isinstance(content, str):
+        raise ValueError("Expected `str`")
+    return Path(content)
+
+
+def convert_each(content: dict[str, Any], kind: Any, source: str, remedy: str) -> dict[str, Any]:
     """Return `convert` of each value; an error names its key, which msgspec leaves out."""
     return {key: convert(value, kind, source, remedy, f"$.{key}") for key, value in content.items()}
 

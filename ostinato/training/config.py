@@ -11,10 +11,9 @@ from ostinato.data.stored import StoredData
 from ostinato.data.sudoku import SudokuData
 from ostinato.data.text import TextData
 from ostinato.models import HRMConfig, NanoChatConfig, TRMConfig
-from ostinato.training.config_file import from_json
+from ostinato.training.config_file import read_config
 from ostinato.training.feed import Refill
 from ostinato.training.losses import LossType
-from ostinato.training.run_folder import read_json
 from ostinato.training.schedule import Schedule
 
 
@@ -240,4 +239,4 @@ AnyRecipe = Recipe | TextRecipe
 
 def read_recipe(path: Path) -> AnyRecipe:
     """The recipe in a run's config.json; ValueError, naming the place, if it is damaged."""
-    return from_json(read_json(path), AnyRecipe, str(path))
+    return read_config(path, AnyRecipe)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
+from ostinato.decoding import read_text
 from ostinato.training import puzzles, text
 from ostinato.training.checkpoint import Checkpoints, load_checkpoint
 from ostinato.training.config import (
@@ -83,7 +84,7 @@ def run(
                 folder.record_environment(device, step)
                 names = data / folder.identifiers.name
                 if names.exists():
-                    write_text(folder.identifiers, names.read_text("utf-8"))
+                    write_text(folder.identifiers, read_text(names))
             if found is not None:
                 say(f"resuming from {found} at step {step}")
                 warn_of_resume(recipe, step, before, say)

