@@ -7,18 +7,32 @@ allocated before it is compared with the length of the file.
 
 import json
 import tokenize
+import zipfile
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import yaml
+from jaxtyping import Int64
 
 DEPTH = 40
 """Objects and lists within each other that a file may have, so that code may recurse through them;
 a checkpoint has about 25."""
 YAML_DEPTH = 8
 """The same for YAML, which is for settings alone."""
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, ArithmeticError, MemoryError, RuntimeError),
+    tokenize.TokenError,
+)
+"""What NumPy raises for damaged files."""
+
+
+def one_line(error: Exception) -> str:
+    """Return the text of an error without line ends."""
+    return " ".join(str(error).split())
 
 
 def read_bytes(path: Path, remedy: str = "give another file") -> bytes:
@@ -103,28 +117,40 @@ def read_yaml(path: Path, remedy: str = "correct it") -> dict[str, Any]:
                 raise ValueError(f"line {event.start_mark.line + 1} is nested too deep")
         content = msgspec.to_builtins(yaml.safe_load(text), str_keys=True)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} cannot be read ({reason}): {remedy}") from None
+        raise ValueError(f"{path} cannot be read ({one_line(error)}): {remedy}") from None
     return convert(content, dict[str, Any], str(path), remedy)
 
 
 def read_npy(
-    path: Path, kinds: str, ndim: int, remedy: str = "build the data set again"
+    path: Path, kinds: str, ndim: int, remedy: str = "build or download the data set again"
 ) -> np.ndarray:
-    """Return the array of a .npy file, mapped; its dtype is one of `kinds`, such as "iu".
-
-    A missing file is a FileNotFoundError.
-    """
+    """Return the array of a .npy file, mapped; its dtype is one of `kinds`, such as "iu"."""
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
-        raise
-    except (OSError, ValueError, OverflowError, tokenize.TokenError, MemoryError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: not readable ({reason}): {remedy}") from None
+        raise ValueError(f"{path}: missing; {remedy}") from None
+    except UNREADABLE as error:
+        raise ValueError(f"{path}: not readable ({one_line(error)}); {remedy}") from None
     if array.dtype.kind not in kinds or array.ndim != ndim:
         raise ValueError(
-            f"{path}: not readable (dtype {array.dtype} and shape {array.shape} do not fit): "
+            f"{path}: not readable (dtype {array.dtype} and shape {array.shape} do not fit); "
             f"{remedy}"
         )
     return np.asarray(array)
+
+
+def read_npz(path: Path, keys: Sequence[str], remedy: str = "restore it") -> list[np.ndarray]:
+    """Return arrays of a .npz file."""
+    try:
+        with np.load(path) as file:
+            return [file[key] for key in keys]
+    except KeyError as error:
+        raise ValueError(f"{path} has no {error}; {remedy}") from None
+    except (*UNREADABLE, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: not readable ({one_line(error)}); {remedy}") from None
+
+
+def rises(indices: Int64[np.ndarray, " bounds"], end: int) -> bool:
+    """Return whether numbers increase from 0 to `end`."""
+    inside = indices[0] == 0 and indices[-1] == end and indices.min() >= 0 and indices.max() <= end
+    return bool(inside and (np.diff(indices) > 0).all())

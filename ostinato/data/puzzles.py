@@ -31,9 +31,9 @@ import numpy as np
 from jaxtyping import Float32, Int32, Integer, Real
 
 from ostinato.data.arc.rows import FILES as DRAWN_FILES
-from ostinato.data.arc.rows import DrawnRows, drawn_rows, rises
+from ostinato.data.arc.rows import DrawnRows, drawn_rows
 from ostinato.data.metadata import Metadata
-from ostinato.decoding import read_npy
+from ostinato.decoding import read_npy, rises
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,14 +232,9 @@ def _load_part(metadata: Metadata, place: Path, set_name: str) -> PuzzleSet:
     tokens = DRAWN_FILES if drawn else ("inputs", "labels")
     arrays: dict[str, Any] = {}
     for key in (*tokens, *_ARRAYS[2:], "ratings"):
-        kinds = "iuf" if key == "ratings" else "iu"
-        try:
-            arrays[key] = read_npy(Path(name_of(key)), kinds, ndim=2 if key in _TABLES else 1)
-        except FileNotFoundError:
-            if key != "ratings":
-                raise ValueError(
-                    f"{name_of(key)}: missing; build or download the data set again"
-                ) from None
+        path, kinds = Path(name_of(key)), "iuf" if key == "ratings" else "iu"
+        if key != "ratings" or path.exists():
+            arrays[key] = read_npy(path, kinds, ndim=2 if key in _TABLES else 1)
     if drawn:
         files = {key: arrays.pop(key) for key in DRAWN_FILES}
         side = math.isqrt(metadata.seq_len)

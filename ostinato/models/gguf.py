@@ -26,13 +26,7 @@ from ostinato.models.nanochat import NanoChat, NanoChatConfig
 
 MAGIC = b"GGUF"
 UNREADABLE = (
-    LookupError,
-    ValueError,
-    ArithmeticError,
-    MemoryError,
-    RuntimeError,
-    OSError,
-    TypeError,
+    *(LookupError, ValueError, ArithmeticError, MemoryError, RuntimeError, OSError, TypeError),
 )
 """What the `gguf` package raises for files that are damaged."""
 
@@ -96,9 +90,7 @@ def read_gguf(path: Path) -> GGUFFile:
             f"{path} was not written by ostinato export (its architecture is "
             f"{architecture or 'not given'}): other files are for llama.cpp"
         )
-    content = decode_json(
-        description, dict[str, Any], f"{path} ({DESCRIPTION_KEY})", "get it again"
-    )
+    content = decode_json(description, dict[str, Any], str(path), "get it again")
     return GGUFFile(str(path), architecture, content, tokenizer, tensors)
 
 

@@ -178,14 +178,7 @@ def read_pretrained(
     if METADATA_KEY in metadata:
         if config is not None:
             raise ValueError(f"{path} holds its own settings: leave out config")
-        return _described(
-            path,
-            path,
-            decode_json(
-                metadata[METADATA_KEY], dict[str, Any], f"{path} (metadata)", "get it again"
-            ),
-            tensors,
-        )
+        return _described(path, path, decode_json(metadata[METADATA_KEY], Any, str(path)), tensors)
     config_path = Path(config) if config is not None else settings_beside(path)
     content = None if config_path is None else read_settings(config_path)
     if content is not None and content.keys() >= {"model", "config"}:
@@ -246,7 +239,7 @@ def build(
 
 
 def _described(
-    path: Path, described_in: Path, description: dict[str, Any], tensors: dict[str, Tensor]
+    path: Path, described_in: Path, description: Any, tensors: dict[str, Tensor]
 ) -> Pretrained:
     """Weights with a description by `describe`."""
     found: Description = convert(description, Description, str(described_in))

@@ -11,9 +11,10 @@ from ostinato.data.stored import StoredData
 from ostinato.data.sudoku import SudokuData
 from ostinato.data.text import TextData
 from ostinato.models import HRMConfig, NanoChatConfig, TRMConfig
-from ostinato.training.config_file import read_config
+from ostinato.training.config_file import from_json
 from ostinato.training.feed import Refill
 from ostinato.training.losses import LossType
+from ostinato.training.run_folder import read_json
 from ostinato.training.schedule import Schedule
 
 
@@ -239,4 +240,4 @@ AnyRecipe = Recipe | TextRecipe
 
 def read_recipe(path: Path) -> AnyRecipe:
     """The recipe in a run's config.json; ValueError, naming the place, if it is damaged."""
-    return read_config(path, AnyRecipe)
+    return from_json(read_json(path), AnyRecipe, str(path))

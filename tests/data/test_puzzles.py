@@ -203,7 +203,7 @@ def test_missing_and_truncated_arrays_are_named(tmp_path: Path, key: str) -> Non
     content = path.read_bytes()
     for length in (len(content) - 1, 20, 0):
         path.write_bytes(content[:length])
-        with pytest.raises(ValueError, match=f"all__{key}.npy: not readable .*build the data set"):
+        with pytest.raises(ValueError, match=f"all__{key}.npy: not readable .*build or download"):
             PuzzleSet.load(tmp_path, "train")
     path.unlink()
     with pytest.raises(ValueError, match=f"all__{key}.npy: missing; build"):

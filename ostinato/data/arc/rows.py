@@ -21,12 +21,7 @@ from jaxtyping import Int, Int64, Integer, UInt8
 
 from ostinato.data.arc.grids import FIRST_COLOUR, Grid, place
 from ostinato.data.dihedral import TURNING, transform
-
-
-def rises(indices: Int64[np.ndarray, " bounds"], end: int) -> bool:
-    """Whether numbers increase from 0 to `end`."""
-    inside = indices[0] == 0 and indices[-1] == end and indices.min() >= 0 and indices.max() <= end
-    return bool(inside and (np.diff(indices) > 0).all())
+from ostinato.decoding import rises
 
 
 @dataclass(frozen=True, eq=False)

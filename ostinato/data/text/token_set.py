@@ -21,9 +21,8 @@ from jaxtyping import Int64, Integer
 from msgspec import Meta
 from torch import Tensor
 
-from ostinato.data.arc.rows import rises
 from ostinato.data.tokenizer import TOKENIZER_FILE, BytePairTokenizer
-from ostinato.decoding import read_json, read_npy
+from ostinato.decoding import read_json, read_npy, rises
 
 SPLITS = ("train", "validation", "test")
 FACTS_FILE = "text.json"
@@ -66,22 +65,17 @@ class TokenSet:
     def load(cls, folder: Path, split: str) -> "TokenSet":
         """A split of the data set in `folder`. ValueError if there is none, or it is damaged."""
         anew = f"remove {folder} to build it anew"
-        if not (folder / FACTS_FILE).exists():
-            raise ValueError(f"{folder} holds no {split} split of texts: build it anew")
-        facts: Facts = read_json(folder / FACTS_FILE, Facts, anew)
+        lacking = f"{folder} holds no {split} split of texts: build it anew"
+        facts: Facts = read_json(folder / FACTS_FILE, Facts, lacking)
         if split not in facts.splits:
-            raise ValueError(f"{folder} holds no {split} split of texts: {anew}")
+            raise ValueError(lacking)
         kept, path = facts.splits[split], folder / f"{split}.tokens"
-        if (
-            not path.is_file()
-            or path.stat().st_size != kept.tokens * np.dtype(facts.dtype).itemsize
-        ):
+        expected = kept.tokens * np.dtype(facts.dtype).itemsize
+        if not path.is_file() or path.stat().st_size != expected:
             raise ValueError(f"{path} is missing or damaged: {anew}")
         begins = folder / f"{split}.documents.npy"
-        if not begins.exists():
-            raise ValueError(f"{begins} is missing: {anew}")
         documents = read_npy(begins, "i", 1, anew).astype(np.int64)
-        if not rises(np.concatenate([[0], documents, [kept.tokens]]), kept.tokens):
+        if not rises(np.array([0, *documents, kept.tokens]), kept.tokens):
             raise ValueError(f"{begins} is damaged: {anew}")
         return cls(
             tokens=np.memmap(path, facts.dtype, mode="r"),
