@@ -45,6 +45,7 @@ class EvalText:
 
     def run(self) -> int:
         from ostinato.data.text import TokenSet
+        from ostinato.decoding import read_text
         from ostinato.evaluation.text import evaluate
         from ostinato.files import write_json
         from ostinato.models import NanoChat
@@ -64,7 +65,7 @@ class EvalText:
         )
         place = recipe.data.prepare(self.data_root, lambda line: print(line, file=sys.stderr))
         texts = TokenSet.load(place, self.split)
-        if texts.tokenizer.to_json() != folder.tokenizer.read_text("utf-8"):
+        if texts.tokenizer.to_json() != read_text(folder.tokenizer):
             raise ValueError(
                 f"{place} has another tokenizer than {self.model}: its corpus has changed since; "
                 "restore it"
@@ -100,11 +101,13 @@ def parse(words: list[str]) -> Command:
 
 def names_a_text_run(words: list[str]) -> bool:
     """Whether one of the words is the run folder of a language model."""
+    from ostinato.decoding import read_json
+
     for path in (Path(word) / "config.json" for word in words if not word.startswith("-")):
         try:
-            if json.loads(path.read_text("utf-8"))["class"] == "TextRecipe":
+            if read_json(path, dict[str, Any]).get("class") == "TextRecipe":
                 return True
-        except (OSError, ValueError, KeyError, TypeError):
+        except ValueError:
             continue  # whatever it is, `eval` says so
     return False
 

@@ -153,7 +153,7 @@ class Export:
         from ostinato.training.run_folder import RunFolder, read_json
 
         path = RunFolder(Path(self.model)).config
-        if not path.exists() or read_json(path).get("class") != "Recipe":
+        if not path.exists() or read_json(path, dict[str, Any]).get("class") != "Recipe":
             return {}
         config = read_config(path, Recipe).training
         settings = {theirs: getattr(config, ours) for theirs, ours in TRAINING_SETTINGS.items()}

@@ -2,7 +2,7 @@
 
 import csv
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,14 +19,35 @@ class Row(NamedTuple):
     """Empty if there is none."""
 
 
+def csv_rows(lines: Iterable[str], source: str, before: int = 0) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table, its header first, each with the number of its last line.
+
+    `before` is the number of lines of the file before these. Raises ValueError, with file and line,
+    for a line that is no CSV, and for one of another length than the header.
+    """
+    reader, width = csv.reader(lines), 0
+    try:
+        for row in filter(None, reader):  # an empty line has no values
+            width = width or len(row)
+            place = before + reader.line_num
+            if len(row) != width:
+                raise ValueError(
+                    f"{source}:{place}: {len(row)} values for {width} columns; correct the line"
+                )
+            yield place, row
+    except csv.Error as error:
+        place = before + reader.line_num
+        raise ValueError(f"{source}:{place}: no CSV ({error}); correct the line") from None
+
+
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a table with the columns question, answer and perhaps rating, as asked for.
 
     Raises ValueError, with file and line, for a missing column and a line of another length.
     """
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
+        rows = csv_rows(file, str(path))
+        _, header = next(rows, (0, []))
         for column in ("question", "answer"):
             if column not in header:
                 raise ValueError(
@@ -35,16 +56,8 @@ def read_rows(path: Path) -> Iterator[Row]:
                 )
         question, answer = header.index("question"), header.index("answer")
         rating = header.index("rating") if "rating" in header else None
-        for row in reader:
-            if not row:  # an empty line
-                continue
-            if len(row) != len(header):
-                raise ValueError(
-                    f"{path}:{reader.line_num}: {len(row)} values for {len(header)} columns; "
-                    "correct the line"
-                )
-            value = row[rating] if rating is not None else ""
-            yield Row(reader.line_num, row[question], row[answer], value)
+        for line, row in rows:
+            yield Row(line, row[question], row[answer], "" if rating is None else row[rating])
 
 
 def local_files(source: str, others: str) -> dict[str, Path]:

@@ -13,6 +13,8 @@ from jaxtyping import Int64, Shaped
 
 INVERSE = (0, 3, 2, 1, 4, 5, 6, 7)
 """Which symmetry undoes each one."""
+TURNING = (1, 3, 6, 7)
+"""The symmetries that make rows of columns."""
 
 
 def transform(grid: Shaped[np.ndarray, "*batch rows cols"], number: int) -> np.ndarray:

@@ -1,10 +1,11 @@
 """Puzzles as people keep them: text files, with one puzzle a line or as boards, and CSV tables."""
 
-import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+
+from ostinato.data.csv_files import csv_rows
 
 STANDARD_INPUT = Path("-")
 COLUMNS = ("question", "puzzle")
@@ -49,8 +50,6 @@ def read_puzzles(path: Path, split: Split = one_a_line) -> Iterator[WrittenPuzzl
                 yield puzzle
     except OSError as error:
         raise ValueError(f"cannot read {name} ({error.strerror}): give another file") from None
-    except csv.Error as error:
-        raise ValueError(f"{name} is no list of puzzles ({error}): give another file") from None
     if puzzle is None:
         raise ValueError(f"{name} holds no puzzle: write one a line")
 
@@ -61,9 +60,13 @@ def _puzzles(lines: Iterator[str], name: str, split: Split) -> Iterator[WrittenP
         before.append(line)
         if not line.partition("#")[0].strip():
             continue
-        header = [cell.strip().lower() for cell in next(csv.reader([line]))]
+        ((_, cells),) = csv_rows([line], name, number - 1)
+        header = [cell.strip().lower() for cell in cells]
         if any(column in header for column in COLUMNS):
-            yield from _column(lines, name, header, number)
+            column = next(header.index(column) for column in COLUMNS if column in header)
+            rows = csv_rows(chain([line], lines), name, number - 1)
+            for place, row in islice(rows, 1, None):
+                yield WrittenPuzzle(row[column], f"{name}:{place}")
             return
         if len(header) > 1:
             raise ValueError(
@@ -73,19 +76,3 @@ def _puzzles(lines: Iterator[str], name: str, split: Split) -> Iterator[WrittenP
         break
     for number, text in split(chain(before, lines)):
         yield WrittenPuzzle(text, f"{name}:{number}")
-
-
-def _column(
-    lines: Iterator[str], name: str, header: list[str], header_line: int
-) -> Iterator[WrittenPuzzle]:
-    column = next(header.index(column) for column in COLUMNS if column in header)
-    reader = csv.reader(lines)
-    for row in reader:
-        if not row:  # an empty line
-            continue
-        place = f"{name}:{header_line + reader.line_num}"
-        if len(row) != len(header):
-            raise ValueError(
-                f"{place}: {len(row)} values for {len(header)} columns; correct the line"
-            )
-        yield WrittenPuzzle(row[column], place)

@@ -33,6 +33,7 @@ from ostinato.data.arc.rows import FILES as DRAWN_FILES
 from ostinato.data.arc.rows import DrawnRows, drawn_rows
 from ostinato.data.array_file import write_array
 from ostinato.data.metadata import Metadata
+from ostinato.decoding import read_npy, rises
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +209,8 @@ class PuzzleSet:
 
 
 _ARRAYS = ("inputs", "labels", "puzzle_identifiers", "puzzle_indices", "group_indices")
+_TABLES = ("inputs", "labels", "shapes", "colours", "corners")
+"""Arrays with a row an example, a puzzle or a grid; the others are lists of numbers."""
 
 
 def _load_part(metadata: Metadata, place: Path, set_name: str) -> PuzzleSet:
@@ -218,17 +221,9 @@ def _load_part(metadata: Metadata, place: Path, set_name: str) -> PuzzleSet:
     tokens = DRAWN_FILES if drawn else ("inputs", "labels")
     arrays: dict[str, Any] = {}
     for key in (*tokens, *_ARRAYS[2:], "ratings"):
-        try:
-            arrays[key] = np.asarray(np.load(name_of(key), mmap_mode="r"))
-        except FileNotFoundError:
-            if key != "ratings":
-                raise ValueError(
-                    f"{name_of(key)}: missing; build or download the data set again"
-                ) from None
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(
-                f"{name_of(key)}: not readable ({error}); build the data set again"
-            ) from None
+        path, kinds = Path(name_of(key)), "iuf" if key == "ratings" else "iu"
+        if key != "ratings" or path.exists():
+            arrays[key] = read_npy(path, kinds, ndim=2 if key in _TABLES else 1)
     if drawn:
         files = {key: arrays.pop(key) for key in DRAWN_FILES}
         side = math.isqrt(metadata.seq_len)
@@ -274,8 +269,7 @@ def _first_fault(metadata: Metadata, arrays: dict[str, Any]) -> tuple[str, str] 
         if not np.issubdtype(array.dtype, np.number if key == "ratings" else np.integer):
             return key, f"dtype {array.dtype} does not fit; build the data set again"
     for key, end in (("puzzle_indices", examples), ("group_indices", num_puzzles)):
-        indices = arrays[key].astype(np.int64)
-        if indices[0] != 0 or indices[-1] != end or (np.diff(indices) < 1).any():
+        if not rises(arrays[key].astype(np.int64), end):
             return key, f"does not increase from 0 to {end}; build the data set again"
     for key, setting in (
         ("inputs", "vocab_size"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from ostinato.decoding import read_text
 from ostinato.files import write_text
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -35,10 +36,14 @@ class BytePairTokenizer:
         self.tokenizer = tokenizer
         self.separator: int = separator
         self.end_tokens = frozenset([separator])
-        special = tokenizer.get_added_tokens_decoder()
-        self._bytes = [b""] * self.vocab_size
-        for name, token in tokenizer.get_vocab().items():
+        special, vocabulary = tokenizer.get_added_tokens_decoder(), tokenizer.get_vocab()
+        if sorted(vocabulary.values()) != list(range(len(vocabulary))):
+            raise ValueError("the tokens of the tokenizer are not numbered 0, 1, 2, …: restore it")
+        self._bytes = [b""] * len(vocabulary)
+        for name, token in vocabulary.items():
             if token not in special:
+                if not BYTES.keys() >= set(name):
+                    raise ValueError(f"the token {name!r} of the tokenizer is no bytes: restore it")
                 self._bytes[token] = bytes(BYTES[character] for character in name)
 
     @classmethod
@@ -70,21 +75,21 @@ class BytePairTokenizer:
 
         Raises ValueError, naming the file, if there is none, or if it is damaged or foreign.
         """
-        try:
-            return cls.of_json(path.read_text("utf-8"))
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read ({error.strerror}): give another") from None
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        return cls.of_json(read_text(path), str(path))
 
     @classmethod
-    def of_json(cls, text: str) -> "BytePairTokenizer":
+    def of_json(cls, text: str, source: str = "tokenizer.json") -> "BytePairTokenizer":
         """What `to_json` gave. Raises ValueError if the text is damaged or foreign."""
         try:
             tokenizer = Tokenizer.from_str(text)
         except Exception as error:  # noqa: BLE001 the library raises nothing narrower
-            raise ValueError(f"no tokenizer, or a damaged one ({error})") from None
-        return cls(tokenizer)
+            raise ValueError(
+                f"{source}: no tokenizer, or a damaged one ({error}): restore it"
+            ) from None
+        try:
+            return cls(tokenizer)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from None
 
     def save(self, path: Path) -> None:
         """Write the tokenizer as JSON, in the format of the `tokenizers` library."""

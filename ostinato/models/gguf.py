@@ -1,7 +1,5 @@
 """GGUF files of nanochats, read back: every name, shape and type is checked against the model."""
 
-import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ostinato.decoding import decode_json
 from ostinato.layers import Ternary, TernaryLinear
 from ostinato.layers.rotary import half_split_rows
 from ostinato.models.gguf_blocks import BLOCK_TYPES, BlockType, gguf_package, unpack
@@ -26,8 +25,10 @@ from ostinato.models.gguf_layout import (
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 
 MAGIC = b"GGUF"
-UNREADABLE = (LookupError, ValueError, OverflowError, MemoryError, OSError, struct.error)
-"""What the `gguf` package raises for files that are truncated or damaged."""
+UNREADABLE = (
+    *(LookupError, ValueError, ArithmeticError, MemoryError, RuntimeError, OSError, TypeError),
+)
+"""What the `gguf` package raises for files that are damaged."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def read_gguf(path: Path) -> GGUFFile:
         if file.read(4) != MAGIC:
             raise ValueError(f"{path} is no GGUF file: it does not begin with GGUF")
     try:
-        reader = package.GGUFReader(path)
+        with np.errstate(over="ignore"):
+            reader = bounded(package.GGUFReader)(path)
         architecture = text_of(reader, "general.architecture")
         description = text_of(reader, DESCRIPTION_KEY)
         tokenizer = text_of(reader, TOKENIZER_KEY)
@@ -81,20 +83,28 @@ def read_gguf(path: Path) -> GGUFFile:
             )
             for tensor in reader.tensors
         }
-    except UNREADABLE as error:
-        raise ValueError(f"{path} is truncated or damaged ({error}): get it again") from None
+    except UNREADABLE:
+        raise ValueError(f"{path} is truncated or damaged: get it again") from None
     if not description or architecture not in ARCHITECTURES:
         raise ValueError(
             f"{path} was not written by ostinato export (its architecture is "
             f"{architecture or 'not given'}): other files are for llama.cpp"
         )
-    try:
-        content = json.loads(description)
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({DESCRIPTION_KEY}: {error}): get it again") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged ({DESCRIPTION_KEY} is no object): get it again")
+    content = decode_json(description, dict[str, Any], str(path), "get it again")
     return GGUFFile(str(path), architecture, content, tokenizer, tensors)
+
+
+def bounded(reader: Any) -> Any:
+    """The reader of the package, but it stops at the end of the file, however much is announced."""
+
+    class Bounded(reader):
+        def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+            end = int(offset) + int(count) * np.dtype(dtype).itemsize
+            if not 0 <= offset <= end <= len(self.data):
+                raise ValueError("the file ends before its content")
+            return super()._get(offset, dtype, count, override_order)
+
+    return Bounded
 
 
 def text_of(reader: Any, key: str) -> str:

@@ -6,13 +6,14 @@ weights, one stream, and rotary positions on adjacent pairs, for which q and k a
 
 import struct
 from itertools import pairwise
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ostinato.decoding import read_bytes
 from ostinato.layers.rotary import half_split_rows
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 
@@ -21,31 +22,36 @@ RMS_NORM_EPS = 1e-5
 BEGIN = 1
 """The token in front of every text; as the model's output it says that the text is over."""
 END = 2
+NUM_BASE = 3 + 256
+"""The special tokens and the bytes, which come first in every vocabulary."""
 
 
 def load_llama2c(path: str | Path) -> NanoChat:
     """Read a model. Raises ValueError, naming the file, if it is none, or truncated."""
     path = Path(path)
-    data = read_bytes(path)
+    data = read_bytes(path, "give a model of llama2.c")
     if len(data) < HEADER.size:
         raise ValueError(f"{path} is no llama2.c model: it is shorter than the header")
     dim, inner, layers, heads, kv_heads, vocab, seq_len = HEADER.unpack_from(data)
     if min(dim, inner, layers, heads, kv_heads, seq_len) < 1 or vocab == 0:
         raise ValueError(f"{path} is no llama2.c model: its header has sizes below 1")
-    config = NanoChatConfig(
-        vocab_size=abs(vocab),
-        seq_len=seq_len,
-        hidden_size=dim,
-        num_layers=layers,
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        ffn_mult=(inner + 0.5) / dim,  # the half keeps rounding from losing one
-        num_streams=1,
-        ternary=False,
-        group_size=0,
-        tied_head=vocab > 0,
-        rms_norm_eps=RMS_NORM_EPS,
-    )
+    try:
+        config = NanoChatConfig(
+            vocab_size=abs(vocab),
+            seq_len=seq_len,
+            hidden_size=dim,
+            num_layers=layers,
+            num_heads=heads,
+            num_kv_heads=kv_heads,
+            ffn_mult=(inner + 0.5) / dim,  # the half keeps rounding from losing one
+            num_streams=1,
+            ternary=False,
+            group_size=0,
+            tied_head=vocab > 0,
+            rms_norm_eps=RMS_NORM_EPS,
+        )
+    except ValueError as error:
+        raise ValueError(f"{path} is no llama2.c model, or a damaged one: {error}") from None
     shapes = tensor_shapes(config)
     wanted = HEADER.size + 4 * sum(prod(shape) for shape in shapes.values())
     if len(data) != wanted:
@@ -125,7 +131,8 @@ class Llama2cTokenizer:
 
     def __init__(self, path: str | Path):
         """Read a vocabulary. Raises ValueError, naming the file, if it is none, or truncated."""
-        data, offset = read_bytes(Path(path)), 4  # the first integer is the longest piece's length
+        data = read_bytes(Path(path), "give a tokenizer of llama2.c")
+        offset = 4  # the first integer is the longest piece's length
         self.pieces: list[bytes] = []
         self.scores: list[float] = []
         while offset < len(data):
@@ -133,11 +140,16 @@ class Llama2cTokenizer:
                 raise ValueError(f"{path} is truncated, or no tokenizer of llama2.c")
             score, length = struct.unpack_from("<fi", data, offset)
             offset += 8
-            if length < 0 or offset + length > len(data):
+            if length < 0 or offset + length > len(data) or not isfinite(score):
                 raise ValueError(f"{path} is truncated, or no tokenizer of llama2.c")
             self.pieces.append(data[offset : offset + length])
             self.scores.append(score)
             offset += length
+        if len(self.pieces) < NUM_BASE:
+            raise ValueError(
+                f"{path} is no tokenizer of llama2.c: it has {len(self.pieces)} pieces, and the "
+                f"special ones and the bytes are {NUM_BASE}"
+            )
         self.tokens = {piece: token for token, piece in enumerate(self.pieces)}
 
     def encode(self, text: str) -> list[int]:
@@ -166,15 +178,7 @@ class Llama2cTokenizer:
         """The bytes of a token; none for the special ones. A text does not begin with a space."""
         if token <= END:
             return b""
-        if token < 3 + 256:
+        if token < NUM_BASE:
             return bytes([token - 3])
         piece = self.pieces[token]
         return piece.removeprefix(b" ") if previous == BEGIN else piece
-
-
-def read_bytes(path: Path) -> bytes:
-    """The content of a file. Raises ValueError if there is none."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}): give a file") from None

@@ -5,13 +5,14 @@ Checkpoints of the originals are read too, from disk or from the Hub (see `offic
 
 import difflib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints, overload
 
 import torch
 from torch import Tensor
 
+from ostinato.decoding import convert, decode_json
 from ostinato.models import MODELS, NanoChat, NanoChatConfig, RecursiveConfig, RecursiveModel
 from ostinato.models.dtypes import choose_dtype
 from ostinato.models.gguf import is_gguf, packed_tensors, read_gguf
@@ -58,6 +59,15 @@ class Pretrained:
     """What `save_weights` was told to keep."""
     tokenizer: str = ""
     """Content of the `tokenizer.json` beside them."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a weights file says of itself."""
+
+    model: str
+    config: dict[str, Any]
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def describe(model: Model, **notes: Any) -> dict[str, Any]:
@@ -160,7 +170,7 @@ def read_pretrained(
     if METADATA_KEY in metadata:
         if config is not None:
             raise ValueError(f"{path} holds its own settings: leave out config")
-        return _described(path, path, json.loads(metadata[METADATA_KEY]), tensors)
+        return _described(path, path, decode_json(metadata[METADATA_KEY], Any, str(path)), tensors)
     config_path = Path(config) if config is not None else settings_beside(path)
     content = None if config_path is None else read_settings(config_path)
     if content is not None and content.keys() >= {"model", "config"}:
@@ -221,14 +231,14 @@ def build(
 
 
 def _described(
-    path: Path, described_in: Path, description: dict[str, Any], tensors: dict[str, Tensor]
+    path: Path, described_in: Path, description: Any, tensors: dict[str, Tensor]
 ) -> Pretrained:
     """Weights with a description by `describe`."""
-    model, settings = description.get("model"), description.get("config")
-    if model not in MODELS or not isinstance(settings, dict):
-        raise ValueError(f"{described_in}: unknown model {model!r}; update ostinato")
-    notes = description.get("notes", {})
-    return Pretrained(str(path), model, settings, tensors, notes, tokenizer_beside(path))
+    found: Description = convert(description, Description, str(described_in))
+    if found.model not in MODELS:
+        raise ValueError(f"{described_in}: unknown model {found.model!r}; update ostinato")
+    tokenizer = tokenizer_beside(path)
+    return Pretrained(str(path), found.model, found.config, tensors, found.notes, tokenizer)
 
 
 def make_config(model: str, settings: dict[str, Any], source: str) -> Config:

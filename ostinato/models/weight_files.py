@@ -1,6 +1,5 @@
 """Files with weights: found in a folder or on the Hub, and read without running code of theirs."""
 
-import json
 import pickle
 import re
 import struct
@@ -8,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ostinato.decoding import read_json, read_text, read_yaml
 from ostinato.files import home_path
 from ostinato.weights import packaged
 
@@ -35,7 +34,7 @@ NESTED = ("model", "model_state_dict", "state_dict")
 
 DAMAGED = (
     *(RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, OSError),
-    *(AssertionError, struct.error),
+    *(AssertionError, ArithmeticError, MemoryError, struct.error),
 )
 """What unpickling bytes that are no pickle can raise."""
 
@@ -182,24 +181,11 @@ def settings_beside(path: Path) -> Path | None:
 def tokenizer_beside(path: Path) -> str:
     """The content of the tokenizer beside weights; empty if there is none."""
     beside = path.with_name(TOKENIZER)
-    try:
-        return beside.read_text("utf-8")
-    except FileNotFoundError:
-        return ""
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{beside} cannot be read ({error}): restore it") from None
+    return read_text(beside, "restore it") if beside.exists() else ""
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """The mapping in a YAML or JSON file; ValueError if there is none."""
-    try:
-        text = path.read_text("utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist: give the file with the settings") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} cannot be read ({reason}): correct it") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no settings but a {type(content).__name__}")
-    return content
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: give the file with the settings")
+    return read_json(path, dict[str, Any]) if path.suffix == ".json" else read_yaml(path)

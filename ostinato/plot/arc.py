@@ -1,11 +1,14 @@
 """A picture of ARC tasks: demonstrations, tests, and what the variants have voted for."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ostinato.data.arc.grids import PALETTE
+from ostinato.data.arc.sources import Colour, Rows
+from ostinato.decoding import convert_each
 from ostinato.evaluation.arc import VOTES
 from ostinato.files import atomic
 from ostinato.plot.curves import figure_file
@@ -13,6 +16,40 @@ from ostinato.training.run_folder import read_json
 
 SHOWN = 2
 """Candidates that are drawn for each test."""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A pair of votes.json."""
+
+    input: Rows
+    output: Rows
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An answer that variants have voted for; without rows if it was no grid."""
+
+    output: list[list[Colour]]
+    votes: int
+
+
+@dataclass(frozen=True)
+class Test:
+    """A test of votes.json."""
+
+    input: Rows
+    votes: int
+    candidates: list[Candidate]
+    output: Rows | None = None
+
+
+@dataclass(frozen=True)
+class VotedTask:
+    """A task of votes.json."""
+
+    train: list[Demonstration]
+    test: list[Test]
 
 
 def plot_tasks(run: Path, names: tuple[str, ...], output: Path | None = None) -> Path:
@@ -24,7 +61,8 @@ def plot_tasks(run: Path, names: tuple[str, ...], output: Path | None = None) ->
     path = run / VOTES
     if not path.exists():
         raise ValueError(f"{run} has no votes on tasks of ARC: run ostinato eval {run} first")
-    tasks = read_json(path)
+    tasks = read_json(path, dict[str, Any])
+    convert_each(tasks, VotedTask, str(path), f"run ostinato eval {run} again")
     chosen = tuple(tasks) if names == ("all",) else names
     for name in chosen:
         if name not in tasks:

@@ -1,6 +1,5 @@
 """The curves of a run, drawn from its metrics.jsonl: `ostinato plot RUN`."""
 
-import json
 import math
 from collections import defaultdict
 from pathlib import Path
@@ -70,20 +69,11 @@ def figure_file(output: Path) -> tuple[Any, str]:
 
 def read_curves(run: Path) -> dict[str, Curve]:
     """The points of each metric, in the order in which they were logged."""
-    metrics = RunFolder(run).metrics
     curves: dict[str, Curve] = defaultdict(list)
-    lines = metrics.read_text("utf-8").splitlines() if metrics.exists() else []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):  # being written, or cut off by a kill
-                break
-            raise ValueError(f"line {number} of {metrics} is damaged: remove that line") from error
-        step, time = record.pop("step"), record.pop("time")
-        for key, value in record.items():
-            value = math.nan if value is None else float(value)
-            curves[key].append((step, float(time), value))
+    for record in RunFolder(run).records():
+        for key, value in record.metrics.items():
+            value = math.nan if value is None else value
+            curves[key].append((record.step, record.time, value))
     if not curves:
         raise ValueError(f"{run} has no metrics yet: give the folder of a run that has started")
     return dict(curves)

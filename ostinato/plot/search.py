@@ -1,16 +1,45 @@
 """What searches solve and what they cost, drawn from the JSON of `ostinato bench solve`."""
 
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+from msgspec import Meta
+
+from ostinato.decoding import read_json
 from ostinato.evaluation.puzzles import wilson_interval
 from ostinato.files import atomic
 from ostinato.plot.curves import COLORS, decorate, figure_file
-from ostinato.training.run_folder import read_json
 
 Point = tuple[float, float, float, float]
 """Steps per puzzle, share of puzzles solved, and the ends of its 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What was measured."""
+
+    mode: str
+    puzzles: Annotated[int, Meta(ge=1)]
+
+
+@dataclass(frozen=True)
+class CaseSpeed:
+    """How it did."""
+
+    case: Case
+    exact_accuracy: Annotated[float, Meta(ge=0, le=1)]
+    selected_by: str
+    steps_per_puzzle: Annotated[float, Meta(gt=0)]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What is drawn of the JSON of `ostinato bench solve`."""
+
+    cases: Annotated[tuple[CaseSpeed, ...], Meta(min_length=1)]
 
 
 def plot_search(path: Path, output: Path | None = None) -> Path:
@@ -19,14 +48,12 @@ def plot_search(path: Path, output: Path | None = None) -> Path:
     `path` is a file with what `ostinato bench solve --json` printed; `output` is the same name with
     .png by default. Raises ValueError if the file holds something else.
     """
-    speed = read_json(path)
-    if not isinstance(speed, dict) or not speed.get("cases"):
-        raise ValueError(f"{path} is not what ostinato bench solve --json prints")
+    speed = read_json(path, Speed, "give what ostinato bench solve --json prints")
     output = output or path.with_suffix(".png")
     Figure, kind = figure_file(output)
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    lines = lines_of(speed["cases"])
+    lines = lines_of(speed.cases)
     for index, (mode, points) in enumerate(lines.items()):
         steps, solved, low, high = (list(column) for column in zip(*points, strict=True))
         color = COLORS[index % len(COLORS)]
@@ -36,7 +63,7 @@ def plot_search(path: Path, output: Path | None = None) -> Path:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("supervision steps per puzzle, all attempts together")
-    puzzles = max(found["case"]["puzzles"] for found in speed["cases"])
+    puzzles = max(found.case.puzzles for found in speed.cases)
     axes.set_ylabel(f"solved, % of {puzzles:,} puzzles")
     axes.legend(frameon=False, fontsize=9)
     with atomic(output) as file:
@@ -44,15 +71,15 @@ def plot_search(path: Path, output: Path | None = None) -> Path:
     return output
 
 
-def lines_of(cases: list[dict[str, Any]]) -> dict[str, list[Point]]:
+def lines_of(cases: Sequence[CaseSpeed]) -> dict[str, list[Point]]:
     """The points of each mode from the cheapest on, in percent; of the most puzzles measured."""
-    most = max(found["case"]["puzzles"] for found in cases)
+    most = max(found.case.puzzles for found in cases)
     lines: dict[str, set[Point]] = defaultdict(set)
     for found in cases:
-        case, share = found["case"], found["exact_accuracy"]
-        if case["puzzles"] == most:
-            by = ", chosen by the rules" if found["selected_by"] == "rules" else ""
+        case, share = found.case, found.exact_accuracy
+        if case.puzzles == most:
+            by = ", chosen by the rules" if found.selected_by == "rules" else ""
             low, high = wilson_interval(share, most)
-            point = (float(found["steps_per_puzzle"]), 100.0 * share, 100 * low, 100 * high)
-            lines[case["mode"] + by].add(point)
+            point = (found.steps_per_puzzle, 100.0 * share, 100 * low, 100 * high)
+            lines[case.mode + by].add(point)
     return {mode: sorted(points) for mode, points in lines.items()}

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ostinato.decoding import decode_json
 from ostinato.files import WriteError, remove_partial_files
 from ostinato.models.safetensors_file import DTYPES, content, write_safetensors
 
@@ -156,7 +157,11 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     text = metadata.get("tree", "")
     if metadata.get("sha256") != _digest(text, tensors):
         raise CheckpointError(f"{path} is damaged (its SHA-256 does not match): use another one")
-    return _decode(json.loads(text), {name: tensor.to(device) for name, tensor in tensors.items()})
+    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+    try:
+        return _decode(decode_json(text, Any, str(path)), tensors)
+    except (ValueError, TypeError, KeyError) as error:  # a right digest, so by somebody's hand
+        raise CheckpointError(f"{path} is no tree of a checkpoint ({error}): use another") from None
 
 
 # In the JSON of a tree an object always has a single key, which says what it stands for:
@@ -216,7 +221,7 @@ def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
             return tuple(_decode(item, tensors) for item in value)
         case "int":
             return int(value, 16)
-    raise AssertionError(f"unknown kind {kind!r} in a checkpoint whose digest is right")
+    raise ValueError(f"unknown kind {kind!r}")
 
 
 def _digest(text: str, tensors: dict[str, Tensor]) -> str:

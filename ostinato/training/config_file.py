@@ -12,6 +12,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from ostinato.decoding import convert
 from ostinato.files import write_json
 from ostinato.training.run_folder import read_json
 
@@ -65,58 +66,46 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def from_json(value: Any, kind: Any, where: str) -> Any:
-    """The `kind`, an annotation, that `to_json` has written as `value`; `where` is for errors."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    choices = arguments if origin in (Union, types.UnionType) else (kind,)
+def from_json(value: Any, kind: Any, source: str, at: str = "$") -> Any:
+    """Return the `kind`, an annotation, that `to_json` has written as `value`.
+
+    `source` is the name of the file, and `at` the place in it, for errors.
+    """
+    choices = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     classes = [found for choice in choices if is_dataclass(choice) for found in _family(choice)]
     if classes and isinstance(value, dict) and "class" in value:
-        return _read_dataclass(value, classes, where)
-    if len(choices) > 1:
-        for choice in choices:
-            try:
-                return from_json(value, choice, where)
-            except ValueError:
-                continue
-    elif origin is Literal:
-        if any(value == choice and type(value) is type(choice) for choice in arguments):
-            return value
-    elif origin is tuple and isinstance(value, list):
-        inner = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
-        if len(inner) == len(value):
-            items = enumerate(zip(value, inner, strict=True))
-            return tuple(from_json(item, part, f"{where}[{i}]") for i, (item, part) in items)
-    elif origin is list and isinstance(value, list):
-        return [from_json(item, arguments[0], f"{where}[{i}]") for i, item in enumerate(value)]
-    elif origin is dict and isinstance(value, dict):
-        return {key: from_json(item, arguments[1], f"{where}.{key}") for key, item in value.items()}
-    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    elif kind is Path and isinstance(value, str):
-        return Path(value)
-    elif type(value) is kind and kind in (bool, int, str, types.NoneType):
-        return value
-    expected = getattr(kind, "__name__", kind) if isinstance(kind, type) else kind
-    raise ValueError(f"{where}: {value!r} is not of type {expected}: correct it")
+        return _read_dataclass(value, classes, source, at)
+    if classes and not (value is None and types.NoneType in choices):
+        names = " or ".join(cls.__name__ for cls in classes)
+        raise ValueError(f"{source}: {at}: it is no object of class {names}: correct it")
+    is_choice = get_origin(kind) is Literal
+    remedy = f"choose from {', '.join(map(str, get_args(kind)))}" if is_choice else "correct it"
+    return None if classes else convert(value, kind, source, remedy, at)
 
 
-def _read_dataclass(content: dict[str, Any], classes: list[type], where: str) -> Any:
+def _read_dataclass(content: dict[str, Any], classes: list[type], source: str, at: str) -> Any:
     names = {cls.__name__: cls for cls in classes}
     content = dict(content)
     name = content.pop("class")
-    if name not in names:
-        raise ValueError(f"{where}: unknown class {name!r}{_suggestion(name, names)}")
+    if not isinstance(name, str) or name not in names:
+        raise ValueError(f"{source}: {at}: unknown class {name!r}{_suggestion(name, names)}")
     cls = names[name]
     known = [field.name for field in fields(cls)]
     content = {f.name: f.metadata[ABSENT] for f in fields(cls) if ABSENT in f.metadata} | content
     for key in content:
         if key not in known:
-            raise ValueError(f"{where}: unknown setting {key!r}{_suggestion(key, known)}")
+            raise ValueError(f"{source}: {at}: unknown setting {key!r}{_suggestion(key, known)}")
     missing = [key for key in known if key not in content]
     if missing:
-        raise ValueError(f"{where}: {', '.join(missing)} missing: add it, or start a new run")
+        raise ValueError(
+            f"{source}: {at}: {', '.join(missing)} missing: add it, or start a new run"
+        )
     kinds = get_type_hints(cls)
-    return cls(**{key: from_json(content[key], kinds[key], f"{where}: {key}") for key in known})
+    settings = {key: from_json(content[key], kinds[key], source, f"{at}.{key}") for key in known}
+    try:
+        return cls(**settings)
+    except ValueError as error:
+        raise ValueError(f"{source}: {at}: {error}") from None
 
 
 def _family(cls: Any) -> Iterator[type]:
@@ -126,6 +115,6 @@ def _family(cls: Any) -> Iterator[type]:
         yield from _family(child)
 
 
-def _suggestion(name: str, known: Any) -> str:
+def _suggestion(name: Any, known: Any) -> str:
     close = difflib.get_close_matches(str(name), list(known), n=1)
     return f": did you mean {close[0]!r}?" if close else f": choose from {', '.join(known)}"

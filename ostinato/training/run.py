@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
+from ostinato.decoding import read_text
 from ostinato.files import write_text
 from ostinato.models.dtypes import computes_in_bfloat16
 from ostinato.training import puzzles, text
@@ -89,7 +90,7 @@ def run(
                 folder.record_environment(device, step)
                 names = data / folder.identifiers.name
                 if names.exists():
-                    write_text(folder.identifiers, names.read_text("utf-8"))
+                    write_text(folder.identifiers, read_text(names))
             if found is not None:
                 say(f"resuming from {found} at step {step}")
                 warn_of_resume(recipe, step, before, say)

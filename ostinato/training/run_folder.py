@@ -20,7 +20,6 @@ Every file but metrics.jsonl is replaced whole, so that a kill leaves the old on
 """
 
 import fcntl
-import json
 import os
 import platform
 import subprocess
@@ -28,15 +27,31 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 
+from ostinato import decoding
 from ostinato.data.tokenizer import TOKENIZER_FILE
+from ostinato.decoding import convert, decode_json, read_text
 from ostinato.files import open_known, remedy, remove_partial_files, write_json, write_text
+
+
+@dataclass(frozen=True)
+class Record:
+    """A line of metrics.jsonl."""
+
+    step: Annotated[int, Meta(ge=0, lt=2**53)]
+    time: Annotated[float, Meta(ge=0, lt=1e12)] = 0.0
+    """Seconds of training."""
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    """None where a value was not finite."""
+    line: str = ""
+    """The text of it."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +122,9 @@ class RunFolder:
 
     def record_environment(self, device: torch.device, step: int = 0) -> None:
         """Add to environment.json with what, and from which step, the run goes on."""
-        starts = read_json(self.environment) if self.environment.exists() else []
+        starts = (
+            read_json(self.environment, list[dict[str, Any]]) if self.environment.exists() else []
+        )
         write_json(self.environment, [*starts, {"step": step, **environment(device)}])
 
     def discard_metrics_after(self, step: int) -> None:
@@ -117,31 +134,35 @@ class RunFolder:
         """
         if not self.metrics.exists():
             return
-        text = self.metrics.read_text("utf-8")
-        lines = text.splitlines(keepends=True)
-        if lines and not lines[-1].endswith("\n"):
-            lines.pop()
-        kept = [line for number, line in enumerate(lines, 1) if self._step(number, line) <= step]
-        if "".join(kept) != text:
-            write_text(self.metrics, "".join(kept))
+        kept = "".join(record.line for record in self.records() if record.step <= step)
+        if kept != read_text(self.metrics):
+            write_text(self.metrics, kept)
 
-    def _step(self, number: int, line: str) -> int:
-        try:
-            return json.loads(line)["step"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"line {number} of {self.metrics} is damaged: remove that line"
-            ) from error
+    def records(self) -> list[Record]:
+        """The lines of metrics.jsonl, without a last one that is being written or was cut off.
+
+        Raises ValueError if another line is damaged.
+        """
+        lines = read_text(self.metrics).split("\n")[:-1] if self.metrics.exists() else []
+        records = []
+        for number, line in enumerate(lines, 1):
+            try:
+                metrics = decode_json(line, dict[str, Any], "")
+                place = {key: metrics.pop(key) for key in ("step", "time") if key in metrics}
+                content = {**place, "metrics": metrics, "line": f"{line}\n"}
+                records.append(convert(content, Record, ""))
+            except ValueError:
+                raise ValueError(
+                    f"line {number} of {self.metrics} is damaged: remove that line"
+                ) from None
+        return records
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; ValueError in one line if it is missing or damaged."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"there is no {path}: give a folder made by `ostinato train`") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): restore it from a copy") from error
+def read_json(path: Path, kind: Any = Any) -> Any:
+    """The `kind` in a JSON file; ValueError in one line if it is missing or damaged."""
+    if not path.exists():
+        raise ValueError(f"there is no {path}: give a folder made by `ostinato train`")
+    return decoding.read_json(path, kind, "restore it from a copy")
 
 
 def environment(device: torch.device) -> dict[str, Any]:

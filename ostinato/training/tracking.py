@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from rich.console import Console
 
+from ostinato.decoding import read_text
 from ostinato.files import open_known, write_text
 from ostinato.training.config_file import to_json
 from ostinato.training.progress import Progress
@@ -66,8 +67,8 @@ class Tracker:
         self.sinks = [SINKS[name](folder, resumed_step, to_json(config)) for name in track]
         self.folder, self.shown, self.clock = folder, shown, clock
         folder.discard_metrics_after(-1 if resumed_step is None else resumed_step)
-        lines = folder.metrics.read_text("utf-8").splitlines() if folder.metrics.exists() else []
-        self.seconds_before: float = json.loads(lines[-1])["time"] if lines else 0.0
+        records = folder.records()
+        self.seconds_before = records[-1].time if records else 0.0
         self.start = clock()
         self.last_step = -1
         self.file = open_known(folder.metrics, "ab")
@@ -161,7 +162,7 @@ class WandB:
             name=folder.path.resolve().name,
             dir=folder.path,
             config=config,
-            id=file.read_text(),
+            id=read_text(file),
             resume="allow",
         )
         # Its own step counter never goes back, as a resumed run does.

@@ -12,16 +12,18 @@ to be reproduced from it. Votes are counted by one process and by two.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from msgspec import Meta
 
 from ostinato.data.arc.dataset import NAMES, TASKS, read_names
 from ostinato.data.arc.grids import FIRST_COLOUR, place
-from ostinato.data.arc.sources import ArcTask, Pair, read_folder, read_json
+from ostinato.data.arc.sources import ArcTask, Pair, read_folder
 from ostinato.data.arc.variants import Variant
 from ostinato.data.puzzles import PuzzleSet
+from ostinato.decoding import read_json, read_npz
 from ostinato.evaluation.arc import ArcVotes
 from ostinato.evaluation.puzzles import Answers
 from ostinato.verify.comparison import PRECISIONS, Comparison, Tally
@@ -32,6 +34,8 @@ BUILT, PREDICTIONS, PASS_AT, SUBMISSION = (
     "expected_pass_at_k.json",
     "submission.json",
 )
+PassAt = Annotated[str, Meta(pattern=r"@[0-9]{1,4}$")]
+Submission = dict[str, list[dict[str, list[list[int]]]]]
 
 
 def is_arc(folder: Path) -> bool:
@@ -59,7 +63,7 @@ def compare_grids(folder: Path, split: str) -> Comparison:
     """All tokens of a split, drawn again from the names of the variants."""
     recorded = PuzzleSet.load(folder / BUILT, split)
     names = read_names(folder / BUILT)
-    evaluated = read_json(folder / BUILT / TASKS)
+    evaluated = read_json(folder / BUILT / TASKS, dict[str, Any])
     tasks = {name: task for part in read_folder(folder).values() for name, task in part.items()}
     side = round(recorded.metadata.seq_len**0.5)
     tally = Tally(f"{split} grids", PRECISIONS["float32"])
@@ -92,11 +96,8 @@ def pairs_shown(task: ArcTask, split: str, evaluated: bool) -> tuple[Pair, ...]:
 def count_votes(folder: Path, processes: int) -> ArcVotes:
     """The votes of the recorded answers, each process counting every so many-th of them."""
     inputs = PuzzleSet.load(folder / BUILT, "test").inputs
-    with np.load(folder / PREDICTIONS) as file:
-        keys = ("puzzle_identifiers", "preds", "q_halt_logits")
-        if missing := set(keys) - set(file):
-            raise ValueError(f"{PREDICTIONS} has no {min(missing)}; restore it")
-        ids, answers, q_halt = (file[key] for key in keys)
+    keys = ("puzzle_identifiers", "preds", "q_halt_logits")
+    ids, answers, q_halt = read_npz(folder / PREDICTIONS, keys)
     if len(answers) != len(inputs):
         raise ValueError(f"{PREDICTIONS} has {len(answers)} answers to {len(inputs)} tests")
     total = ArcVotes.of_folder(folder / BUILT)
@@ -111,7 +112,7 @@ def count_votes(folder: Path, processes: int) -> ArcVotes:
 def compare_scores(folder: Path, votes: ArcVotes, name: str = "") -> Comparison:
     """pass@K for every K that was recorded."""
     tally = Tally(f"pass@K{name}", PRECISIONS["float32"])
-    for key, recorded in read_json(folder / PASS_AT).items():
+    for key, recorded in read_json(folder / PASS_AT, dict[PassAt, float]).items():
         (ours,) = votes.pass_at([int(key.rpartition("@")[2])]).values()
         add(tally, key, np.array([ours]), np.array([recorded]))
     return tally.comparison()
@@ -120,7 +121,7 @@ def compare_scores(folder: Path, votes: ArcVotes, name: str = "") -> Comparison:
 def compare_submission(folder: Path, votes: ArcVotes, name: str = "") -> Comparison:
     """The cells of all attempts. An attempt of another shape counts as one wrong number."""
     tally = Tally(f"attempts{name}", PRECISIONS["float32"])
-    ours, recorded = votes.submission(), read_json(folder / SUBMISSION)
+    ours, recorded = votes.submission(), read_json(folder / SUBMISSION, Submission)
     if ours.keys() != recorded.keys():
         raise ValueError(f"{SUBMISSION} is not about the tasks of {BUILT}/{TASKS}")
     for task, tests in recorded.items():

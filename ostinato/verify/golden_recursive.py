@@ -7,14 +7,15 @@ and with its numbers shaken by a few roundings, and a tensor's *floor* is how fa
 Differences up to the floor speak against neither side.
 """
 
-import json
 import math
 from collections import defaultdict
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ostinato.decoding import decode_json
 from ostinato.verify.comparison import PRECISIONS, Comparison, Precision, Recording, Tally
 from ostinato.verify.replay import Replay, Rounding
 
@@ -34,7 +35,9 @@ def precision_of(metadata: dict[str, str]) -> Precision:
     """What can be asked of a run with this metadata."""
     if missing := {"config", "optimizer"} - metadata.keys():
         raise ValueError(f"its metadata lack {', '.join(sorted(missing))}")
-    dtype = json.loads(metadata["config"]).get("forward_dtype", "bfloat16")
+    dtype = decode_json(metadata["config"], dict[str, Any], "config").get(
+        "forward_dtype", "bfloat16"
+    )
     if dtype not in PRECISIONS:
         raise ValueError(f"recorded in {dtype}, not in one of {', '.join(PRECISIONS)}")
     return PRECISIONS[dtype]

@@ -5,14 +5,15 @@ on its own: an untrained recursion multiplies a rounding difference by about ten
 AdamATan2 and sign-SGD turn a gradient that is nothing but rounding into a full step.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ostinato.data.batches import Batch
+from ostinato.decoding import convert, decode_json
 from ostinato.models import RECURSIVE_MODELS, Output, RecursiveModel, State
 from ostinato.models.official import (
     from_official_config,
@@ -56,12 +57,13 @@ class OptimizerSettings:
 
     @classmethod
     def of_json(cls, text: str) -> "OptimizerSettings":
-        settings = json.loads(text)
+        settings: dict[str, Any] = decode_json(text, dict[str, Any], "optimizer")
         if "betas" in settings:
-            settings["beta1"], settings["beta2"] = settings.pop("betas")
+            betas = convert(settings.pop("betas"), tuple[float, float], "optimizer", at="$.betas")
+            settings["beta1"], settings["beta2"] = betas
         if unknown := settings.keys() - {field.name for field in fields(cls)}:
             raise ValueError(f"unknown optimizer setting {', '.join(sorted(unknown))}")
-        return cls(**settings)
+        return convert(settings, cls, "optimizer")
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class Replay:
     """A recorded run; `run` yields our counterpart of every recorded number."""
 
     def __init__(self, golden: Recording, metadata: dict[str, str], rounding: Rounding):
-        name, settings = metadata["model"], json.loads(metadata["config"])
+        name = metadata["model"]
+        settings: dict[str, Any] = decode_json(metadata["config"], dict[str, Any], "config")
         config = from_official_config(name, settings)
         self.golden = golden
         self.config = replace(config, forward_dtype=rounding.dtype or config.forward_dtype)

@@ -47,7 +47,7 @@ def verify_run(
     if not path.exists():
         raise ValueError(f"there is no {path}: give a run folder or a weights file")
     folder = RunFolder(path)
-    is_run = folder.config.exists() and "class" in read_json(folder.config)
+    is_run = folder.config.exists() and "class" in read_json(folder.config, dict[str, Any])
     recipe = read_config(folder.config, Recipe) if is_run else None
     yield finding("weights", lambda: check_weights(path, recipe))
     if recipe is None:
@@ -169,7 +169,7 @@ class Scores:
 
     def of_result(self) -> str:
         """The last evaluation."""
-        result = read_json(RunFolder(self.path).result)
+        result = read_json(RunFolder(self.path).result, dict[str, Any])
         split = result.get("split")
         if split not in ("train", "validation", "test"):
             raise ValueError(

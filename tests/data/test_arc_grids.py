@@ -103,10 +103,10 @@ def test_the_task_itself_has_no_suffix():
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        ([[10]], "colour"),
+        ([[10]], r"\$\.test\[0\]\.input\[0\]\[0\]: expected `int` <= 9"),
         ([[1], [1, 2]], "rectangle"),
-        ([], "rectangle"),
-        ([[0] * 31], "rectangle"),
+        ([], r"\$\.test\[0\]\.input: expected `array` of length >= 1"),
+        ([[0] * 31], r"\$\.test\[0\]\.input\[0\]: expected `array` of length <= 30"),
     ],
 )
 def test_what_is_no_grid(grid: list, message: str):

@@ -66,7 +66,10 @@ def test_a_stream_is_read_line_by_line():
         ("question,answer\n", "puzzles.txt holds no puzzle"),
         ("#\n12..,1234\n", "puzzles.txt:2: the table has no column question or puzzle"),
         ("question,answer\n12..,1234\n12..\n", "puzzles.txt:3: 1 values for 2 columns"),
-        ("question,answer\n" + "1" * 200_000 + ",1", "puzzles.txt is no list of puzzles"),
+        (
+            "question,answer\n" + "1" * 200_000 + ",1",
+            "puzzles.txt:2: no CSV .field larger than",
+        ),
     ],
 )
 def test_files_without_puzzles(write, content, message):

@@ -82,20 +82,31 @@ def changed(path: Path, change) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["model"].update(hiden_size=1), "model: unknown setting 'hiden_size': did you"),
-        (lambda c: c["model"].pop("H_cycles"), "model: H_cycles missing"),
-        (lambda c: c["model"].update(hidden_size="512"), "hidden_size: '512' is not of type int"),
-        (lambda c: c["model"].update(hidden_size=True), "hidden_size: True is not of type int"),
-        (lambda c: c["model"].update(hidden_size=1.0), "hidden_size: 1.0 is not of type int"),
-        (lambda c: c["model"].update(rope_theta="no"), "rope_theta: 'no' is not of type float"),
-        (lambda c: c["model"].update(rope_theta=True), "rope_theta: True is not of type float"),
-        (lambda c: c["model"].update(forward_dtype="int8"), "forward_dtype: 'int8' is not of type"),
+        (
+            lambda c: c["model"].update(hiden_size=1),
+            r"\$\.model: unknown setting 'hiden_size': did you",
+        ),
+        (lambda c: c["model"].pop("H_cycles"), r"\$\.model: H_cycles missing"),
+        (lambda c: c["model"].update(hidden_size="512"), "hidden_size: expected `int`, got `str`"),
+        (lambda c: c["model"].update(hidden_size=True), "hidden_size: expected `int`, got `bool`"),
+        (lambda c: c["model"].update(hidden_size=1.0), "hidden_size: expected `int`, got `float`"),
+        (lambda c: c["model"].update(rope_theta="no"), "rope_theta: expected `float . null`, got"),
+        (lambda c: c["model"].update(rope_theta=True), "rope_theta: expected `float . null`, got"),
+        (
+            lambda c: c["model"].update(forward_dtype="int8"),
+            r"\$\.model\.forward_dtype: invalid enum value 'int8': choose from float32, bfloat16",
+        ),
         (lambda c: c["model"].update({"class": "Recursiv"}), "did you mean 'Recursive'"),
+        (lambda c: c["model"].update({"class": []}), r"\$\.model: unknown class \[\]"),
         (lambda c: c["data"].update({"class": "Path"}), "unknown class 'Path': choose from Sudoku"),
-        (lambda c: c["data"].update(sizes=[4, "6"]), r"sizes\[1\]: '6' is not of type int"),
-        (lambda c: c.update(data=3), "data: 3 is not of type"),
-        (lambda c: c.update(ema=1), "ema: 1 is not of type bool"),
-        (lambda c: c.pop("class"), "is not of type Run"),
+        (
+            lambda c: c["data"].update(sizes=[4, "6"]),
+            r"\$\.data\.sizes\[1\]: expected `int`, got `str`",
+        ),
+        (lambda c: c["data"].update(folder=7), r"\$\.data\.folder: expected `str`"),
+        (lambda c: c.update(data=3), r"\$\.data: it is no object of class Sudoku or Maze"),
+        (lambda c: c.update(ema=1), r"\$\.ema: expected `bool`, got `int`"),
+        (lambda c: c.pop("class"), r"\$: it is no object of class Run"),
     ],
 )
 def test_errors_name_the_setting(tmp_path, change, message):

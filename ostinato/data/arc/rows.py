@@ -20,7 +20,8 @@ import numpy as np
 from jaxtyping import Int, Int64, Integer, UInt8
 
 from ostinato.data.arc.grids import FIRST_COLOUR, Grid, place
-from ostinato.data.dihedral import transform
+from ostinato.data.dihedral import TURNING, transform
+from ostinato.decoding import rises
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,16 +41,45 @@ class Drawings:
 
     def fault(self, puzzle_indices: np.ndarray, side: int) -> str | None:
         """What is wrong with the arrays, or None."""
+        puzzles, examples = len(puzzle_indices) - 1, len(self.corners)
+        wanted = {
+            "grids": (len(self.grids),),
+            "shapes": (len(self.shapes), 2),
+            "first_pairs": (puzzles,),
+            "symmetries": (puzzles,),
+            "colours": (puzzles, 10),
+            "corners": (examples, 2),
+        }
+        for name, array in self.files().items():
+            fits = array.dtype.kind == "i" if name == "first_pairs" else array.dtype == np.uint8
+            if array.shape != wanted[name] or not array.size or not fits:
+                return f"{name} of shape {array.shape} and dtype {array.dtype} do not fit"
+        bounds = puzzle_indices.astype(np.int64)
+        counts = np.diff(bounds)
+        if not rises(bounds, examples):
+            return f"puzzle_indices does not increase from 0 to {examples}"
         sizes = self.shapes.astype(np.int64)
-        last = self.first_pairs + np.diff(puzzle_indices)
+        last = self.first_pairs + counts
         if len(self.grids) != sizes.prod(1).sum() or sizes.max() > side:
             return f"the shapes of the grids do not fit the cells, or a canvas of {side}×{side}"
         if self.grids.max() > 9 or self.symmetries.max() > 7:
             return "a colour is not one of 0 to 9, or a symmetry not one of 0 to 7"
         if (np.sort(self.colours, axis=1) != np.arange(10)).any():
             return "new names of colours are no permutation"
-        if self.first_pairs.min() < 0 or 2 * last.max() > len(sizes):
+        if (
+            self.first_pairs.min() < 0
+            or self.first_pairs.max() > len(sizes)
+            or 2 * last.max() > len(sizes)
+        ):
             return "a puzzle has pairs that do not exist"
+        numbers = np.arange(examples)
+        owners = np.repeat(np.arange(puzzles), counts)
+        pairs = self.first_pairs[owners] + numbers - bounds[owners]
+        extents = np.maximum(sizes[2 * pairs], sizes[2 * pairs + 1])
+        turned = np.isin(self.symmetries[owners], TURNING)
+        extents[turned] = extents[turned, ::-1]
+        if (self.corners + extents).max() > side:
+            return f"a grid leaves the canvas of {side}×{side}"
         return None
 
     @cached_property

