@@ -14,9 +14,9 @@ from ostinato.cli.arc_grids import paint, show_answers
 from ostinato.data.arc.grids import PALETTE
 from ostinato.data.arc.sources import task_from_json
 from ostinato.evaluation.arc import ArcVotes, Candidate, key_of
+from ostinato.files import write_json
 from ostinato.models import TRM, TRMConfig
 from ostinato.models.pretrained import save_weights
-from ostinato.training.run_folder import write_json
 
 TASK = {
     "train": [{"input": [[1, 2]], "output": [[2, 1]]}],
