@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ostinato.cli import main
-from ostinato.plot.search import lines_of
+from ostinato.decoding import convert
+from ostinato.plot.search import CaseSpeed, lines_of
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_lines_of_searches():
         solved("noise", 60, 0.9, by="rules"),
         solved("fixed", 16, 0.5, puzzles=9),
     ]
-    lines = lines_of(cases)
+    lines = lines_of([convert(case, CaseSpeed, "case") for case in cases])
     assert [point[:2] for point in lines["noise"]] == [(40, 70), (90, 80)]
     assert [point[:2] for point in lines["noise, chosen by the rules"]] == [(60, 90)]
     assert len(lines) == 2
