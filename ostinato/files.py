@@ -6,7 +6,6 @@ of a lock, are opened without following symbolic links: a run folder may come fr
 
 import errno
 import fcntl
-import json
 import os
 import re
 import secrets
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO
+
+from ostinato.numbers import to_json
 
 REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room or choose another place"),
@@ -81,7 +82,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Replace `path` by `content` as indented JSON, atomically."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, to_json(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def open_known(path: Path, mode: str) -> IO[bytes]:

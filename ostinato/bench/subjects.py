@@ -12,6 +12,7 @@ from ostinato.models import NanoChat, RecursiveConfig, RecursiveModel
 from ostinato.training import puzzles, text
 from ostinato.training.config import AnyRecipe, Recipe, TextRecipe
 from ostinato.training.distributed import World
+from ostinato.training.memory import check_recipe
 from ostinato.training.state import TrainState
 
 
@@ -47,6 +48,7 @@ class Subject:
 
 def subject_of(recipe: AnyRecipe, device: torch.device) -> Subject:
     """The model of `recipe` at the start of its training, on random tokens."""
+    check_recipe(recipe, device)
     if isinstance(recipe, TextRecipe):
         return text_subject(recipe, device)
     return puzzle_subject(recipe, device)

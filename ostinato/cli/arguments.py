@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import tyro
 
+from ostinato.numbers import check_numbers
+
 T = TypeVar("T")
 
 
@@ -36,6 +38,7 @@ def read(kind: type[T], words: list[str], verb: str, usage: str = "") -> T:
     if unknown:
         word = next((word for word in unknown if word.startswith("-")), unknown[0])
         raise ValueError(f"unknown setting {word}{suggestion(word, flags(kind))}")
+    check_numbers(arguments)
     return arguments
 
 

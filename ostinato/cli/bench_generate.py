@@ -1,6 +1,5 @@
 """`ostinato bench generate`."""
 
-import json
 import sys
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -9,6 +8,7 @@ import tyro
 
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
+from ostinato.numbers import to_json
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class BenchGenerate:
             report=lambda line: print(line, file=sys.stderr),
         )
         if self.json:
-            print(json.dumps(asdict(speed)))
+            print(to_json(asdict(speed)))
             return 0
         print(
             f"{speed.name}: {speed.parameters:,} weights, {speed.dtype}, on {speed.device} with "

@@ -1,6 +1,5 @@
 """`ostinato bench solve RUN`."""
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import tyro
 
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
+from ostinato.numbers import to_json
 
 if TYPE_CHECKING:
     from ostinato.bench.solving import SolvingSpeed
@@ -92,7 +92,7 @@ class BenchSolve:
             report=lambda line: print(line, file=sys.stderr),
         )
         if self.json:
-            print(json.dumps({"model": str(self.model), **asdict(speed)}))
+            print(to_json({"model": str(self.model), **asdict(speed)}))
         else:
             print_table(str(self.model), speed)
         return 0

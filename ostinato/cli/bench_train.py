@@ -1,12 +1,12 @@
 """`ostinato bench train RECIPE`."""
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ostinato.cli import Command
 from ostinato.cli.recipe_arguments import read_recipe
+from ostinato.numbers import to_json
 from ostinato.training.config import AnyRecipe
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def run(recipe: AnyRecipe, arguments: BenchTrain) -> int:
         report=lambda line: print(line, file=sys.stderr),
     )
     if arguments.json:
-        print(json.dumps(asdict(speed)))
+        print(to_json(asdict(speed)))
     else:
         print_table(speed)
     return 0

@@ -25,7 +25,7 @@ class Chat:
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|FILE")]
-    """A run folder, a .safetensors or .gguf file, or owner/name on the Hub."""
+    """A run folder, a .safetensors or .gguf file, or hf:owner/name on the Hub."""
     max_tokens: int | None = None
     """Tokens of an answer at most (default: as many as fit in the model's context)."""
     device: str = "auto"

@@ -1,10 +1,10 @@
 """`ostinato doctor`."""
 
-import json
 from dataclasses import asdict, dataclass
 
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
+from ostinato.numbers import to_json
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Doctor:
                 print(f"{finding.device:<12} {finding.dtype:<10} {finding.error or 'works'}")
         if self.json:
             content = {"versions": versions(), "findings": [asdict(each) for each in findings]}
-            print(json.dumps(content))
+            print(to_json(content))
         return 1 if any(finding.error for finding in findings) else 0
 
 

@@ -1,6 +1,5 @@
 """`ostinato eval RUN`, for the run of a language model."""
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import tyro
 
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
+from ostinato.numbers import to_json
 
 if TYPE_CHECKING:
     from ostinato.data.text import TokenSet
@@ -85,7 +85,7 @@ class EvalText:
             content["baselines"] = baselines(TokenSet.load(place, "train"), texts)
         try:
             if self.json:
-                print(json.dumps(content))
+                print(to_json(content))
             else:
                 print_table(content)
         finally:  # what has been measured is kept, even if it cannot be shown

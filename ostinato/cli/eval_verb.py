@@ -1,6 +1,5 @@
 """`ostinato eval RUN`."""
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from ostinato.cli import Command, eval_text
 from ostinato.cli.eval_tables import print_tables
 from ostinato.cli.search_arguments import read_search
 from ostinato.inference.search import FIXED, SEARCHES, Search
+from ostinato.numbers import to_json
 
 if TYPE_CHECKING:
     from ostinato.data.puzzles import PuzzleSet
@@ -136,7 +136,7 @@ class Eval:
         try:
             if self.json:
                 searched = {} if found is None else {"search": asdict(found)}
-                print(json.dumps(content | searched))
+                print(to_json(content | searched))
             else:
                 rated_by = str(puzzles.metadata.notes.get("rated_by", ""))
                 print_tables(result, content, shares, rated_by)
@@ -178,7 +178,7 @@ class Eval:
                 written.append(str(RunFolder(self.model).path / name))
                 write_json(Path(written[-1]), file)
             if self.json:
-                print(json.dumps({"model": str(self.model), "puzzles": 0, "files": written}))
+                print(to_json({"model": str(self.model), "puzzles": 0, "files": written}))
             else:
                 tasks = f"{len(votes.tasks):,} tasks, none of them with a known answer"
                 print(f"{tasks}: see {' and '.join(written)}")

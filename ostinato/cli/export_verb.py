@@ -50,7 +50,7 @@ class Export:
     """
 
     model: tyro.conf.Positional[str]
-    """A run folder, a weights file, a checkpoint of the originals, or owner/name[/file] on the
+    """A run folder, a weights file, a checkpoint of the originals, or hf:owner/name[/file] on the
     Hub."""
     format: Literal["official", "safetensors", "gguf"]
     """What to write."""

@@ -1,6 +1,5 @@
 """`ostinato generate MODEL PROMPT`."""
 
-import json
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -9,6 +8,7 @@ import tyro
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
 from ostinato.inference.generate import Sampling, generate
+from ostinato.numbers import to_json
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Generate:
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|FILE")]
-    """A run folder, a .safetensors or .gguf file, or owner/name on the Hub."""
+    """A run folder, a .safetensors or .gguf file, or hf:owner/name on the Hub."""
     prompt: tyro.conf.Positional[str]
     """The text to continue."""
     max_tokens: int | None = None
@@ -57,7 +57,7 @@ class Generate:
                 "tokens": [piece.token for piece in found],
                 "logprobs": [piece.logprob for piece in found],
             }
-            print(json.dumps(content))
+            print(to_json(content))
             return 0
         print(self.prompt, end="", flush=True)
         for piece in pieces:

@@ -1,6 +1,5 @@
 """`ostinato inspect MODEL`."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ import tyro
 
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
+from ostinato.numbers import to_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,7 +29,7 @@ class Inspect:
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|FILE")]
-    """A run folder, a .safetensors or .gguf file, or owner/name on the Hub."""
+    """A run folder, a .safetensors or .gguf file, or hf:owner/name on the Hub."""
     text: str = ""
     """The text to read (default: a module of Python's standard library)."""
     json: bool = False
@@ -55,7 +55,7 @@ class Inspect:
                 "connections": [asdict(reading) for reading in streams.readings],
                 "ternary": [asdict(reading) for reading in matrices],
             }
-            print(json.dumps(content))
+            print(to_json(content))
             return 0
         screen = Console(highlight=False)
         if streams.readings:

@@ -1,11 +1,11 @@
 """`ostinato models`."""
 
-import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
+from ostinato.numbers import to_json
 
 if TYPE_CHECKING:
     from ostinato.models import RecursiveConfig
@@ -40,7 +40,7 @@ class Models:
             if isinstance(config, RecursiveConfig):
                 rows.append({"name": name} | recursive_size(config))
         for row in rows:
-            print(json.dumps(row) if self.json else line(row))
+            print(to_json(row) if self.json else line(row))
         return 0
 
 

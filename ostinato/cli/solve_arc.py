@@ -1,6 +1,5 @@
 """`ostinato solve RUN --arc TASKS`: learn new tasks of ARC, then answer them."""
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import tyro
 
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
+from ostinato.numbers import to_json
 
 if TYPE_CHECKING:
     from ostinato.evaluation.arc import ArcVotes
@@ -84,7 +84,7 @@ class SolveArc:
         if self.picture is not None:
             draw_tasks(votes.to_json(), self.picture)
         if self.json:
-            print(json.dumps(votes.submission()))
+            print(to_json(votes.submission()))
             screen = Console(quiet=True)
         else:
             screen = Console(highlight=False, soft_wrap=True)

@@ -1,6 +1,5 @@
 """`ostinato solve [RUN] PUZZLE…`."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -20,6 +19,7 @@ from ostinato.data.puzzle_files import (
     read_puzzles,
 )
 from ostinato.inference.search import CONFIRMED, SEARCHES, Search
+from ostinato.numbers import to_json
 from ostinato.weights import DEFAULT, LARGE, packaged
 
 
@@ -111,7 +111,7 @@ class Solve:
             if as_boards:
                 screen.print("\n" * many, end="")
             elif self.json:
-                print(json.dumps(asdict(solution)), flush=True)
+                print(to_json(asdict(solution)), flush=True)
             else:
                 style = "green" if solution.solved else "red"
                 text = f"{solution.puzzle} {solution.answer} "

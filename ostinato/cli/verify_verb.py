@@ -1,6 +1,5 @@
 """`ostinato verify`."""
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import tyro
 
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
+from ostinato.numbers import to_json
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Verify:
         ):
             passed = passed and finding.passed
             if self.json:
-                print(json.dumps(asdict(finding)))
+                print(to_json(asdict(finding)))
             else:
                 print_finding(Console(highlight=False), finding)
         return 0 if passed else 1
@@ -76,7 +76,7 @@ class Verify:
             for section in measure():
                 sections.append(section)
                 if self.json:
-                    print(json.dumps(section.to_json()))
+                    print(to_json(section.to_json()))
                 else:
                     print_section(console, section)
             if not self.json:
@@ -85,7 +85,7 @@ class Verify:
             for recording in verify_folder(self.golden):
                 recordings.append(recording)
                 if self.json:
-                    print(json.dumps(recording.to_json()))
+                    print(to_json(recording.to_json()))
                 else:
                     print_golden(console, recording)
             if not self.json:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ostinato.files import home_path
+from ostinato.hub import fetch_all
 
 
 class Row(NamedTuple):
@@ -81,19 +82,9 @@ def local_files(source: str, others: str) -> dict[str, Path]:
 
 def hub_files(data_set: str) -> dict[str, Path]:
     """train.csv and test.csv of a data set, downloaded unless they are in the Hub's cache."""
-    from huggingface_hub import hf_hub_download  # slow to import, and rarely needed
-
-    try:
-        return {
-            split: Path(hf_hub_download(data_set, f"{split}.csv", repo_type="dataset"))
-            for split in ("train", "test")
-        }
-    except OSError as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"cannot get {data_set} from the Hub: go online, or set source to a folder with "
-            f"its train.csv and test.csv ({reason})"
-        ) from error
+    names = ["train.csv", "test.csv"]
+    remedy = "set source to a folder with its train.csv and test.csv"
+    return {path.stem: path for path in fetch_all(data_set, names, remedy)}
 
 
 def sha256(path: Path) -> str:

@@ -13,6 +13,7 @@ from ostinato.data.build_once import build_once
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.tasks import TASKS
 from ostinato.files import atomic, home_path
+from ostinato.numbers import Natural, Seed, check_numbers
 
 BUILD = 1  # raise it whenever the same data set and settings would give other files
 SAMPLE = 200  # examples that are checked to recognise a kind of puzzle
@@ -27,15 +28,13 @@ class StoredData:
     augment: bool = True
     """Apply a random symmetry to a training puzzle each time it is loaded, where the kind of puzzle
     is known. Variants that the data set holds already are used in any case."""
-    num_validation: int = 0
+    num_validation: Natural = 0
     """Base puzzles held out from train/ where there is no validation/; 0: a tenth, at most 1000."""
-    data_seed: int = 0
+    data_seed: Seed = 0
     """Seed of the choice of puzzles held out."""
 
     def __post_init__(self):
-        for name in ("num_validation", "data_seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it cannot be negative")
+        check_numbers(self)
 
     def prepare(self, root: Path, report: Callable[[str], None]) -> Path:
         """The data set's own folder if nothing is missing in it, or else a completed copy.

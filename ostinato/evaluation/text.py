@@ -43,7 +43,7 @@ class TextEvaluation:
     @property
     def perplexity(self) -> float:
         """The exponential of the loss."""
-        return math.exp(self.loss)
+        return math.exp(self.loss) if self.loss < 700 else math.inf
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""

@@ -28,6 +28,7 @@ from ostinato.files import atomic
 from ostinato.inference.generate import tokenizer_of
 from ostinato.layers import PackedTernaryLinear, Ternary, TernaryLinear
 from ostinato.layers.rotary import adjacent_pair_rows
+from ostinato.models.gguf import digest_of
 from ostinato.models.gguf_blocks import (
     BlockType,
     ggml_type,
@@ -40,6 +41,7 @@ from ostinato.models.gguf_layout import (
     DESCRIPTION_KEY,
     EXACT_SCALES,
     OURS,
+    SHA256_KEY,
     TOKENIZER_KEY,
     Architecture,
     gguf_name,
@@ -194,7 +196,10 @@ def write_gguf(model: NanoChat, path: Path, form: GGUFForm, **notes: Any) -> Non
         content = json.dumps(describe(model, **notes), ensure_ascii=False)
         writer.add_string(DESCRIPTION_KEY, content)
         add_tokenizer(writer, model)
-        for name, data, kind in stored_tensors(model, form):
+        stored = stored_tensors(model, form)
+        arrays = {name: data for name, data, _ in stored}
+        writer.add_string(SHA256_KEY, digest_of(content, model.tokenizer_json, arrays))
+        for name, data, kind in stored:
             writer.add_tensor(name, data, raw_dtype=ggml_type(kind))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()

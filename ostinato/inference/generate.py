@@ -15,6 +15,10 @@ from torch import Tensor
 
 from ostinato.data.tokenizer import TOKENIZER_FILE, BytePairTokenizer
 from ostinato.models.nanochat import NanoChat
+from ostinato.numbers import Seed, check_numbers
+
+LEAST_DIVISOR = 1e-6
+"""Logits divided by less than this may overflow."""
 
 
 @runtime_checkable
@@ -50,20 +54,27 @@ class Sampling:
     """Draw from tokens at least this probable, relative to the most likely one; 0: from all."""
     repetition_penalty: float = 1.0
     """Above 1, tokens that have occurred, in the prompt too, get less likely; 1: no change."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the random numbers: the same seed gives the same text."""
 
     def __post_init__(self):
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature must be 0 or more, not {self.temperature}")
+        check_numbers(self)
+        if not (self.temperature == 0 or self.temperature >= LEAST_DIVISOR):
+            raise ValueError(
+                f"temperature must be 0 or more, and if not 0 at least {LEAST_DIVISOR:g}, "
+                f"not {self.temperature}"
+            )
         if self.top_k < 0:
             raise ValueError(f"top_k must be 0 (all) or more, not {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
         if not 0 <= self.min_p <= 1:
             raise ValueError(f"min_p must be between 0 and 1, not {self.min_p}")
-        if not 0 < self.repetition_penalty < float("inf"):
-            raise ValueError(f"repetition_penalty must be above 0, not {self.repetition_penalty}")
+        if not LEAST_DIVISOR <= self.repetition_penalty <= 1 / LEAST_DIVISOR:
+            raise ValueError(
+                f"repetition_penalty must be {LEAST_DIVISOR:g} to {1 / LEAST_DIVISOR:g}, "
+                f"not {self.repetition_penalty}"
+            )
 
 
 Finish = Literal["", "end", "stop", "length"]

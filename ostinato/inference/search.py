@@ -25,6 +25,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Integer
 
+from ostinato.numbers import Seed, check_numbers
+
 Way = Literal["plain", "symmetry", "noise", "guess"]
 Selection = Literal["first", "q", "residual"]
 RESIDUAL_STEPS = 3
@@ -67,10 +69,11 @@ class Search:
     select: Selection = "q"
     """Of several answers take the one that was accepted "first" (by steps; then by q), that with
     the largest "q", or that with the smallest "residual" (how far the logits still moved)."""
-    search_seed: int = 0
+    search_seed: Seed = 0
     """Seed of views and noise."""
 
     def __post_init__(self):
+        check_numbers(self)
         for name, least in (
             ("patience", 1),
             ("depth", 1),
@@ -80,7 +83,6 @@ class Search:
             ("rollouts", 0),
             ("guesses", 0),
             ("guess_steps", 1),
-            ("search_seed", 0),
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")

@@ -12,7 +12,7 @@ INNER_MULTIPLE = 256
 
 def swiglu_width(dim: int, expansion: float) -> int:
     """Inner width: 2/3 of expansion·dim, rounded up to a multiple of 256 (512, 4 → 1536)."""
-    return -(-round(expansion * dim * 2 / 3) // INNER_MULTIPLE) * INNER_MULTIPLE
+    return -(-max(1, round(expansion * dim * 2 / 3)) // INNER_MULTIPLE) * INNER_MULTIPLE
 
 
 class SwiGLU(nn.Module):

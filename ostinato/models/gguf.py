@@ -11,12 +11,14 @@ from torch import Tensor
 from ostinato.decoding import decode_json
 from ostinato.layers import Ternary, TernaryLinear
 from ostinato.layers.rotary import half_split_rows
+from ostinato.models.digest import digest
 from ostinato.models.gguf_blocks import BLOCK_TYPES, BlockType, gguf_package, unpack
 from ostinato.models.gguf_layout import (
     ARCHITECTURES,
     DESCRIPTION_KEY,
     EXACT_SCALES,
     OURS,
+    SHA256_KEY,
     TOKENIZER_KEY,
     Architecture,
     gguf_name,
@@ -52,6 +54,8 @@ class GGUFFile:
     tokenizer: str
     """Content of its `tokenizer.json`; empty if it has none."""
     tensors: dict[str, StoredTensor]
+    is_damaged: bool
+    """Whether the SHA-256 in it is of something else; older files have none."""
 
 
 def is_gguf(path: Path) -> bool:
@@ -75,6 +79,7 @@ def read_gguf(path: Path) -> GGUFFile:
         architecture = text_of(reader, "general.architecture")
         description = text_of(reader, DESCRIPTION_KEY)
         tokenizer = text_of(reader, TOKENIZER_KEY)
+        sha256 = text_of(reader, SHA256_KEY)
         tensors = {
             tensor.name: StoredTensor(
                 tensor.tensor_type.name.lower(),
@@ -91,7 +96,15 @@ def read_gguf(path: Path) -> GGUFFile:
             f"{architecture or 'not given'}): other files are for llama.cpp"
         )
     content = decode_json(description, dict[str, Any], str(path), "get it again")
-    return GGUFFile(str(path), architecture, content, tokenizer, tensors)
+    arrays = {name: tensor.data for name, tensor in tensors.items()}
+    is_damaged = sha256 not in ("", digest_of(description, tokenizer, arrays))
+    return GGUFFile(str(path), architecture, content, tokenizer, tensors, is_damaged)
+
+
+def digest_of(description: str, tokenizer: str, arrays: dict[str, np.ndarray]) -> str:
+    """Return the SHA-256 of the content of a file, whose names are those of GGUF."""
+    flat = {name: torch.from_numpy(np.ravel(array)) for name, array in arrays.items()}
+    return digest(description + tokenizer, flat)
 
 
 def bounded(reader: Any) -> Any:

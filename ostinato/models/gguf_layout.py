@@ -23,6 +23,7 @@ OURS: Architecture = "ostinato-nanochat"
 DESCRIPTION_KEY = "ostinato"
 """Model, configuration and notes, as JSON."""
 TOKENIZER_KEY = "tokenizer.huggingface.json"
+SHA256_KEY = "ostinato.sha256"
 
 EXACT_SCALES = "group_scales"
 """Ending of the tensors of our architecture with scales in F32."""

@@ -23,23 +23,19 @@ from ostinato.models.recursive import (
     RecursiveModel,
     State,
 )
+from ostinato.numbers import Count, Natural
 
 
 @dataclass(frozen=True)
 class HRMConfig(RecursiveConfig):
     """Options of HRM; the defaults are the released Sudoku-Extreme model's."""
 
-    H_cycles: int = 2
-    L_cycles: int = 2
-    H_layers: int = 4
-    L_layers: int = 4
-    puzzle_emb_len: int = 0
+    H_cycles: Count = 2
+    L_cycles: Count = 2
+    H_layers: Count = 4
+    L_layers: Count = 4
+    puzzle_emb_len: Natural = 0
     no_ACT_continue: bool = False
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.H_layers < 1:
-            raise ValueError(f"H_layers must be at least 1, not {self.H_layers}")
 
 
 class HRM(RecursiveModel):

@@ -39,6 +39,7 @@ from ostinato.layers import (
 )
 from ostinato.layers.hyper_connections import collapse
 from ostinato.models.dtypes import dtype_named
+from ostinato.numbers import Count, Factor, Natural, NonNegative, Theta, Width, check_numbers
 
 WEIGHT_STD = 0.02
 """Of everything random. A tied embedding with std 1 would start with logits in the hundreds, and
@@ -53,15 +54,15 @@ Cache = list[KeyValueCache]
 class NanoChatConfig:
     """Options of nanochat; `ostinato.models.presets` has named sets of them."""
 
-    vocab_size: int = 4096
-    seq_len: int = 256
+    vocab_size: Count = 4096
+    seq_len: Count = 256
     """Longest text, in tokens."""
-    hidden_size: int = 256
-    num_layers: int = 6
-    num_heads: int = 4
-    num_kv_heads: int = 0
+    hidden_size: Width = 256
+    num_layers: Count = 6
+    num_heads: Count = 4
+    num_kv_heads: Natural = 0
     """Key heads, each shared by num_heads / num_kv_heads query heads; 0: as many as num_heads."""
-    ffn_mult: float = 2.6875
+    ffn_mult: Factor = 2.6875
     """Inner width of SwiGLU in units of the width; rounded up to whole groups."""
     num_streams: Literal[1, 2, 4] = 2
     """Residual streams; 1: the plain residual, for which stream_mode has no meaning."""
@@ -69,28 +70,26 @@ class NanoChatConfig:
     """How the streams are read, written and mixed; see `ostinato.layers.hyper_connections`."""
     ternary: bool = True
     """Weights -1, 0, 1 in the blocks; False: the full-precision twin."""
-    group_size: int = 128
+    group_size: Natural = 128
     """Consecutive inputs that share a scale; 0: one scale for a whole matrix."""
     quantize_activations: bool = True
     """int8 inputs for the ternary matrices."""
-    activation_group_size: int = 0
+    activation_group_size: Natural = 0
     """Consecutive inputs of a token that share an int8 scale; 0: all. llama.cpp has 32, or 256 with
     tq1_0 and tq2_0: a model that was trained so is the same there."""
     sub_norm: bool = False
     """Another norm in front of o_proj and down_proj (SubLN, as in BitNet)."""
     tied_head: bool = True
     """Use the embedding as the head."""
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 10_000.0
+    rms_norm_eps: NonNegative = 1e-6
+    rope_theta: Theta = 10_000.0
     forward_dtype: Literal["auto", "bfloat16", "float32", "float64"] = "float32"
     """Dtype of activations; weights are kept in fp32 and cast on use. A run chooses for "auto" when
     it starts: bfloat16, but float32 on a CPU that is slow in it."""
 
     def __post_init__(self):
-        for name in "vocab_size seq_len hidden_size num_layers num_heads".split():
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.num_kv_heads < 0 or self.num_heads % self.kv_heads:
+        check_numbers(self)
+        if self.num_heads % self.kv_heads:
             raise ValueError(
                 f"num_kv_heads {self.num_kv_heads} does not divide num_heads {self.num_heads}"
             )
@@ -99,12 +98,8 @@ class NanoChatConfig:
                 f"hidden_size {self.hidden_size} must be an even multiple of num_heads "
                 f"{self.num_heads}"
             )
-        if self.ffn_mult <= 0:
-            raise ValueError("ffn_mult must be above 0")
         for name in ("group_size", "activation_group_size"):
             size = getattr(self, name)
-            if size < 0:
-                raise ValueError(f"{name} must be 0 or more, not {size}")
             if self.ternary and size and self.hidden_size % size:
                 raise ValueError(
                     f"hidden_size {self.hidden_size} is not a multiple of {name} {size}: change "

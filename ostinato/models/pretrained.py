@@ -14,8 +14,10 @@ from torch import Tensor
 
 from ostinato.decoding import convert, decode_json
 from ostinato.models import MODELS, NanoChat, NanoChatConfig, RecursiveConfig, RecursiveModel
+from ostinato.models.digest import digest
 from ostinato.models.dtypes import choose_dtype
 from ostinato.models.gguf import is_gguf, packed_tensors, read_gguf
+from ostinato.models.memory import check_layers, check_memory, model_bytes, without_memory
 from ostinato.models.official import (
     TABLE,
     from_official_file,
@@ -27,6 +29,7 @@ from ostinato.models.official import (
 from ostinato.models.safetensors_file import write_safetensors
 from ostinato.models.weight_files import (
     CONFIGS,
+    TOKENIZER,
     locate,
     read_settings,
     read_tensors,
@@ -35,6 +38,7 @@ from ostinato.models.weight_files import (
 )
 
 METADATA_KEY = "ostinato"
+DAMAGED = "is damaged (its SHA-256 does not match): restore it from a copy"
 
 Model = RecursiveModel | NanoChat
 Config = RecursiveConfig | NanoChatConfig
@@ -59,6 +63,8 @@ class Pretrained:
     """What `save_weights` was told to keep."""
     tokenizer: str = ""
     """Content of the `tokenizer.json` beside them."""
+    damage: str = ""
+    """What is not as it was written, by the hashes in the file; empty: nothing."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,11 @@ def save_weights(path: Path, model: Model, **notes: Any) -> None:
     """
     if isinstance(model, NanoChat) and model.is_packed:
         raise ValueError("a packed model has no fp32 weights to save: save the one it was made of")
-    metadata = {METADATA_KEY: json.dumps(describe(model, **notes))}
-    write_safetensors(path, model.state_dict(), metadata)
+    tensors, text = model.state_dict(), json.dumps(describe(model, **notes))
+    metadata = {METADATA_KEY: text, "sha256": digest(text, tensors)}
+    if isinstance(model, NanoChat) and model.tokenizer_json:
+        metadata["tokenizer_sha256"] = digest(model.tokenizer_json, {})
+    write_safetensors(path, tensors, metadata)
 
 
 @overload
@@ -128,7 +137,7 @@ def load(
 
     `source` is a run folder, a weights file, a checkpoint of the originals (`step_N`, a pickled
     state dict or safetensors, with `all_config.yaml` beside it or given as `config`), a folder with
-    one of these, or `owner/name[/file]` on the Hub (at `revision`). A GGUF file that
+    one of these, or `hf:owner/name[/file]` on the Hub (at `revision`). A GGUF file that
     `ostinato export` wrote gives a packed model: it writes, but cannot be trained.
 
     `settings` replace those of the file. An original with rotary positions needs `seq_len`, which
@@ -170,7 +179,9 @@ def read_pretrained(
     if METADATA_KEY in metadata:
         if config is not None:
             raise ValueError(f"{path} holds its own settings: leave out config")
-        return _described(path, path, decode_json(metadata[METADATA_KEY], Any, str(path)), tensors)
+        content = decode_json(metadata[METADATA_KEY], Any, str(path))
+        found = _described(path, path, content, tensors)
+        return replace(found, damage=_damage(metadata, found))
     config_path = Path(config) if config is not None else settings_beside(path)
     content = None if config_path is None else read_settings(config_path)
     if content is not None and content.keys() >= {"model", "config"}:
@@ -194,6 +205,17 @@ def read_pretrained(
     )
 
 
+def _damage(metadata: dict[str, str], found: Pretrained) -> str:
+    """Say what differs from the hashes that `save_weights` kept; older files have none."""
+    text = metadata[METADATA_KEY]
+    if metadata.get("sha256") not in (None, digest(text, found.tensors)):
+        return DAMAGED
+    wanted = metadata.get("tokenizer_sha256")
+    if found.tokenizer and wanted not in (None, digest(found.tokenizer, {})):
+        return f"was trained with another {TOKENIZER} than lies beside it: restore that file"
+    return ""
+
+
 def _from_gguf(path: Path, config: str | Path | None) -> Pretrained:
     """Packed weights; ValueError if they are not those of the model that the file describes."""
     if config is not None:
@@ -201,9 +223,11 @@ def _from_gguf(path: Path, config: str | Path | None) -> Pretrained:
     file = read_gguf(path)
     found = _described(path, path, file.description, {})
     kind = make_config(found.model, found.settings or {}, found.source)
+    check_layers(kind, len(file.tensors), found.source)
     if not isinstance(kind, NanoChatConfig):
         raise ValueError(f"{path} holds a {found.model}, but GGUF is for nanochats: get it again")
-    return replace(found, tensors=packed_tensors(file, kind), tokenizer=file.tokenizer)
+    tensors, damage = packed_tensors(file, kind), DAMAGED if file.is_damaged else ""
+    return replace(found, tensors=tensors, tokenizer=file.tokenizer, damage=damage)
 
 
 def build(
@@ -221,9 +245,18 @@ def build(
             f"{found.source} does not tell the number of cells of a puzzle: give it as seq_len, "
             "such as 81 for 9×9 Sudoku and 900 for a 30×30 grid"
         )
-    model = MODELS[found.model][0](make_config(found.model, settings, found.source))
-    if isinstance(model, NanoChat) and any(name.endswith(".codes") for name in found.tensors):
-        model = model.packed()  # a GGUF file has no other weights
+    complete = make_config(found.model, settings, found.source)
+    check_layers(complete, len(found.tensors), found.source)
+    packed = any(name.endswith(".codes") for name in found.tensors)  # a GGUF file has no others
+    # Names and shapes are compared before anything is allocated
+    twin = without_memory(complete)
+    if packed and isinstance(twin, NanoChat):
+        twin = twin.packed()
+    fitting(twin, tensors_for(twin, found, puzzle_embeddings), found.source)
+    check_memory(sum(model_bytes(complete)), torch.device("cpu"), "use another machine")
+    model = MODELS[found.model][0](complete)
+    if packed and isinstance(model, NanoChat):
+        model = model.packed()
     load_pretrained(model, found, puzzle_embeddings)
     if isinstance(model, NanoChat):
         model.tokenizer_json = found.tokenizer
@@ -268,7 +301,20 @@ def load_pretrained(
 ) -> None:
     """Put weights that were found into `model`, all of them, whatever its own settings are.
 
-    Raises ValueError if a tensor is missing, extra or mis-shaped.
+    Raises ValueError if a tensor is missing, extra, mis-shaped or not finite, or if the file is
+    damaged.
+    """
+    load_weights(model, tensors_for(model, found, puzzle_embeddings), found.source)
+    if found.damage:
+        raise ValueError(f"{found.source} {found.damage}")
+
+
+def tensors_for(
+    model: Model, found: Pretrained, puzzle_embeddings: PuzzleEmbeddings
+) -> dict[str, Tensor]:
+    """Return the tensors that were found, with as many puzzle rows as `model` has.
+
+    Raises ValueError, with the two ways out, if they are not as many and not to be their mean.
     """
     if puzzle_embeddings not in get_args(PuzzleEmbeddings):
         raise ValueError(f"puzzle_embeddings is {puzzle_embeddings!r}: choose keep or mean")
@@ -279,24 +325,30 @@ def load_pretrained(
             raise ValueError(f"{found.source} has no {TABLE} to take the mean of: keep them")
         rows = model.config.num_puzzle_identifiers
         tensors = tensors | {TABLE: table.mean(0, keepdim=True).expand(rows, -1)}
-    elif isinstance(model, RecursiveModel):
-        check_puzzle_rows(model, found)
-    load_weights(model, tensors, found.source)
-
-
-def check_puzzle_rows(model: RecursiveModel, found: Pretrained) -> None:
-    """ValueError, with the two ways out, if the file has more or fewer puzzles than the model."""
-    table, rows = found.tensors.get(TABLE), model.config.num_puzzle_identifiers
-    if table is not None and model.puzzle_emb is not None and len(table) != rows:
-        raise ValueError(
-            f"{found.source}: {TABLE} has {len(table)} rows, the model needs {rows}: start every "
-            "row from their mean with puzzle_embeddings mean, or set num_puzzle_identifiers to "
-            f"{len(table)}"
-        )
+    elif isinstance(model, RecursiveModel) and model.puzzle_emb is not None:
+        table, rows = tensors.get(TABLE), model.config.num_puzzle_identifiers
+        if table is not None and table.ndim and len(table) != rows:
+            raise ValueError(
+                f"{found.source}: {TABLE} has {len(table)} rows, the model needs {rows}: start "
+                "every row from their mean with puzzle_embeddings mean, or set "
+                f"num_puzzle_identifiers to {len(table)}"
+            )
+    return tensors
 
 
 def load_weights(model: Model, tensors: dict[str, Tensor], source: str) -> None:
-    """Copy `tensors` into `model`. Names and shapes must fit: ValueError names what does not."""
+    """Copy `tensors` into `model`. They must fit and be finite: ValueError names what is not."""
+    model.load_state_dict(fitting(model, tensors, source))
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{source}: {name} is not finite: get the file again, or train anew")
+
+
+def fitting(model: Model, tensors: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Return the tensors that `model` loads; ValueError names one that does not fit.
+
+    The model may be without memory.
+    """
     tensors = without_derived(model, tensors, source)
     wanted = model.state_dict()
     for problem, names in (
@@ -316,4 +368,4 @@ def load_weights(model: Model, tensors: dict[str, Tensor], source: str) -> None:
             raise ValueError(
                 f"{source}: {name} is {tensor.dtype}, the model has {wanted[name].dtype}"
             )
-    model.load_state_dict(tensors)
+    return tensors

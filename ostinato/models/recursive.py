@@ -26,6 +26,7 @@ from ostinato.layers import (
     truncated_normal_,
 )
 from ostinato.models.dtypes import dtype_named
+from ostinato.numbers import Count, Factor, Natural, NonNegative, Theta, Width, check_numbers
 
 Q_HEAD_BIAS = -5.0
 """Start of the q head's bias: nothing halts before the model has learnt when it is right."""
@@ -45,45 +46,38 @@ class RecursiveConfig:
 
     task: str = ""
     """Which puzzles the tokens stand for, e.g. "sudoku9"; empty: tokens only."""
-    vocab_size: int = 11
-    seq_len: int = 81
+    vocab_size: Count = 11
+    seq_len: Count = 81
     """Number of grid cells, without the prefix."""
-    hidden_size: int = 512
-    num_heads: int = 8
-    expansion: float = 4.0
+    hidden_size: Width = 512
+    num_heads: Count = 8
+    expansion: Factor = 4.0
     """Inner width of SwiGLU in units of the width, before the factor 2/3."""
     normalize_swiglu: bool = False
     """Normalise within SwiGLU, for Muon at high rates; not in the originals."""
-    H_cycles: int = 3
-    L_cycles: int = 6
-    L_layers: int = 2
+    H_cycles: Count = 3
+    L_cycles: Count = 6
+    L_layers: Count = 2
     pos_encodings: Literal["rope", "learned", "none"] = "rope"
-    puzzle_emb_ndim: int = 512
+    puzzle_emb_ndim: Natural = 512
     """Floats per puzzle id; 0: the prefix has no content and nothing is learnt per puzzle."""
-    puzzle_emb_len: int = 16
+    puzzle_emb_len: Natural = 16
     """Prefix tokens; 0: as many as puzzle_emb_ndim fills."""
-    num_puzzle_identifiers: int = 1
-    halt_max_steps: int = 16
+    num_puzzle_identifiers: Count = 1
+    halt_max_steps: Count = 16
     """Supervision steps per puzzle at most; evaluation always takes this many."""
     q_outputs: Literal[1, 2] = 2
     """Outputs of the q head: halt, or halt and continue."""
     no_ACT_continue: bool = True
     """Halt when q_halt > 0; False: when q_halt > q_continue, which is then trained too."""
-    rms_norm_eps: float = 1e-5
-    rope_theta: float = 10_000.0
+    rms_norm_eps: NonNegative = 1e-5
+    rope_theta: Theta = 10_000.0
     forward_dtype: Literal["auto", "bfloat16", "float32", "float64"] = "bfloat16"
     """Dtype of activations and states; weights are kept in fp32 and cast on use. A run chooses for
     "auto" when it starts: bfloat16, but float32 on a CPU that is slow in it."""
 
     def __post_init__(self):
-        for name in (
-            "vocab_size seq_len hidden_size num_heads H_cycles L_cycles L_layers "
-            "num_puzzle_identifiers halt_max_steps"
-        ).split():
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.puzzle_emb_ndim < 0 or self.puzzle_emb_len < 0:
-            raise ValueError("puzzle_emb_ndim and puzzle_emb_len must not be negative")
+        check_numbers(self)
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ostinato.decoding import read_json, read_text, read_yaml
 from ostinato.files import home_path
+from ostinato.hub import PREFIX, fetch
 from ostinato.weights import packaged
 
 WEIGHTS = "model.safetensors"
@@ -29,6 +30,8 @@ BESIDE = (*CONFIGS, TOKENIZER)
 STATE_DICTS = ("*.safetensors", "*.pt", "*.pth", "*.bin", "checkpoint")
 """Names of weights beside the originals' `step_N`."""
 
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+(/[^/]+)*")
+
 NESTED = ("model", "model_state_dict", "state_dict")
 """Where a pickled file keeps its weights if it holds more."""
 
@@ -43,9 +46,11 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
     """The file with the weights that `source` stands for.
 
     That is a file, a folder with weights, the name of a model that comes with the package, or on
-    the Hub `owner/name[/file or folder]`, of which `revision` chooses the version. Raises
+    the Hub `hf:owner/name[/file or folder]`, of which `revision` chooses the version. Raises
     ValueError, with the remedy, if there is none, or more than one.
     """
+    if str(source).startswith(PREFIX):
+        return _download(str(source).removeprefix(PREFIX), revision)
     path = home_path(source)
     if path.exists():
         if revision is not None:
@@ -53,11 +58,10 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
         return _choose(path) if path.is_dir() else path
     if str(source) in packaged():
         return packaged()[str(source)]
-    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(/[^/]+)*", str(source)):
-        return _download(str(source), revision)
-    raise ValueError(
-        f"{path} does not exist: give a run folder, a file with weights, or a Hub id (owner/name)"
-    )
+    hint = ""
+    if HUB_NAME.fullmatch(str(source)):
+        hint = f"; if it is a model on the Hub, write {PREFIX}{source}"
+    raise ValueError(f"{path} does not exist: give a run folder or a file with weights{hint}")
 
 
 def _choose(folder: Path) -> Path:
@@ -88,8 +92,8 @@ def _download(name: str, revision: str | None) -> Path:
 
     Without a file in `name`, all weights in the repository's first folder are fetched.
     """
-    from huggingface_hub import snapshot_download  # slow to import, and rarely needed
-
+    if not HUB_NAME.fullmatch(name):
+        raise ValueError(f"{PREFIX}{name} names no model on the Hub: write {PREFIX}owner/name")
     owner, repository, *inner = name.split("/")
     place = "/".join(inner)
     above = "".join(f"{part}/" for part in inner[:-1])
@@ -97,16 +101,7 @@ def _download(name: str, revision: str | None) -> Path:
     wanted = [f"{within}{pattern}" for pattern in (*BESIDE, *STATE_DICTS, "step_*")]
     if inner:
         wanted += [place, *(f"{above}{name}" for name in BESIDE)]
-    try:
-        snapshot = Path(
-            snapshot_download(f"{owner}/{repository}", revision=revision, allow_patterns=wanted)
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0].removesuffix(".")
-        raise ValueError(
-            f"{name} does not exist here, and cannot be had from the Hub ({reason}): "
-            "check the name, or go online"
-        ) from error
+    snapshot = fetch(f"{owner}/{repository}", wanted, "check the name", revision)
     path = snapshot / place
     if not path.exists():
         raise ValueError(f"{owner}/{repository} on the Hub has no {place or 'weights'}")

@@ -6,7 +6,6 @@ path in the tree (`model/layers.0/weight`; as in JSON pointers, RFC 6901, a `~` 
 since safetensors itself does not notice a flipped bit. Nothing is pickled.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -19,7 +18,8 @@ from torch import Tensor
 
 from ostinato.decoding import decode_json
 from ostinato.files import WriteError, remove_partial_files
-from ostinato.models.safetensors_file import DTYPES, content, write_safetensors
+from ostinato.models.digest import digest
+from ostinato.models.safetensors_file import DTYPES, write_safetensors
 
 VERSION = 1
 """Raised when an older Ostinato could not read what is written."""
@@ -112,7 +112,7 @@ def save_checkpoint(path: Path, tree: Mapping[str, Any]) -> None:
     metadata = {
         "ostinato_checkpoint": str(VERSION),
         "tree": text,
-        "sha256": _digest(text, tensors),
+        "sha256": digest(text, tensors),
     }
     try:
         write_safetensors(path, tensors, metadata)
@@ -155,7 +155,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
             f"this Ostinato reads {VERSION}: use the version that wrote it"
         )
     text = metadata.get("tree", "")
-    if metadata.get("sha256") != _digest(text, tensors):
+    if metadata.get("sha256") != digest(text, tensors):
         raise CheckpointError(f"{path} is damaged (its SHA-256 does not match): use another one")
     tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     try:
@@ -222,15 +222,6 @@ def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
         case "int":
             return int(value, 16)
     raise ValueError(f"unknown kind {kind!r}")
-
-
-def _digest(text: str, tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of a checkpoint's JSON and of its tensors: names, dtypes, shapes, bytes."""
-    digest = hashlib.sha256(text.encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(content(tensor))
-    return digest.hexdigest()
 
 
 def _reason(error: Exception) -> str:

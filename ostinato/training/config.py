@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 
@@ -14,6 +14,16 @@ from ostinato.data.sudoku import SudokuData
 from ostinato.data.text import TextData
 from ostinato.models import HRMConfig, NanoChatConfig, TRMConfig
 from ostinato.models.dtypes import choose_dtype
+from ostinato.numbers import (
+    Count,
+    Natural,
+    NonNegative,
+    Range,
+    Seed,
+    Share,
+    ShareBelowOne,
+    check_numbers,
+)
 from ostinato.training.config_file import ABSENT, from_json
 from ostinato.training.feed import Refill
 from ostinato.training.losses import LossType
@@ -25,49 +35,49 @@ from ostinato.training.schedule import Schedule
 class LoopConfig:
     """What every training run has, whatever it trains."""
 
-    total_steps: int = 1000
+    total_steps: Count = 1000
     """Optimiser updates."""
-    global_batch_size: int = 64
+    global_batch_size: Count = 64
     """Examples an update, over all processes and micro-batches."""
-    accumulation: int = 1
+    accumulation: Count = 1
     """Micro-batches an update, whose gradients are added up: less memory, the same update."""
-    lr: float = 1e-4
-    weight_decay: float = 0.0
-    beta1: float = 0.9
-    beta2: float = 0.95
-    muon_lr: float = 0.02
-    muon_momentum: float = 0.95
+    lr: NonNegative = 1e-4
+    weight_decay: NonNegative = 0.0
+    beta1: ShareBelowOne = 0.9
+    beta2: ShareBelowOne = 0.95
+    muon_lr: NonNegative = 0.02
+    muon_momentum: ShareBelowOne = 0.95
     muon_scale: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
     """Size of Muon's steps: "match_rms_adamw", a matrix of any shape moves as AdamW would move it;
     "original", by muon_lr · sqrt(max(1, outputs / inputs)) in spectral norm."""
-    muon_weight_decay: float = 0.05
-    muon_ns_steps: int = 5
+    muon_weight_decay: NonNegative = 0.05
+    muon_ns_steps: Annotated[int, Range(0, 99)] = 5
     """Newton-Schulz iterations of Muon; 3 are nearly as good and cheaper."""
     muon_dtype: Literal["auto", "bfloat16", "float32"] = field(
         default="auto", metadata={ABSENT: "bfloat16"}
     )
     """Dtype of Muon's iterations. A run chooses for "auto" when it starts: bfloat16, but float32 on
     a CPU that is slow in it."""
-    grad_clip: float = 0.0
+    grad_clip: NonNegative = 0.0
     """Largest global gradient norm; 0: no clipping."""
-    warmup_steps: int = 2000
-    decay_start: float = 0.0
+    warmup_steps: Natural = 2000
+    decay_start: Share = 0.0
     """Where the learning rate starts to fall, as a share of total_steps."""
     decay_shape: Literal["cosine", "linear"] = "cosine"
     decay_by: Literal["steps", "time"] = "steps"
     """"time": a --time-limit is that of the whole run, and the learning rate comes to its end with
     it, if not with the steps. Such a run depends on the speed of the machine."""
-    lr_min_ratio: float = 1.0
+    lr_min_ratio: Share = 1.0
     """Learning rate at the end, as a share of lr; 1: constant after the warm-up."""
-    eval_every: int = 2000
+    eval_every: Count = 2000
     """Steps between evaluations on the validation split."""
-    eval_batch_size: int = 512
-    checkpoint_every: int = 1000
+    eval_batch_size: Count = 512
+    checkpoint_every: Count = 1000
     """Steps between checkpoints."""
-    keep_checkpoints: int = 2
-    log_every: int = 50
+    keep_checkpoints: Count = 2
+    log_every: Count = 50
     """Steps between lines in metrics.jsonl."""
-    seed: int = 0
+    seed: Seed = 0
     """Seeds the weights, the order of the data and all else that is random."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
@@ -77,32 +87,8 @@ class LoopConfig:
     """Where metrics go besides metrics.jsonl."""
 
     def __post_init__(self):
-        self.check_least(
-            1, "total_steps eval_every eval_batch_size checkpoint_every keep_checkpoints log_every"
-        )
-        self.check_least(1, "global_batch_size accumulation")
-        self.check_least(0, "lr muon_lr weight_decay muon_weight_decay grad_clip warmup_steps")
-        self.check_shares("lr_min_ratio decay_start")
-        self.check_shares("beta1 beta2 muon_momentum", below_one=True)
+        check_numbers(self)
         self.micro_batch_size(processes=1)
-
-    def check_least(self, least: int, names: str) -> None:
-        """ValueError if one of the settings `names` is less."""
-        for name in names.split():
-            value = getattr(self, name)
-            if not value >= least:
-                wanted = (
-                    f"must be at least {least}, not" if least else "must not be negative, but is"
-                )
-                raise ValueError(f"{name} {wanted} {value}")
-
-    def check_shares(self, names: str, below_one: bool = False) -> None:
-        """ValueError if one of the settings `names` is not between 0 and 1."""
-        for name in names.split():
-            value = getattr(self, name)
-            if not 0 <= value <= 1 or (below_one and value == 1):
-                end = ")" if below_one else "]"
-                raise ValueError(f"{name} must lie in [0, 1{end}, not {value}")
 
     def micro_batch_size(self, processes: int) -> int:
         """Examples of a micro-batch in each process; ValueError if they are not equally many."""
@@ -129,11 +115,11 @@ class LoopConfig:
 class TrainingConfig(LoopConfig):
     """How a puzzle model is trained; the defaults are TRM's on Sudoku-Extreme."""
 
-    total_steps: int = 65_104
+    total_steps: Count = 65_104
     """Optimiser steps, each with one supervision step of every slot."""
-    global_batch_size: int = 768
+    global_batch_size: Count = 768
     """Slots over all processes that take a step together."""
-    slot_turns: int = 1
+    slot_turns: Count = 1
     """Batches of slots that take turns, one a step; 1: the same slots at every step, as in the
     originals. With small batches the updates in a row that see the same puzzles else make the
     weights learn these by heart."""
@@ -142,23 +128,23 @@ class TrainingConfig(LoopConfig):
     thrown away, as in the originals; "stream": no row is left out."""
     optimizer: Literal["adam_atan2", "adamw", "muon"] = "adam_atan2"
     """"muon": Muon for the matrices of the reasoning modules, AdamW for the rest."""
-    weight_decay: float = 1.0
-    puzzle_emb_lr: float = 1e-4
+    weight_decay: NonNegative = 1.0
+    puzzle_emb_lr: NonNegative = 1e-4
     """Sign-SGD on the puzzle rows of each batch."""
-    puzzle_emb_weight_decay: float = 1.0
+    puzzle_emb_weight_decay: NonNegative = 1.0
     loss_type: LossType = "stablemax_cross_entropy"
-    label_smoothing: float = 0.0
-    q_weight: float = 0.5
+    label_smoothing: ShareBelowOne = 0.0
+    q_weight: NonNegative = 0.5
     """Weight of the halting losses."""
     depth_curriculum: tuple[float, ...] = ()
     """Shares of the run after each of which a step takes more H- and L-cycles, the last time all:
     with 0.3 and 0.6 a third, then two thirds (CGAR, arXiv 2511.08653). Evaluation takes all."""
-    halt_exploration_prob: float = 0.1
+    halt_exploration_prob: Share = 0.1
     """Chance per slot and step that a random minimum of steps holds off halting."""
-    ema_decay: float = 0.999
+    ema_decay: ShareBelowOne = 0.999
     """Decay of the averaged weights that are evaluated and published; 0: none."""
     init_from: str = ""
-    """Start from these weights: a run, a weights file, an original's checkpoint or a Hub id."""
+    """Start from these weights: a run, a weights file, an original's checkpoint, hf:owner/name."""
     puzzle_embeddings: Literal["keep", "mean"] = "keep"
     """Puzzle rows of init_from: "mean" starts every row, however many, from their mean."""
     freeze: Literal["nothing", "weights"] = "nothing"
@@ -166,10 +152,6 @@ class TrainingConfig(LoopConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_least(1, "slot_turns")
-        self.check_least(0, "puzzle_emb_lr puzzle_emb_weight_decay q_weight")
-        self.check_shares("ema_decay label_smoothing", below_one=True)
-        self.check_shares("halt_exploration_prob")
         if not all(a < b for a, b in pairwise((0, *self.depth_curriculum, 1))):
             raise ValueError(
                 f"depth_curriculum must rise within (0, 1), not {self.depth_curriculum}"
@@ -209,28 +191,23 @@ class TextTrainingConfig(LoopConfig):
 
     optimizer: Literal["adamw", "lion"] = "adamw"
     """For embedding, head, norms and connections."""
-    weight_decay: float = 0.0
+    weight_decay: NonNegative = 0.0
     """Of embedding and head; norms and connections have none."""
-    beta2: float = 0.99
+    beta2: ShareBelowOne = 0.99
     muon_scale: Literal["match_rms_adamw", "original"] = "original"
-    grad_clip: float = 1.0
-    warmup_steps: int = 100
-    decay_start: float = 0.8
-    lr_min_ratio: float = 0.1
-    label_smoothing: float = 0.0
+    grad_clip: NonNegative = 1.0
+    warmup_steps: Natural = 100
+    decay_start: Share = 0.8
+    lr_min_ratio: Share = 0.1
+    label_smoothing: ShareBelowOne = 0.0
     """Of the loss; plain cross-entropy is what is reported."""
-    entropy_bonus: float = 0.0
+    entropy_bonus: NonNegative = 0.0
     """Weight of the predictions' entropy, which is subtracted from the loss."""
-    eval_every: int = 250
-    eval_batch_size: int = 16
+    eval_every: Count = 250
+    eval_batch_size: Count = 16
     """Windows scored at a time."""
-    checkpoint_every: int = 250
-    log_every: int = 10
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.check_least(0, "entropy_bonus")
-        self.check_shares("label_smoothing", below_one=True)
+    checkpoint_every: Count = 250
+    log_every: Count = 10
 
 
 @dataclass(frozen=True)

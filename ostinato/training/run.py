@@ -22,7 +22,9 @@ from ostinato.training.config import (
 )
 from ostinato.training.config_file import differences, write_config
 from ostinato.training.distributed import World
+from ostinato.training.fit import Misfit
 from ostinato.training.loop import Outcome
+from ostinato.training.memory import check_recipe
 from ostinato.training.run_folder import RunFolder
 
 
@@ -63,6 +65,7 @@ def run(
     with World.join() as world:
         device = world.device(pick_device(recipe.training.device))
         world.check_same("settings", lambda: (recipe, device.type))
+        check_recipe(recipe, device, world.size)
         say = report if world.is_main else ignore
         folder = RunFolder(path)
         with folder.lock() if world.is_main else nullcontext():
@@ -100,9 +103,15 @@ def run(
                 f"{recipe.name}: {kind.describe(recipe, train_set, validation_set)} in "
                 f"{recipe.model.forward_dtype} on {device}{processes}"
             )
-            return kind.train(
-                recipe, folder, train_set, validation_set, device, world, checkpoint, time_limit
-            )
+            try:
+                return kind.train(
+                    recipe, folder, train_set, validation_set, device, world, checkpoint, time_limit
+                )
+            except Misfit as error:
+                raise ValueError(
+                    f"{found} does not fit these settings ({error}): give those that it was made "
+                    "with, or another checkpoint"
+                ) from None
 
 
 def warn_of_resume(
@@ -148,14 +157,15 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(
-            f"unknown device {name!r}: use auto, cpu, cuda, cuda:0, … or mps"
-        ) from None
+        device = torch.device("meta")
     present = {
+        "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not present.get(device.type, True):
+    if device.type not in present:
+        raise ValueError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:0, … or mps")
+    if not present[device.type]:
         raise ValueError(f"there is no {name} device on this machine: use --device cpu")
     return device
 

@@ -14,6 +14,7 @@ from ostinato.models import RECURSIVE_MODELS, RecursiveModel, State
 from ostinato.training.config import Recipe
 from ostinato.training.distributed import World
 from ostinato.training.ema import EMA
+from ostinato.training.fit import Misfit, check_optimizers, check_shapes, tensors_of
 from ostinato.training.init_from import freeze_weights, start_from
 from ostinato.training.optimizers import SparseSignSGD, make_optimizers
 from ostinato.training.slots import Slots
@@ -64,13 +65,26 @@ class WeightState:
         }
 
     def restore(self, tree: dict[str, Any]) -> None:
-        """Go on from `tree`."""
+        """Go on from `tree`; raises `Misfit` if it is of another model, or of other optimisers."""
+        self.check_fits(tree)
         self.step, self.best = tree["step"], tree["best"]
         self.model.load_state_dict(tree["model"])
         for optimizer, saved in zip(self.optimizers, tree["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         if self.ema:
             self.ema.load_state_dict(tree["ema"])
+
+    def check_fits(self, tree: dict[str, Any]) -> None:
+        """Raise `Misfit` that names what a checkpoint lacks, or what has another shape here."""
+        wanted = {
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+        }
+        if lacking := {"step", "best", "optimizers", *wanted} - tree.keys():
+            raise Misfit(f"lacks {min(lacking)}")
+        for part, tensors in wanted.items():
+            check_shapes(tensors_of(tree[part], part), tensors_of(tensors, part))
+        check_optimizers(tree["optimizers"], self.optimizers)
 
     def checksums(self) -> list[int]:
         """A sum over the bits of each tensor that has to be equal on all ranks."""
@@ -175,6 +189,17 @@ class TrainState(WeightState):
             "symmetries": self.symmetries.get_state(),
             "exploration": self.exploration.get_state(),
         }
+
+    def check_fits(self, tree: dict[str, Any]) -> None:
+        super().check_fits(tree)
+        if lacking := {"slots", "symmetries", "exploration"} - tree.keys():
+            raise Misfit(f"lacks {min(lacking)}")
+        mine = tensors_of([s.tensors() for s in (self.slots, *self.waiting)], "slots")
+        all_ranks = {
+            name: rows[:1].expand(len(rows) * self.world.size, *rows.shape[1:])
+            for name, rows in mine.items()
+        }
+        check_shapes(tensors_of(tree["slots"], "slots"), all_ranks)
 
     def restore(self, tree: dict[str, Any]) -> None:
         """Go on from `tree`; each rank takes its share of the slots."""

@@ -24,6 +24,7 @@ from ostinato.data.stored import StoredData, first_variants
 from ostinato.evaluation.arc import ArcVotes, vote
 from ostinato.models import HRMConfig, RecursiveModel, TRMConfig
 from ostinato.models.pretrained import load
+from ostinato.numbers import Count, Natural, NonNegative, Seed, check_numbers
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.run import run
 
@@ -32,28 +33,23 @@ from ostinato.training.run import run
 class TestTimeTraining:
     """How new tasks are learnt."""
 
-    num_aug: int = 100
+    num_aug: Natural = 100
     """Variants of each task, besides the task itself, that learn and vote."""
-    steps: int = 500
+    steps: Count = 500
     """Optimiser steps."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Slots."""
-    puzzle_emb_lr: float = 1e-2
+    puzzle_emb_lr: NonNegative = 1e-2
     """Learning rate of the rows (sign-SGD)."""
-    lr: float = 0.0
+    lr: NonNegative = 0.0
     """Learning rate of the weights; 0: they stay as they are."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the variants and of the training."""
 
     __test__ = False  # pytest takes it for a test otherwise
 
     def __post_init__(self):
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("num_aug", "puzzle_emb_lr", "lr", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}")
+        check_numbers(self)
 
 
 def learn_and_vote(

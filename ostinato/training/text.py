@@ -71,6 +71,7 @@ def train(
     """
     loop = Loop(recipe, folder, world, time_limit)
     state = TextState.start(recipe, device, world)
+    state.model.tokenizer_json = train_set.tokenizer.to_json()
     if checkpoint is not None:
         state.restore(checkpoint)
     if world.is_main:

@@ -10,15 +10,19 @@ import torch
 from torch import Tensor
 
 from ostinato.data.puzzles import PuzzleSet
+from ostinato.data.text import TokenSet
 from ostinato.evaluation.puzzles import Evaluation, evaluate
-from ostinato.models import RecursiveModel
+from ostinato.evaluation.text import evaluate as evaluate_text
+from ostinato.inference.generate import tokenizer_of
+from ostinato.models import NanoChat, RecursiveModel
 from ostinato.models.pretrained import load, read_pretrained
 from ostinato.training.checkpoint import Checkpoints, load_checkpoint
-from ostinato.training.config import Recipe
-from ostinato.training.config_file import read_config
+from ostinato.training.config import AnyRecipe, Recipe, TextRecipe, read_recipe
 from ostinato.training.distributed import World
+from ostinato.training.fit import tensors_of
 from ostinato.training.run_folder import RunFolder, read_json
 from ostinato.training.state import TrainState
+from ostinato.training.text import TextState
 
 ROUNDING = 0.005
 """Share of puzzles, and of cells, whose answers rounding may decide: where a model has no answer
@@ -41,15 +45,18 @@ def verify_run(
 
     Weights and checkpoints have to load with no tensor missing, extra or mis-shaped, and to be
     finite: weights, averages, optimisers and states. The scores in result.json and beside the
-    weights have to come out again on the same puzzles. Raises ValueError if there is nothing to
-    check.
+    weights have to come out again on the same puzzles or texts. Raises ValueError if there is
+    nothing to check.
     """
     if not path.exists():
         raise ValueError(f"there is no {path}: give a run folder or a weights file")
     folder = RunFolder(path)
     is_run = folder.config.exists() and "class" in read_json(folder.config, dict[str, Any])
-    recipe = read_config(folder.config, Recipe) if is_run else None
-    yield finding("weights", lambda: check_weights(path, recipe))
+    recipe = read_recipe(folder.config) if is_run else None
+    weights = finding("weights", lambda: check_weights(path, recipe))
+    yield weights
+    if weights.passed and read_pretrained(path).model == "nanochat":
+        yield finding("tokenizer", lambda: check_tokenizer(path))
     if recipe is None:
         return
     checkpoints = Checkpoints(folder.checkpoints, 1).paths()
@@ -57,7 +64,8 @@ def verify_run(
         yield finding(checkpoint.stem, partial(check_checkpoint, checkpoint, recipe))
     if not checkpoints:
         yield Finding("checkpoints", "there are none: the run cannot go on", False)
-    score = Scores(path, recipe, data_root, device, report)
+    kind = TextScores if isinstance(recipe, TextRecipe) else Scores
+    score = kind(path, recipe, data_root, device, report)
     yield finding("score beside the weights", score.of_weights)
     yield finding("result.json", score.of_result)
 
@@ -70,58 +78,38 @@ def finding(name: str, check: Callable[[], str]) -> Finding:
         return Finding(name, str(error), False)
 
 
-def check_weights(path: Path, recipe: Recipe | None) -> str:
-    """Published weights load strictly, fit the settings of the run and are finite."""
-    model = load(path, kind=RecursiveModel)
+def check_weights(path: Path, recipe: AnyRecipe | None) -> str:
+    """Check that weights load strictly, are finite and undamaged, and fit the settings of a run."""
+    model = load(path)
     if recipe is not None and model.config != recipe.model:
         raise ValueError("the weights are for a model with other settings than config.json says")
-    return f"{check_finite(model.state_dict()):,} numbers in {len(model.state_dict())} tensors"
+    tensors = model.state_dict()
+    found = f"{check_finite(tensors):,} numbers in {len(tensors)} tensors"
+    return found if recipe else f"{found}; their score is not measured, which needs their run"
 
 
-def check_checkpoint(path: Path, recipe: Recipe) -> str:
-    """A checkpoint has what a run of these settings needs to go on, and is finite."""
-    tree = load_checkpoint(path)
-    state = TrainState.start(recipe, torch.device("cpu"), World(), resumed=True)
-    wanted = state.tree()
-    if lacking := wanted.keys() - tree.keys():
-        raise ValueError(f"lacks {min(lacking)}")
-    for part in ("model", "ema", "slots"):
-        check_shapes(tensors_of(tree[part], part), tensors_of(wanted[part], part))
-    if len(tree["optimizers"]) != len(state.optimizers):
-        raise ValueError(f"optimizers: {len(tree['optimizers'])}, not {len(state.optimizers)}")
-    trains_weights = recipe.training.freeze == "nothing" and tree["step"] > 0
-    for number, optimizer in enumerate(state.optimizers):
-        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        check_moments(tree["optimizers"][number]["state"], weights if trains_weights else [])
+def check_tokenizer(path: Path) -> str:
+    """Check that a language model has a tokenizer of its size; `load` has compared the hashes."""
+    return f"{tokenizer_of(load(path, kind=NanoChat)).vocab_size:,} tokens"
+
+
+def check_checkpoint(path: Path, recipe: AnyRecipe) -> str:
+    """Check that a checkpoint has what a run of these settings needs to resume, and is finite."""
+    tree, cpu = load_checkpoint(path), torch.device("cpu")
+    if isinstance(recipe, TextRecipe):
+        state = TextState.start(recipe, cpu, World())
+    else:
+        state = TrainState.start(recipe, cpu, World(), resumed=True)
     state.restore(tree)
+    frozen = isinstance(recipe, Recipe) and recipe.training.freeze == "weights"
+    for saved, optimizer in zip(tree["optimizers"], state.optimizers, strict=True):
+        weights = sum(len(group["params"]) for group in optimizer.param_groups)
+        if len(saved["state"]) != weights and tree["step"] and not frozen:
+            raise ValueError(
+                f"an optimiser has moments for {len(saved['state'])} of {weights} weights"
+            )
     numbers = check_finite(tensors_of(tree, ""))
     return f"step {tree['step']:,}, {numbers:,} numbers"
-
-
-def check_moments(moments: dict[int, dict[str, Any]], weights: list[Tensor]) -> None:
-    """ValueError if an optimiser's moments are not those of `weights`."""
-    if moments.keys() != set(range(len(weights))):
-        raise ValueError(f"an optimiser has moments for {len(moments)} of {len(weights)} weights")
-    for index, weight in enumerate(weights):
-        for name, moment in moments[index].items():
-            if isinstance(moment, Tensor) and moment.ndim and moment.shape != weight.shape:
-                raise ValueError(
-                    f"{name} of a weight of shape {list(weight.shape)} has {list(moment.shape)}"
-                )
-
-
-def check_shapes(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    """ValueError that names a tensor which is missing, extra or mis-shaped."""
-    for problem, names in (
-        ("lacks", wanted.keys() - found),
-        ("has too much:", found.keys() - wanted),
-    ):
-        if names:
-            raise ValueError(f"{problem} {min(names)}")
-    for name, tensor in found.items():
-        if tensor.shape != wanted[name].shape:
-            shapes = f"{list(tensor.shape)}, not {list(wanted[name].shape)}"
-            raise ValueError(f"{name} has shape {shapes}")
 
 
 def check_finite(tensors: dict[str, Tensor]) -> int:
@@ -132,26 +120,13 @@ def check_finite(tensors: dict[str, Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors.values())
 
 
-def tensors_of(node: Any, path: str) -> dict[str, Tensor]:
-    """The tensors in a tree, by their path."""
-    if isinstance(node, Tensor):
-        return {path: node}
-    if isinstance(node, list | tuple):
-        node = dict(enumerate(node))
-    found = {}
-    if isinstance(node, dict):
-        for key, value in node.items():
-            found |= tensors_of(value, f"{path}/{key}" if path else str(key))
-    return found
-
-
 class Scores:
     """The scores that a run has recorded, each compared with a new evaluation."""
 
     def __init__(
         self,
         path: Path,
-        recipe: Recipe,
+        recipe: AnyRecipe,
         data_root: Path,
         device: torch.device,
         report: Callable[[str], None],
@@ -204,3 +179,30 @@ class Scores:
             model = load(self.path, self.device, kind=RecursiveModel)
             self.measured[split] = evaluate(model, PuzzleSet.load(data, split))
         return self.measured[split]
+
+
+class TextScores(Scores):
+    """The scores of a language model."""
+
+    def compare(self, split: str, recorded: dict[str, Any]) -> str:
+        """Return both scores, or why they cannot be compared; ValueError if they differ."""
+        context, then = recorded.get("context", 0), recorded.get("bits_per_byte")
+        if type(context) is not int or not isinstance(then, float | int):
+            raise ValueError(f"no bits per byte are recorded on {split}")
+        try:
+            data = self.recipe.data.prepare(self.data_root, self.report)
+        except ValueError as error:
+            return f"{then:.3f} bits per byte recorded, not measured again: {error}"
+        texts, model = TokenSet.load(data, split), load(self.path, self.device, kind=NanoChat)
+        if texts.tokenizer.to_json() != model.tokenizer_json:
+            return f"{then:.3f} bits per byte recorded, not measured again: its corpus has changed"
+        measured = evaluate_text(model, texts, self.recipe.training.eval_batch_size, context)
+        for name in ("documents", "tokens", "bytes"):
+            if name in recorded and recorded[name] != getattr(measured, name):
+                raise ValueError(
+                    f"{name}: {recorded[name]} recorded, {getattr(measured, name)} now"
+                )
+        now = measured.bits_per_byte
+        if not abs(then - now) <= ROUNDING * now:
+            raise ValueError(f"bits_per_byte on {split}: {then} recorded, {now} now")
+        return f"{then:.3f} bits per byte of {split} recorded, {now:.3f} now"

@@ -148,7 +148,7 @@ def test_mistakes_are_one_line(
     for words, problem in (
         (["run"], "--format"),
         (["run", "--format", "pickle"], "pickle"),
-        (["owner/name", "--format", "official"], "say with --output where to write"),
+        (["hf:owner/name", "--format", "official"], "say with --output where to write"),
         (["nothing", "--format", "official", "--output", "out"], "nothing does not exist"),
         (["run", "--format", "official", "--output", "file"], "could not write to file"),
         (["run", "--format", "official", "--seq-len", "81"], "the model has 16"),

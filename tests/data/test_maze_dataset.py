@@ -121,11 +121,13 @@ def test_all_rows_are_for_training_if_validation_is_generated(tmp_path, monkeypa
     write_csv(tmp_path / "test.csv", rows[20:])
     asked = []
 
-    def download(repository: str, name: str, repo_type: str) -> str:
-        asked.append((repository, name, repo_type))
-        return str(tmp_path / name)
+    def download(
+        repository: str, *, repo_type: str, revision: None, allow_patterns: list[str]
+    ) -> str:
+        asked.extend((repository, name, repo_type) for name in allow_patterns)
+        return str(tmp_path)
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     monkeypatch.setattr(MazeData, "maze", MAZE)
     data = MazeData(
         source="maze-30x30-hard-1k",
@@ -168,7 +170,7 @@ def test_faulty_rows_are_refused_with_their_line(tmp_path, edit, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_train": -1}, "num_train is -1: it cannot be negative"),
+        ({"num_train": -1}, "num_train must not be negative, but is -1"),
         ({"num_test": 0}, "set num_test to at least 1"),
         ({"min_length": 900}, "no maze30 has a shortest path of 900 steps"),
         ({"source": "maze-30x30-hard-1k", "min_length": 9}, "min_length is for generated mazes"),

@@ -295,14 +295,15 @@ def test_too_few_rows_and_missing_files(tmp_path):
 def test_sudoku_extreme_comes_from_the_hub(tmp_path, monkeypatch):
     asked = []
 
-    def download(repo, name, repo_type):
-        asked.append((repo, name, repo_type))
-        rows = list(zip(*generate(Sudoku(9), 12, (40, 44), len(name)), strict=True))
-        path = tmp_path / name
-        write_csv(path, [tuple(map(Sudoku(9).format, row)) for row in rows], list(range(12)))
-        return str(path)
+    def download(repo, *, repo_type, revision, allow_patterns):
+        for name in allow_patterns:
+            asked.append((repo, name, repo_type))
+            rows = list(zip(*generate(Sudoku(9), 12, (40, 44), len(name)), strict=True))
+            path = tmp_path / name
+            write_csv(path, [tuple(map(Sudoku(9).format, row)) for row in rows], list(range(12)))
+        return str(tmp_path)
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     data = SudokuData(source="sudoku-extreme", num_train=5, num_validation=3, num_test=0)
     sets = load(data.prepare(tmp_path / "root", print))
     repo = "sapientinc/sudoku-extreme"
@@ -314,7 +315,7 @@ def test_sudoku_extreme_comes_from_the_hub(tmp_path, monkeypatch):
     def offline(*_, **__):
         raise huggingface_hub.errors.LocalEntryNotFoundError("no network")
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     assert data.prepare(tmp_path / "root", print).is_dir()  # prepared before: no need to ask
     with pytest.raises(ValueError, match=r"go online, or set source to a folder.*no network"):
         data.prepare(tmp_path / "other", print)
@@ -325,7 +326,7 @@ def test_sudoku_extreme_comes_from_the_hub(tmp_path, monkeypatch):
     [
         ({"size": 5}, "choose 4, 6 or 9"),
         ({"num_train": 0}, "set num_train, num_validation and num_test to at least 1"),
-        ({"num_test": -1}, "num_test is -1"),
+        ({"num_test": -1}, "num_test must not be negative, but is -1"),
         ({"num_aug": 10}, "set augment=False with it, or num_aug=0"),
         ({"min_givens": 50}, "givens from 50 to 44 are impossible"),
         ({"size": 4, "min_givens": 3}, "choose a range within 4 to 16"),

@@ -110,6 +110,34 @@ def test_a_damaged_split_is_refused(corpus: Path, tmp_path: Path):
         TokenSet.load(folder, "test")
 
 
+@pytest.mark.parametrize("name", ["train.tokens", "train.documents.npy", "tokenizer.json"])
+def test_texts_that_were_overwritten_are_refused(name: str, corpus: Path, tmp_path: Path):
+    folder = TextData(str(corpus), num_tokens=280, num_test=2, num_validation=2).prepare(
+        tmp_path, silent
+    )
+    path = folder / name
+    if name == "tokenizer.json":
+        path.write_text(path.read_text("utf-8") + " ", "utf-8")
+    else:
+        content = bytearray(path.read_bytes())
+        content[-8] ^= 1
+        path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"train texts in .* have changed: remove .* to build it anew"
+    ):
+        TokenSet.load(folder, "train")
+
+
+def test_an_older_data_set_without_the_hash_of_its_tokenizer_loads(corpus: Path, tmp_path: Path):
+    folder = TextData(str(corpus), num_tokens=280, num_test=2, num_validation=2).prepare(
+        tmp_path, silent
+    )
+    facts = json.loads((folder / "text.json").read_text())
+    del facts["tokenizer_sha256"]
+    (folder / "text.json").write_text(json.dumps(facts))
+    assert len(TokenSet.load(folder, "train").documents) == 16
+
+
 @pytest.mark.parametrize("start", [0, 1, 7, 8, 40])
 def test_windows_cover_each_epoch_and_are_entered_anywhere(start: int):
     order = WindowOrder(num_tokens=100, length=10, seed=3)

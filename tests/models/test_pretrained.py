@@ -19,6 +19,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 import ostinato
+from ostinato.data.csv_files import hub_files
 from ostinato.export.hub import write_hub
 from ostinato.export.official import write_official
 from ostinato.models import HRM, TRM, HRMConfig, NanoChat, NanoChatConfig, RecursiveModel, TRMConfig
@@ -388,8 +389,9 @@ class Hub:
         self.calls: list[tuple[str, str | None]] = []
 
     def __call__(
-        self, repo_id: str, *, revision: str | None = None, allow_patterns: list[str]
+        self, repo_id: str, *, repo_type: str, revision: str | None, allow_patterns: list[str]
     ) -> str:
+        assert repo_type == "model"
         self.calls.append((repo_id, revision))
         self.snapshot.mkdir(exist_ok=True)
         for path in self.repository.rglob("*"):
@@ -422,19 +424,19 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 
 def test_hub(hub: Hub):
-    assert_same(ostinato.load("owner/name"), MODELS["hrm"])
+    assert_same(ostinato.load("hf:owner/name"), MODELS["hrm"])
     assert {"checkpoint", "all_config.yaml"} <= hub.fetched()
 
-    assert_same(ostinato.load("owner/name/sudoku/step_5", revision="v1"), MODELS["trm"])
+    assert_same(ostinato.load("hf:owner/name/sudoku/step_5", revision="v1"), MODELS["trm"])
     # all_config.yaml may also lie above: there it is not used
     assert hub.fetched() == {"sudoku/step_5", "sudoku/all_config.yaml"}
 
-    assert_same(ostinato.load("owner/name/sudoku"), MODELS["trm"])
+    assert_same(ostinato.load("hf:owner/name/sudoku"), MODELS["trm"])
     assert {"sudoku/step_10", "sudoku/all_config.yaml"} <= hub.fetched()
     assert hub.calls == [("owner/name", None), ("owner/name", "v1"), ("owner/name", None)]
 
     with pytest.raises(ValueError, match=r"owner/name on the Hub has no step_7"):
-        ostinato.load("owner/name/step_7")
+        ostinato.load("hf:owner/name/step_7")
 
 
 def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch):
@@ -443,20 +445,41 @@ def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
     with pytest.raises(ValueError) as error:
-        ostinato.load("runs/mistyped")
+        ostinato.load("hf:owner/mistyped")
     assert str(error.value) == (
-        "runs/mistyped does not exist here, and cannot be had from the Hub (Cannot find the "
-        "requested files): check the name, or go online"
+        "cannot get owner/mistyped from the Hub: go online, or check the name (Cannot find the "
+        "requested files)"
     )
-    for source in ("mistyped", "/no/such", "../no/such", "a/b c"):
+    for source in ("mistyped", "/no/such", "../no/such", "a/b c", "runs/mistyped"):
         with pytest.raises(ValueError, match="does not exist: give"):
             ostinato.load(source)
+    with pytest.raises(ValueError, match=r"on the Hub, write hf:runs/mistyped$"):
+        ostinato.load("runs/mistyped")
+    with pytest.raises(ValueError, match="hf:mistyped names no model on the Hub"):
+        ostinato.load("hf:mistyped")
+
+
+@pytest.mark.parametrize("fetch", ["model", "data"])
+def test_without_a_network_there_is_one_attempt(fetch: str, monkeypatch: pytest.MonkeyPatch):
+    """The client as it is, with a Hub that refuses every connection."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+
+    def wait(seconds: float):
+        pytest.fail("it waits for another attempt")
+
+    monkeypatch.setattr("time.sleep", wait)
+    with pytest.raises(ValueError, match=r"cannot get owner/name from the Hub: go online, or .*"):
+        if fetch == "model":
+            ostinato.load("hf:owner/name")
+        else:
+            hub_files("owner/name")
 
 
 def test_really_offline():
     """The client as it is, without a network (see conftest.py)."""
-    with pytest.raises(ValueError, match="check the name, or go online"):
-        ostinato.load("no-such-owner/no-such-model")
+    with pytest.raises(ValueError, match="go online, or check the name"):
+        ostinato.load("hf:no-such-owner/no-such-model")
 
 
 def test_local_paths_have_no_revision(tmp_path: Path):

@@ -23,6 +23,7 @@ from ostinato.data.arc.sources import (
 from ostinato.data.build_once import build_once
 from ostinato.decoding import read_json
 from ostinato.files import write_text
+from ostinato.numbers import Natural, Seed, check_numbers
 
 BUILD = 1  # raise it whenever the same settings would give other files
 NAMES, TASKS = "identifiers.json", "test_puzzles.json"
@@ -51,14 +52,14 @@ class ArcData:
     """Names of the tasks to train on; none: all training tasks."""
     eval_tasks: tuple[str, ...] = ()
     """Names of the tasks whose tests are the test split; none: all evaluation tasks."""
-    num_aug: int = 1000
+    num_aug: Natural = 1000
     """Variants of each task besides the task itself, at most."""
     canvas: int = CANVAS
     """Rows and columns of the canvas; the originals' is 30, which every task fits in."""
-    num_validation: int = 20
+    num_validation: Natural = 20
     """Training tasks whose tests are not trained on, but choose checkpoints. The originals train on
     these too, and choose by the test split."""
-    data_seed: int = 0
+    data_seed: Seed = 0
     """Seed of the variants, of the places on the canvas and of the choice of validation tasks."""
 
     @property
@@ -67,9 +68,7 @@ class ArcData:
         return False
 
     def __post_init__(self):
-        for name in ("num_aug", "data_seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it cannot be negative")
+        check_numbers(self)
         if not 1 <= self.canvas <= CANVAS:
             raise ValueError(f"canvas must be 1 to {CANVAS}, not {self.canvas}")
         if self.num_validation < 1:

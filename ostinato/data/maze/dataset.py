@@ -14,6 +14,7 @@ from ostinato.data.csv_files import hub_files, local_files, sha256
 from ostinato.data.maze.generator import default_length, generate
 from ostinato.data.maze.rules import Maze
 from ostinato.data.maze.table import Rows, labelled, read_csv, signatures
+from ostinato.numbers import Natural, Seed, check_numbers
 
 ON_HUB = "maze-30x30-hard-1k"
 HUB_DATA_SET = f"sapientinc/{ON_HUB}"
@@ -37,25 +38,23 @@ class MazeData:
     """Generate only mazes with a single shortest path, so that the label is the only answer."""
     perfect: bool = False
     """Generate perfect mazes: corridors without loops, so that only one way leads to the goal."""
-    num_train: int = 1000
+    num_train: Natural = 1000
     """Training mazes. Here and below, 0 takes all rows of a CSV file."""
-    num_validation: int = 200
+    num_validation: Natural = 200
     """Mazes to choose checkpoints by."""
-    num_test: int = 1000
+    num_test: Natural = 1000
     """Mazes for the final score; taken from training rows where the source has none."""
     validate_on: Literal["held-out", "generated"] = "held-out"
     """Where the source has no validation mazes: take them from its training rows, or generate them
     and leave all rows to training, as the originals do."""
     augment: bool = True
     """Apply a random symmetry of the square to a training maze each time it is loaded."""
-    data_seed: int = 0
+    data_seed: Seed = 0
     """Seed of the mazes and of the choice of rows."""
 
     def __post_init__(self):
         maze = self.maze
-        for name in ("num_train", "num_validation", "num_test", "data_seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it cannot be negative")
+        check_numbers(self)
         if self.source == "generated" and self.validate_on == "generated":
             raise ValueError("validate_on is for mazes in files: leave it out, all are generated")
         generated = [split for split in self.counts if self._generates(split)]

@@ -17,6 +17,7 @@ from ostinato.data.sudoku.rules import Sudoku
 from ostinato.data.sudoku.splits import csv_splits, generated_splits
 from ostinato.data.sudoku.symmetry import augment
 from ostinato.data.sudoku.table import Rows, ratings_of
+from ostinato.numbers import Natural, Seed, check_numbers
 
 HUB_DATA_SET = "sapientinc/sudoku-extreme"
 GIVENS = {4: (4, 10), 6: (12, 24), 9: (32, 44)}
@@ -36,26 +37,24 @@ class SudokuData:
     """Fewest givens of a generated puzzle; by default 4 (4x4), 12 (6x6) or 32 (9x9)."""
     max_givens: int | None = None
     """Most givens of a generated puzzle; by default 10 (4x4), 24 (6x6) or 44 (9x9)."""
-    num_train: int = 1000
+    num_train: Natural = 1000
     """Training puzzles, without copies. Here and below, 0 takes all rows of a CSV file."""
-    num_validation: int = 1000
+    num_validation: Natural = 1000
     """Puzzles to choose checkpoints by; taken from training rows where the source has none."""
-    num_test: int = 1000
+    num_test: Natural = 1000
     """Puzzles for the final score; taken from training rows where the source has none."""
-    num_generated: int = 0
+    num_generated: Natural = 0
     """Random puzzles with min_givens to max_givens that join the training rows of a CSV source."""
-    num_aug: int = 0
+    num_aug: Natural = 0
     """Symmetric copies of each training puzzle, built in advance as the originals do (1000)."""
     augment: bool = True
     """Apply a random symmetry to a training puzzle each time it is loaded."""
-    data_seed: int = 0
+    data_seed: Seed = 0
     """Seed of the puzzles, of the choice of rows and of the copies built in advance."""
 
     def __post_init__(self):
         sudoku = Sudoku(self.size)
-        for name in ("num_train num_validation num_test num_generated num_aug data_seed").split():
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it cannot be negative")
+        check_numbers(self)
         if self.num_aug and self.augment:
             raise ValueError(
                 f"num_aug={self.num_aug} builds the symmetric copies in advance: set augment=False "

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ostinato.files import home_path
+from ostinato.hub import fetch_all
 
 TINYSTORIES = "roneneldan/TinyStories"
 TINYSTORIES_FILES = "TinyStoriesV2-GPT4-train.txt", "TinyStoriesV2-GPT4-valid.txt"
@@ -100,19 +101,9 @@ def shakespeare(report: Report) -> Corpus:
 
 def tinystories(report: Report) -> Corpus:
     """Short stories for children, written by a model (arXiv 2305.07759), from the Hub."""
-    from huggingface_hub import hf_hub_download  # slow to import, and rarely needed
-
-    try:
-        train, held_out = (
-            Path(hf_hub_download(TINYSTORIES, name, repo_type="dataset"))
-            for name in TINYSTORIES_FILES
-        )
-    except OSError as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"cannot get {TINYSTORIES} from the Hub: go online, or set corpus to a file with its "
-            f"stories ({reason})"
-        ) from error
+    train, held_out = fetch_all(
+        TINYSTORIES, [*TINYSTORIES_FILES], "set corpus to a file with its stories"
+    )
     documents = split_documents(read_text(train), "<|endoftext|>")
     names = [str(number) for number in range(len(documents))]
     test = split_documents(read_text(held_out), "<|endoftext|>")

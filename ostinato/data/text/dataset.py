@@ -14,6 +14,7 @@ from ostinato.data.text.corpora import Corpus, read_corpus
 from ostinato.data.text.token_set import FACTS_FILE, token_dtype, write_split
 from ostinato.data.tokenizer import MIN_VOCAB_SIZE, SEPARATOR, TOKENIZER_FILE, BytePairTokenizer
 from ostinato.files import write_json
+from ostinato.numbers import Natural, Seed, check_numbers
 
 BUILD = 1  # raise it whenever the same settings would give other files
 TOKENIZER_BYTES = 100_000_000
@@ -31,20 +32,18 @@ class TextData:
     `tinystories`, from the Hub; a text file; or a folder, of which every file is a document."""
     separator: str = SEPARATOR
     """Text between the documents of a file of one's own; empty: each file is one document."""
-    num_tokens: int = 4096
+    num_tokens: Natural = 4096
     """Size of the vocabulary, at most."""
-    num_validation: int = 0
+    num_validation: Natural = 0
     """Documents to follow the training by; 0: a twentieth of all, at most 30."""
-    num_test: int = 0
+    num_test: Natural = 0
     """Documents for the final score, in the same way; a corpus with a test split of its own gives
     all of that."""
-    data_seed: int = 0
+    data_seed: Seed = 0
     """Seed of the choice of documents and of their order."""
 
     def __post_init__(self):
-        for name in ("num_validation", "num_test", "data_seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
+        check_numbers(self)
         if self.num_tokens < MIN_VOCAB_SIZE:
             raise ValueError(
                 f"num_tokens {self.num_tokens} is less than the {MIN_VOCAB_SIZE} of bytes"
@@ -102,7 +101,13 @@ class TextData:
                 )
             )
         dtype = token_dtype(tokenizer.vocab_size).str
-        content = {**facts, "vocab_size": tokenizer.vocab_size, "dtype": dtype, "splits": written}
+        content = {
+            **facts,
+            "vocab_size": tokenizer.vocab_size,
+            "tokenizer_sha256": hashlib.sha256(tokenizer.to_json().encode()).hexdigest(),
+            "dtype": dtype,
+            "splits": written,
+        }
         write_json(folder / FACTS_FILE, content)
 
     def _split(

@@ -48,6 +48,8 @@ class Facts:
 
     splits: dict[str, SplitFacts]
     dtype: Literal["<u2", "<u4"]
+    tokenizer_sha256: str = ""
+    """Older data sets have none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,11 @@ class TokenSet:
 
     @classmethod
     def load(cls, folder: Path, split: str) -> "TokenSet":
-        """A split of the data set in `folder`. ValueError if there is none, or it is damaged."""
+        """Return a split of the data set in `folder`.
+
+        All that is trained on is hashed. Raises ValueError if there is no such split, or if it is
+        not as it was written.
+        """
         anew = f"remove {folder} to build it anew"
         lacking = f"{folder} holds no {split} split of texts: build it anew"
         facts: Facts = read_json(folder / FACTS_FILE, Facts, lacking)
@@ -79,13 +85,21 @@ class TokenSet:
         documents = read_npy(begins, "i", 1, anew).astype(np.int64)
         if not rises(np.array([0, *documents, kept.tokens]), kept.tokens):
             raise ValueError(f"{begins} is damaged: {anew}")
-        return cls(
+        texts = cls(
             tokens=np.memmap(path, facts.dtype, mode="r"),
             documents=documents,
             tokenizer=BytePairTokenizer.load(folder / TOKENIZER_FILE),
             num_bytes=kept.bytes,
             fingerprint=kept.sha256,
         )
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+        digest.update(texts.documents.tobytes())
+        tokenizer = hashlib.sha256((folder / TOKENIZER_FILE).read_bytes()).hexdigest()
+        is_theirs = facts.tokenizer_sha256 in ("", tokenizer)
+        if digest.hexdigest() != texts.fingerprint or not is_theirs:
+            raise ValueError(f"the {split} texts in {folder} have changed: {anew}")
+        return texts
 
     def __len__(self) -> int:
         return len(self.tokens)
