@@ -127,8 +127,8 @@ def test_no_step_is_taken_before_it_is_asked_for():
 def test_on_a_cpu_the_caches_limit_the_batch():
     """By the bytes that its linear layers really put out."""
     assert usual_batch_size(LookUp()) == 512
-    wide = TRMConfig(hidden_size=256, H_cycles=1, L_cycles=1, mlp_t=True, pos_encodings="none")
-    model = TRM(wide)
+    shape = {"hidden_size": 256, "H_cycles": 1, "L_cycles": 1, "forward_dtype": "float32"}
+    model = TRM(TRMConfig(**shape, mlp_t=True, pos_encodings="none"))
     put_out: list[int] = []
     for module in model.modules():
         if isinstance(module, Linear):
