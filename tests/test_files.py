@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,16 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     ):
         write_text(path, "other")
     assert read_json(path) == {"accuracy": 0.5, "name": "é"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_several_can_write_the_same_file_at_a_time(tmp_path):
+    path = tmp_path / "curves.png"
+    with ExitStack() as stack:
+        for number in range(4):
+            stack.enter_context(atomic(path)).write(b"%d" % number)
+            assert not path.exists()
+    assert path.read_bytes() == b"0", "the last to end wins"
     assert list(tmp_path.iterdir()) == [path]
 
 

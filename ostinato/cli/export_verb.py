@@ -96,6 +96,8 @@ class Export:
             if not isinstance(model, RecursiveModel):
                 raise ValueError(f"the originals have no {found.model}: choose safetensors or gguf")
             step = found.notes.get("step")
+            if not (step is None or (type(step) is int and step >= 0)):  # it becomes a file's name
+                raise ValueError(f"{found.source} says it is of step {step!r}: correct it")
             path = write_official(model, folder, step, **self.training())
         elif isinstance(model, NanoChat):
             path = self.write_language_model(model, folder, found.notes)

@@ -107,9 +107,12 @@ class BytePairTokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the separator, after which a document begins, and the tokens of `text`.
 
-        Raises UnicodeEncodeError if the text was not UTF-8.
+        Raises ValueError if the text has bytes that are not UTF-8.
         """
-        text.encode()
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("the text is not in UTF-8: convert it") from None
         return [self.separator, *self.tokenizer.encode(text).ids]
 
     def encode_all(self, texts: Iterable[str]) -> Iterator[list[int]]:

@@ -29,8 +29,6 @@ def write_official(
     defaults for what their code asks of every model, the loss and the exploration.
     Raises ValueError if the originals have no such model.
     """
-    if not (step is None or (type(step) is int and step >= 0)):
-        raise ValueError(f"the weights are of step {step!r}, which is no number: export them anew")
     name = describe(model)["model"]
     arch = {
         "loss": {"name": LOSS_HEAD, "loss_type": loss_type},
