@@ -6,6 +6,7 @@ older or newer version would silently default or ignore is an error.
 """
 
 import difflib
+import math
 import types
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -63,7 +64,8 @@ def to_json(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     assert value is None or isinstance(value, (bool, int, float, str)), f"no JSON for {value!r}"
-    return value
+    # JSON has no numbers that are not finite
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def from_json(value: Any, kind: Any, source: str, at: str = "$") -> Any:
@@ -78,6 +80,8 @@ def from_json(value: Any, kind: Any, source: str, at: str = "$") -> Any:
     if classes and not (value is None and types.NoneType in choices):
         names = " or ".join(cls.__name__ for cls in classes)
         raise ValueError(f"{source}: {at}: it is no object of class {names}: correct it")
+    if kind is float and value in ("inf", "-inf", "nan"):
+        return float(value)
     is_choice = get_origin(kind) is Literal
     remedy = f"choose from {', '.join(map(str, get_args(kind)))}" if is_choice else "correct it"
     return None if classes else convert(value, kind, source, remedy, at)
