@@ -57,8 +57,7 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
             raise OSError("it is no regular file")  # a file moved over /dev/null would replace it
         file = temporary.open("xb")  # which follows no link, with the permissions of any new file
         try:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hold(file.fileno())
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -85,6 +84,16 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, to_json(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder to write to, unless it is there, and remove what kills have left in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"could not write to {folder}: {reason}: {remedy(error)}") from error
+    remove_partial_files(folder)
+
+
 def open_known(path: Path, mode: str) -> IO[bytes]:
     """Open a file whose name can be foreseen, unbuffered; OSError if it is a symbolic link."""
 
@@ -108,18 +117,13 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.partial")
 
 
-@contextmanager
-def in_use(path: Path) -> Iterator[None]:
-    """Hold a lock on a file or folder; OSError if another has it, or if `path` is a link.
+def hold(handle: int) -> None:
+    """Mark an open file or folder as in use, until it is closed, where the file system has locks.
 
-    The kernel gives the lock back when the process ends, however it ends.
+    The kernel takes the mark away when the process ends, however it ends.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
+    with suppress(OSError):
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
 
 
 def remove_partial_files(folder: Path) -> None:
@@ -128,11 +132,16 @@ def remove_partial_files(folder: Path) -> None:
     What another process is writing stays.
     """
     for path in folder.glob(".*.partial"):
-        with suppress(OSError), in_use(path):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        with suppress(OSError):  # it is a link, in use, or gone
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            finally:
+                os.close(handle)
 
 
 def file_name(text: str) -> str:

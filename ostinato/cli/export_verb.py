@@ -9,7 +9,7 @@ import tyro
 
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
-from ostinato.files import file_name, home_path, remove_partial_files
+from ostinato.files import file_name, home_path
 from ostinato.models.gguf_blocks import BlockType
 from ostinato.models.gguf_layout import Architecture
 from ostinato.models.weight_files import TOKENIZER, WEIGHTS
@@ -91,7 +91,6 @@ class Export:
         if self.format == "safetensors":
             check_overwrites_nothing(folder, Path(found.source))
         model = build(found, self.puzzle_embeddings, **self.settings(found))
-        remove_partial_files(folder)
         if self.format == "official":
             if not isinstance(model, RecursiveModel):
                 raise ValueError(f"the originals have no {found.model}: choose safetensors or gguf")

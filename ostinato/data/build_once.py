@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ostinato.files import flush_folder, in_use, remove_partial_files, temporary_path
+from ostinato.files import flush_folder, hold, make_folder, temporary_path
 
 
 def build_once(folder: Path, build: Callable[[Path], None], report: Callable[[str], None]) -> Path:
@@ -15,20 +15,21 @@ def build_once(folder: Path, build: Callable[[Path], None], report: Callable[[st
     of several processes that build the same at a time the first to be ready wins.
     """
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_partial_files(folder.parent)
+        make_folder(folder.parent)
         place = temporary_path(folder)
         place.mkdir()
+        handle = os.open(place, os.O_RDONLY)
         try:
-            with in_use(place):
-                build(place)
-                try:
-                    os.rename(place, folder)
-                except OSError:
-                    if not folder.exists():
-                        raise
+            hold(handle)
+            build(place)
+            try:
+                os.rename(place, folder)
+            except OSError:
+                if not folder.exists():
+                    raise
             flush_folder(folder.parent)
         finally:
+            os.close(handle)
             shutil.rmtree(place, ignore_errors=True)
     report(f"data are in {folder}")
     return folder

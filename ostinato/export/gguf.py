@@ -24,7 +24,7 @@ from ostinato.export.check import (
     without_activation_rounding,
 )
 from ostinato.export.single_stream import single_stream, streams_alike
-from ostinato.files import atomic
+from ostinato.files import atomic, make_folder
 from ostinato.inference.generate import tokenizer_of
 from ostinato.layers import PackedTernaryLinear, Ternary, TernaryLinear
 from ostinato.layers.rotary import adjacent_pair_rows
@@ -85,7 +85,7 @@ def export_gguf(
     Raises ValueError if the form does not fit, or if the file is not the model: then there is none.
     """
     form = choose_form(model, architecture, block_type)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with atomic(path) as file:
         write_gguf(model, Path(file.name), form, **notes)
         written = load(file.name, model.embed_tokens.weight.device, kind=NanoChat)

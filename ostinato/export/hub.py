@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ostinato.files import write_json, write_text
+from ostinato.files import make_folder, write_json, write_text
 from ostinato.models import NanoChat
 from ostinato.models.pretrained import Model, describe, save_weights
 from ostinato.models.weight_files import TOKENIZER, WEIGHTS
@@ -15,7 +15,7 @@ def write_hub(model: Model, folder: Path, **notes: Any) -> Path:
     The one file suffices to load the model; `config.json` says the same to people and to the Hub.
     A language model has its `tokenizer.json` beside it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     save_weights(folder / WEIGHTS, model, **notes)
     write_json(folder / "config.json", describe(model, **notes))
     if isinstance(model, NanoChat) and model.tokenizer_json:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import yaml
 
-from ostinato.files import atomic, write_text
+from ostinato.files import atomic, make_folder, write_text
 from ostinato.models import RecursiveModel
 from ostinato.models.official import to_official_file, to_official_weights
 from ostinato.models.pretrained import describe
@@ -36,7 +36,7 @@ def write_official(
     }
     content = to_official_file(name, model.config, training or {}, arch)
     weights = to_official_weights(model)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / ("checkpoint" if step is None else f"step_{step}")
     with atomic(path) as file:
         try:
