@@ -25,9 +25,7 @@ from ostinato.models.gguf_layout import (
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 
 MAGIC = b"GGUF"
-UNREADABLE = (
-    *(LookupError, ValueError, ArithmeticError, MemoryError, RuntimeError, OSError, TypeError),
-)
+UNREADABLE = (*(LookupError, ValueError, ArithmeticError, MemoryError, RuntimeError, OSError),)
 """What the `gguf` package raises for files that are damaged."""
 
 
@@ -98,11 +96,11 @@ def bounded(reader: Any) -> Any:
     """The reader of the package, but it stops at the end of the file, however much is announced."""
 
     class Bounded(reader):
-        def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+        def _get(self, offset: Any, dtype: Any, count: Any = 1, *order: Any, **named: Any) -> Any:
             end = int(offset) + int(count) * np.dtype(dtype).itemsize
             if not 0 <= offset <= end <= len(self.data):
                 raise ValueError("the file ends before its content")
-            return super()._get(offset, dtype, count, override_order)
+            return super()._get(offset, dtype, count, *order, **named)
 
     return Bounded
 
