@@ -85,7 +85,7 @@ def convert(content: Any, kind: Any, source: str, remedy: str = "correct it", at
     """
     try:
         return msgspec.convert(content, kind, strict=True, dec_hook=_custom)
-    except msgspec.ValidationError as error:
+    except ValueError as error:  # of msgspec, or text that is half a character
         what, _, where = str(error).partition(" - at ")
         place = at + where.strip("`").removeprefix("$")
         raise ValueError(f"{source}: {place}: {what[:1].lower()}{what[1:]}: {remedy}") from None

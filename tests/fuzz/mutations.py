@@ -1,7 +1,9 @@
 """Damage to good files, as accidents and enemies do it: to their bytes, and to the JSON in them."""
 
+import copy
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -14,23 +16,7 @@ Draw = Callable[[st.SearchStrategy], Any]
 
 DEEP, WIDE = 100_000, 140_000
 ODD: list[Any] = [
-    *(
-        None,
-        True,
-        -1,
-        0,
-        1,
-        2,
-        7,
-        255,
-        2**31,
-        2**63,
-        10**30,
-        -0.5,
-        1e308,
-        float("nan"),
-        float("inf"),
-    ),
+    *(None, True, -1, 0, 1, 2, 7, 255, 2**31, 2**63, 10**30, -0.5, 1e308, math.nan, math.inf),
     *("", "x", "sudoku9", "../all", "a/b", "\0", "\n", "é" * 300, "\ud800", "${.name}"),
     *([], {}, [[]], [1, "a"], {"class": []}, {"": None}, [{}], [[0] * 31], {"a": {"a": {"a": 1}}}),
 ]
@@ -90,16 +76,15 @@ def damaged_json(draw: Draw, good: str) -> str:
                 del holder[key]
                 break
             case 1 if isinstance(holder, dict) and holder is not content:
-                holder[draw(st.sampled_from(["", "x", "class", "../x", key + "s"]))] = holder.pop(
-                    key
-                )
+                name = draw(st.sampled_from(["", "x", "class", "../x", key + "s"]))
+                holder[name] = holder.pop(key)
                 break
             case 2:
                 holder[key] = draw(st.sampled_from(sorted(RAW)))
             case 3 if isinstance(holder, list):
                 holder *= 2
             case _:
-                holder[key] = draw(st.sampled_from(ODD))
+                holder[key] = copy.deepcopy(draw(st.sampled_from(ODD)))
     text = json.dumps(content[""])
     for name, raw in RAW.items():
         text = text.replace(json.dumps(name), raw)
@@ -181,16 +166,15 @@ def damaged_head(draw: Draw, good: bytes) -> bytes:
     size = draw(st.sampled_from([28, 120, 1000, len(good)]))
     if draw(st.booleans()):
         at = draw(st.integers(0, min(size, len(good)) - 8)) & ~3
-        number = draw(st.sampled_from([0, 1, 2, 2**16, 2**31 - 1, 2**32, 2**60, 2**63, 2**64 - 1]))
-        return (
-            good[:at] + struct.pack("<Q", number)[: draw(st.sampled_from([4, 8]))] + good[at + 8 :]
-        )
+        numbers = [0, 1, 2, 2**16, 2**31 - 1, 2**32, 2**60, 2**63, 2**64 - 1]
+        number, width = draw(st.sampled_from(numbers)), draw(st.sampled_from([4, 8]))
+        return good[:at] + struct.pack("<Q", number)[:width] + good[at + width :]
     return draw(damaged_bytes(good[:size])) + good[size:]
 
 
 @st.composite
 def damaged_checkpoint(draw: Draw, good: bytes) -> bytes:
-    """A checkpoint with damage to its header, or with another tree, of which the digest is right."""
+    """A checkpoint with damage to its header, or with another tree and the digest of that."""
     if draw(st.booleans()):
         return draw(damaged_header(good))
     length = int.from_bytes(good[:8], "little")
