@@ -143,9 +143,9 @@ def read_npz(path: Path, keys: Sequence[str], remedy: str = "restore it") -> lis
     """Return arrays of a .npz file."""
     try:
         with np.load(path) as file:
+            if missing := set(keys) - set(file):
+                raise ValueError(f"it has no {min(missing)}")
             return [file[key] for key in keys]
-    except KeyError as error:
-        raise ValueError(f"{path} has no {error}; {remedy}") from None
     except (*UNREADABLE, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not readable ({one_line(error)}); {remedy}") from None
 
