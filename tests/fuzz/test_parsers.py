@@ -311,8 +311,8 @@ def good_files(name: str) -> dict[str, bytes]:
 
 
 @st.composite
-def damaged_files(draw: mutations.Draw, name: str) -> dict[str, bytes]:
-    """The files of a parser, one of them damaged."""
+def damaged_file(draw: mutations.Draw, name: str) -> tuple[str, bytes]:
+    """One of the files of a parser, damaged."""
     files, damage = good_files(name), PARSERS[name].damage
     choices = [
         (path, change)
@@ -321,23 +321,30 @@ def damaged_files(draw: mutations.Draw, name: str) -> dict[str, bytes]:
         if Path(path).match(pattern)
     ]
     path, change = draw(st.sampled_from(choices))
-    return files | {path: draw(change(files[path]))}
+    return path, draw(change(files[path]))
 
 
 @pytest.mark.parametrize("name", PARSERS)
 @pytest.mark.filterwarnings("ignore")
 def test_a_damaged_file_is_read_or_refused_in_one_line(name: str, tmp_path: Path):
+    for path, content in good_files(name).items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+
+    def put(path: str, content: bytes) -> None:
+        (tmp_path / path).unlink()  # the file before may still be mapped
+        (tmp_path / path).write_bytes(content)
+
     @settings(max_examples=INPUTS, suppress_health_check=list(HealthCheck))
-    @given(files=damaged_files(name))
-    def check(files: dict[str, bytes]) -> None:
-        for path, content in files.items():
-            place = tmp_path / path
-            place.parent.mkdir(exist_ok=True)
-            place.unlink(missing_ok=True)  # the file before may still be mapped
-            place.write_bytes(content)
+    @given(damaged=damaged_file(name))
+    def check(damaged: tuple[str, bytes]) -> None:
+        path, _ = damaged
+        put(*damaged)
         try:
             PARSERS[name].read(tmp_path)
         except ValueError as error:
             assert "\n" not in str(error) and str(tmp_path) in str(error)
+        finally:
+            put(path, good_files(name)[path])
 
     check()
