@@ -1,6 +1,7 @@
 # make demo   install, train a 4x4 Sudoku solver, measure it, watch it think
 # make test   install the tools too; every check
 # make lint   the quick checks alone
+# make fuzz   20,000 damaged files for each parser: hours
 # make clean  remove what the above have made, runs/ and data/ excepted
 # Another interpreter: make PYTHON=python3.12
 
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PUZZLE := .1..3..12..4..3.
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint fuzz clean
 
 demo: $(VENV)/installed
 	$(BIN)/ostinato train sudoku4-tiny
@@ -30,6 +31,10 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo --no-cache
+
+fuzz: $(VENV)/installed-dev
+	$(BIN)/pytest tests/fuzz --override-ini addopts=--import-mode=importlib \
+		--hypothesis-profile fuzz --timeout 0 --numprocesses auto
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Ostinato needs Python 3.11 or newer: make PYTHON=python3.11')"

@@ -85,7 +85,7 @@ def convert(content: Any, kind: Any, source: str, remedy: str = "correct it", at
     """
     try:
         return msgspec.convert(content, kind, strict=True, dec_hook=_custom)
-    except msgspec.ValidationError as error:
+    except ValueError as error:  # of msgspec, or text that is half a character
         what, _, where = str(error).partition(" - at ")
         place = at + where.strip("`").removeprefix("$")
         raise ValueError(f"{source}: {place}: {what[:1].lower()}{what[1:]}: {remedy}") from None
@@ -143,9 +143,9 @@ def read_npz(path: Path, keys: Sequence[str], remedy: str = "restore it") -> lis
     """Return arrays of a .npz file."""
     try:
         with np.load(path) as file:
+            if missing := set(keys) - set(file):
+                raise ValueError(f"it has no {min(missing)}")
             return [file[key] for key in keys]
-    except KeyError as error:
-        raise ValueError(f"{path} has no {error}; {remedy}") from None
     except (*UNREADABLE, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not readable ({one_line(error)}); {remedy}") from None
 

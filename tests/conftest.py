@@ -11,7 +11,9 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-hypothesis.settings.register_profile("ostinato", derandomize=True, deadline=None, database=None)
+shared = {"deadline": None, "database": None}
+hypothesis.settings.register_profile("ostinato", derandomize=True, **shared)
+hypothesis.settings.register_profile("fuzz", max_examples=20_000, print_blob=True, **shared)
 hypothesis.settings.load_profile("ostinato")
 
 

@@ -74,5 +74,8 @@ def _puzzles(lines: Iterator[str], name: str, split: Split) -> Iterator[WrittenP
                 "name one in its first line"
             )
         break
-    for number, text in split(chain(before, lines)):
-        yield WrittenPuzzle(text, f"{name}:{number}")
+    try:
+        for number, text in split(chain(before, lines)):
+            yield WrittenPuzzle(text, f"{name}:{number}")
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None

@@ -27,9 +27,7 @@ from ostinato.models.gguf_layout import (
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 
 MAGIC = b"GGUF"
-UNREADABLE = (
-    *(LookupError, ValueError, ArithmeticError, MemoryError, RuntimeError, OSError, TypeError),
-)
+UNREADABLE = (*(LookupError, ValueError, ArithmeticError, MemoryError, RuntimeError, OSError),)
 """What the `gguf` package raises for files that are damaged."""
 
 

@@ -159,7 +159,10 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise CheckpointError(f"{path} is damaged (its SHA-256 does not match): use another one")
     tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     try:
-        return _decode(decode_json(text, Any, str(path)), tensors)
+        tree = _decode(decode_json(text, Any, str(path)), tensors)
+        if isinstance(tree, dict):
+            return tree
+        raise ValueError(f"it is a {type(tree).__name__}")
     except (ValueError, TypeError, KeyError) as error:  # a right digest, so by somebody's hand
         raise CheckpointError(f"{path} is no tree of a checkpoint ({error}): use another") from None
 

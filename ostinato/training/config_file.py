@@ -19,6 +19,9 @@ from ostinato.training.run_folder import read_json
 
 T = TypeVar("T")
 
+FLOAT = "float"
+"""Key of an object that stands for a number that is not finite."""
+
 ABSENT = "absent"
 """Key in the metadata of a field that was added later: what older files mean, which lack it."""
 
@@ -65,7 +68,7 @@ def to_json(value: Any) -> Any:
         return str(value)
     assert value is None or isinstance(value, (bool, int, float, str)), f"no JSON for {value!r}"
     # JSON has no numbers that are not finite
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    return {FLOAT: str(value)} if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def from_json(value: Any, kind: Any, source: str, at: str = "$") -> Any:
@@ -73,6 +76,7 @@ def from_json(value: Any, kind: Any, source: str, at: str = "$") -> Any:
 
     `source` is the name of the file, and `at` the place in it, for errors.
     """
+    value = _floats(value)
     choices = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     classes = [found for choice in choices if is_dataclass(choice) for found in _family(choice)]
     if classes and isinstance(value, dict) and "class" in value:
@@ -80,11 +84,18 @@ def from_json(value: Any, kind: Any, source: str, at: str = "$") -> Any:
     if classes and not (value is None and types.NoneType in choices):
         names = " or ".join(cls.__name__ for cls in classes)
         raise ValueError(f"{source}: {at}: it is no object of class {names}: correct it")
-    if kind is float and value in ("inf", "-inf", "nan"):
-        return float(value)
     is_choice = get_origin(kind) is Literal
     remedy = f"choose from {', '.join(map(str, get_args(kind)))}" if is_choice else "correct it"
     return None if classes else convert(value, kind, source, remedy, at)
+
+
+def _floats(value: Any) -> Any:
+    """Put back the numbers that are not finite."""
+    if isinstance(value, dict):
+        if value.keys() == {FLOAT} and value[FLOAT] in ("inf", "-inf", "nan"):
+            return float(value[FLOAT])
+        return {key: _floats(item) for key, item in value.items()}
+    return [_floats(item) for item in value] if isinstance(value, list) else value
 
 
 def _read_dataclass(content: dict[str, Any], classes: list[type], source: str, at: str) -> Any:

@@ -35,9 +35,8 @@ def precision_of(metadata: dict[str, str]) -> Precision:
     """What can be asked of a run with this metadata."""
     if missing := {"config", "optimizer"} - metadata.keys():
         raise ValueError(f"its metadata lack {', '.join(sorted(missing))}")
-    dtype = decode_json(metadata["config"], dict[str, Any], "config").get(
-        "forward_dtype", "bfloat16"
-    )
+    config: dict[str, Any] = decode_json(metadata["config"], dict[str, Any], "config")
+    dtype = str(config.get("forward_dtype", "bfloat16"))
     if dtype not in PRECISIONS:
         raise ValueError(f"recorded in {dtype}, not in one of {', '.join(PRECISIONS)}")
     return PRECISIONS[dtype]

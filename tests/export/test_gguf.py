@@ -374,7 +374,7 @@ def rewritten(path: Path, change: str) -> Path:
     [
         ("a setting", "lacks the tensor blk.2"),
         ("another model", "unknown model 'gpt'"),
-        ("no object", "ostinato is no object"),
+        ("no object", r"object\.gguf: \$: expected `object`, got `array`"),
         ("missing", "lacks the tensor blk.1.ffn_gate.weight"),
         ("extra", "has a tensor the model does not know: more.weight"),
         ("shape", r"output_norm.weight has shape \[63\], the model needs \[64\]"),

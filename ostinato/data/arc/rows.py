@@ -41,44 +41,26 @@ class Drawings:
 
     def fault(self, puzzle_indices: np.ndarray, side: int) -> str | None:
         """What is wrong with the arrays, or None."""
-        puzzles, examples = len(puzzle_indices) - 1, len(self.corners)
-        wanted = {
-            "grids": (len(self.grids),),
-            "shapes": (len(self.shapes), 2),
-            "first_pairs": (puzzles,),
-            "symmetries": (puzzles,),
-            "colours": (puzzles, 10),
-            "corners": (examples, 2),
-        }
-        for name, array in self.files().items():
-            fits = array.dtype.kind == "i" if name == "first_pairs" else array.dtype == np.uint8
-            if array.shape != wanted[name] or not array.size or not fits:
-                return f"{name} of shape {array.shape} and dtype {array.dtype} do not fit"
+        puzzles, examples = len(self.first_pairs), len(self.corners)
         bounds = puzzle_indices.astype(np.int64)
-        counts = np.diff(bounds)
-        if not rises(bounds, examples):
+        if len(bounds) != puzzles + 1 or not rises(bounds, examples):
             return f"puzzle_indices does not increase from 0 to {examples}"
-        sizes = self.shapes.astype(np.int64)
-        last = self.first_pairs + counts
+        sizes, counts = self.shapes.astype(np.int64), np.diff(bounds)
         if len(self.grids) != sizes.prod(1).sum() or sizes.max() > side:
             return f"the shapes of the grids do not fit the cells, or a canvas of {side}×{side}"
         if self.grids.max() > 9 or self.symmetries.max() > 7:
             return "a colour is not one of 0 to 9, or a symmetry not one of 0 to 7"
         if (np.sort(self.colours, axis=1) != np.arange(10)).any():
             return "new names of colours are no permutation"
-        if (
-            self.first_pairs.min() < 0
-            or self.first_pairs.max() > len(sizes)
-            or 2 * last.max() > len(sizes)
-        ):
+        firsts = self.first_pairs.astype(np.int64)  # looked at too: the sum may have overflowed
+        if firsts.min() < 0 or max(firsts.max(), 2 * (firsts + counts).max()) > len(sizes):
             return "a puzzle has pairs that do not exist"
-        numbers = np.arange(examples)
         owners = np.repeat(np.arange(puzzles), counts)
-        pairs = self.first_pairs[owners] + numbers - bounds[owners]
-        extents = np.maximum(sizes[2 * pairs], sizes[2 * pairs + 1])
-        turned = np.isin(self.symmetries[owners], TURNING)
+        pairs = (firsts - bounds[:-1])[owners] + np.arange(examples)
+        extents = np.maximum(self.shapes[2 * pairs], self.shapes[2 * pairs + 1])
+        turned = np.isin(self.symmetries, TURNING)[owners]
         extents[turned] = extents[turned, ::-1]
-        if (self.corners + extents).max() > side:
+        if (self.corners.astype(np.uint16) + extents).max() > side:
             return f"a grid leaves the canvas of {side}×{side}"
         return None
 
@@ -152,6 +134,14 @@ def drawn_rows(
     files: dict[str, np.ndarray], puzzle_indices: np.ndarray, side: int
 ) -> tuple[DrawnRows, DrawnRows]:
     """Inputs and labels of a split. Raises ValueError if the arrays do not belong together."""
+    puzzles, examples = len(files["first_pairs"]), len(files["corners"])
+    shapes = {"symmetries": (puzzles,), "colours": (puzzles, 10), "corners": (examples, 2)}
+    for name, array in files.items():
+        kind = array.dtype.kind if name == "first_pairs" else array.dtype.str[1:]
+        shape = shapes.get(name, (len(array), 2) if name == "shapes" else (len(array),))
+        if array.shape != shape or not array.size or kind not in ("i", "u1"):
+            fit = f"{name} of dtype {array.dtype} and shape {array.shape} does not fit the others"
+            raise ValueError(f"{fit}; build the data set again")
     draw = Drawings(**files)
     fault = draw.fault(puzzle_indices, side)
     if fault:

@@ -85,10 +85,14 @@ class TokenSet:
         documents = read_npy(begins, "i", 1, anew).astype(np.int64)
         if not rises(np.array([0, *documents, kept.tokens]), kept.tokens):
             raise ValueError(f"{begins} is damaged: {anew}")
+        tokenizer = BytePairTokenizer.load(folder / TOKENIZER_FILE)
+        tokens = np.memmap(path, facts.dtype, mode="r")
+        if tokens.max() >= tokenizer.vocab_size:
+            raise ValueError(f"{path} has a token {tokens.max()} that is none: {anew}")
         texts = cls(
-            tokens=np.memmap(path, facts.dtype, mode="r"),
+            tokens=tokens,
             documents=documents,
-            tokenizer=BytePairTokenizer.load(folder / TOKENIZER_FILE),
+            tokenizer=tokenizer,
             num_bytes=kept.bytes,
             fingerprint=kept.sha256,
         )
