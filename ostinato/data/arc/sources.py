@@ -138,12 +138,19 @@ def read_folder(folder: Path) -> dict[str, dict[str, ArcTask]]:
 
 
 def read_kaggle(path: Path) -> dict[str, ArcTask]:
-    """The tasks of one file of challenges, with the answers of the solutions beside it, if any."""
-    challenges = read_by_name(path, WrittenTask)
-    answers_path = path.with_name(path.name.replace("_challenges", "_solutions"))
+    """Read the tasks of a file, by name; with answers, if a file of solutions lies beside it.
+
+    That is named like it, with "solutions" for "challenges".
+    """
+    content = read_json(path, dict[str, Any], REMEDY)
+    if content and all(isinstance(answers, list) for answers in content.values()):
+        raise ValueError(f"{path} holds solutions and no tasks: give the file of challenges")
+    challenges = convert_each(content, WrittenTask, str(path), REMEDY)
+    answers_path = path.with_name(path.name.replace("challenges", "solutions"))
     answers = {}
     if answers_path != path and answers_path.exists():
-        answers = read_by_name(answers_path, list[Rows])
+        content = read_json(answers_path, dict[str, Any], REMEDY)
+        answers = convert_each(content, list[Rows], str(answers_path), REMEDY)
     tasks = []
     for name, task in challenges.items():
         if name in answers:
@@ -160,11 +167,6 @@ def read_kaggle(path: Path) -> dict[str, ArcTask]:
 def read_task(path: Path) -> ArcTask:
     """The task of a file, called like the file."""
     return arc_task(path.stem, read_json(path, WrittenTask, REMEDY), str(path))
-
-
-def read_by_name(path: Path, kind: Any) -> dict[str, Any]:
-    """The object in a file, whose values are of this kind."""
-    return convert_each(read_json(path, dict[str, Any], REMEDY), kind, str(path), REMEDY)
 
 
 def task_from_json(name: str, content: dict[str, Any]) -> ArcTask:
