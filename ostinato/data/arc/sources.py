@@ -149,8 +149,7 @@ def read_kaggle(path: Path) -> dict[str, ArcTask]:
     answers_path = path.with_name(path.name.replace("challenges", "solutions"))
     answers = {}
     if answers_path != path and answers_path.exists():
-        content = read_json(answers_path, dict[str, Any], REMEDY)
-        answers = convert_each(content, list[Rows], str(answers_path), REMEDY)
+        answers = read_by_name(answers_path, list[Rows])
     tasks = []
     for name, task in challenges.items():
         if name in answers:
@@ -167,6 +166,11 @@ def read_kaggle(path: Path) -> dict[str, ArcTask]:
 def read_task(path: Path) -> ArcTask:
     """The task of a file, called like the file."""
     return arc_task(path.stem, read_json(path, WrittenTask, REMEDY), str(path))
+
+
+def read_by_name(path: Path, kind: Any) -> dict[str, Any]:
+    """The object in a file, whose values are of this kind."""
+    return convert_each(read_json(path, dict[str, Any], REMEDY), kind, str(path), REMEDY)
 
 
 def task_from_json(name: str, content: dict[str, Any]) -> ArcTask:
