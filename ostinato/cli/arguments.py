@@ -37,7 +37,10 @@ def read(kind: type[T], words: list[str], verb: str, usage: str = "") -> T:
         raise ValueError(f"{one_line(output.getvalue())} (see ostinato {verb} --help)") from None
     if unknown:
         word = next((word for word in unknown if word.startswith("-")), unknown[0])
-        raise ValueError(f"unknown setting {word}{suggestion(word, flags(kind))}")
+        known = flags(kind)
+        if "--" in words and word.partition("=")[0] in known:
+            raise ValueError(f"{word} stands behind --, where settings are not read: put it before")
+        raise ValueError(f"unknown setting {word}{suggestion(word, known)}")
     check_numbers(arguments)
     return arguments
 

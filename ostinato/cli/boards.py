@@ -113,5 +113,9 @@ def verdict(solution: Solution) -> str:
         }
         plural = "s" if solution.steps > 1 else ""
         steps = f"{shortly(solution.steps)} step{plural}{way[solution.way]}"
-        return f"solved in {steps}; {sure}"
-    return f"not solved: {solution.problem}; {sure}"
+        several = ", one of several solutions" if solution.solutions == 2 else ""
+        return f"solved in {steps}{several}; {sure}"
+    if solution.solutions == 0:
+        return f"not solved: the puzzle has no solution; {sure}"
+    several = "; the puzzle has several solutions" if solution.solutions == 2 else ""
+    return f"not solved: {solution.problem}{several}; {sure}"

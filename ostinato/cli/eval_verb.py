@@ -202,6 +202,7 @@ def gather(tally: "Tally | None", world: "World") -> None:
 def find_puzzles(arguments: Eval, model: "RecursiveModel") -> tuple["PuzzleSet", Path]:
     """The puzzles that the arguments name, and where they are."""
     from ostinato.data.puzzles import PuzzleSet
+    from ostinato.data.stored import check
     from ostinato.training.config import Recipe
     from ostinato.training.config_file import read_config
     from ostinato.training.run_folder import RunFolder
@@ -224,7 +225,9 @@ def find_puzzles(arguments: Eval, model: "RecursiveModel") -> tuple["PuzzleSet",
         return read_table(folder, model), folder
     tables = sorted(path.name for path in folder.glob("*.csv"))
     if not tables or any(folder.glob("*/dataset.json")):
-        return PuzzleSet.load(folder, split), folder
+        puzzles = PuzzleSet.load(folder, split)
+        check(puzzles, str(folder / split), lambda line: print(line, file=sys.stderr))
+        return puzzles, folder
     if f"{split}.csv" not in tables:
         raise ValueError(f"{folder} has no {split}.csv but {', '.join(tables)}: name one of them")
     return read_table(folder / f"{split}.csv", model), folder / f"{split}.csv"

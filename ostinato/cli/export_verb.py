@@ -13,6 +13,8 @@ from ostinato.files import file_name, home_path
 from ostinato.models.gguf_blocks import BlockType
 from ostinato.models.gguf_layout import Architecture
 from ostinato.models.weight_files import TOKENIZER, WEIGHTS
+from ostinato.weights import packaged
+from ostinato.weights.words import unknown_model
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -200,5 +202,7 @@ def default_output(model: str, format: str) -> Path:
     """The folder for exports of a local model; ValueError if there is none to put it in."""
     path = home_path(model)
     if not path.exists():
-        raise ValueError(f"{model} is not on this machine: say with --output where to write")
+        if path.parent.is_dir() and model not in packaged():
+            raise unknown_model(model, "give a run folder or a file with weights")
+        raise ValueError(f"{model} is no local path: say with --output where to write")
     return (path if path.is_dir() else path.parent) / "exports" / format

@@ -25,7 +25,8 @@ class Generate:
     max_tokens: int | None = None
     """Tokens to write at most (default: as many as fit in the model's context)."""
     stop: tuple[str, ...] = ()
-    """Strings at which to stop; they are not printed."""
+    """Strings at which to stop; they are not printed. Written \\n, \\r and \\t stand for a line
+    feed, a carriage return and a tab."""
     json: bool = False
     """Print one JSON object at the end, with the tokens and their log-probabilities."""
     device: str = "auto"
@@ -35,6 +36,7 @@ class Generate:
     sampling: Sampling = field(default_factory=Sampling)
 
     def run(self) -> int:
+        from ostinato.data.text.dataset import unescaped
         from ostinato.models import NanoChat
         from ostinato.models.pretrained import load
         from ostinato.training.run import pick_device
@@ -47,7 +49,8 @@ class Generate:
             kind=NanoChat,
             forward_dtype=self.forward_dtype,
         )
-        pieces = generate(model, self.prompt, None, self.sampling, self.max_tokens, self.stop)
+        stop = [unescaped(text) for text in self.stop]
+        pieces = generate(model, self.prompt, None, self.sampling, self.max_tokens, stop)
         if self.json:
             found = list(pieces)
             content = {

@@ -8,6 +8,8 @@ import tyro
 
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
+from ostinato.weights import packaged
+from ostinato.weights.words import unknown_model
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Plot:
         from ostinato.plot.curves import plot
         from ostinato.plot.search import plot_search
 
+        if not self.source.exists() and str(self.source) not in packaged():
+            raise unknown_model(str(self.source), "give the folder of a run")
         if self.source.is_file():
             if self.tasks:
                 raise ValueError("--tasks needs the folder of a run, not a file")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -21,6 +21,10 @@ from ostinato.data.puzzle_files import (
 from ostinato.inference.search import CONFIRMED, SEARCHES, Search
 from ostinato.numbers import to_json
 from ostinato.weights import DEFAULT, LARGE, packaged
+from ostinato.weights.words import is_meant_as_model, names_model, unknown_model
+
+if TYPE_CHECKING:
+    from ostinato.models import RecursiveConfig
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ class Solve:
             model.compile_reasoning(dynamic=True)
         screen = Console(highlight=False, soft_wrap=True)
         task = TASKS.get(model.config.task)
+        if task is None:
+            raise ValueError(f"{path} {way_out(model.config, path)}")
         puzzles = read_sources(sources, task.boards if isinstance(task, OnBoards) else one_a_line)
         first_two = list(islice(puzzles, 2))
         puzzles = chain(first_two, puzzles)
@@ -104,10 +110,11 @@ class Solve:
         else:
             solutions = solve(model, puzzles, self.max_steps, self.batch_size, search=self.how)
 
-        total = solved = 0
+        total = solved = hopeless = 0
         for solution in solutions:
             total += 1
             solved += solution.solved
+            hopeless += solution.solutions == 0
             if as_boards:
                 screen.print("\n" * many, end="")
             elif self.json:
@@ -118,7 +125,7 @@ class Solve:
                 screen.print(Text.assemble(text, (verdict(solution), style)))
         if many and not self.json:
             screen.print(f"{solved} of {total} puzzles solved")
-        if solved < total and not (self.json or self.watch or self.how.tries_again):
+        if solved + hopeless < total and not (self.json or self.watch or self.how.tries_again):
             name = "guesses" if self.how.verify and isinstance(task, Guessable) else "cascade"
             larger = f" The model {LARGE} sees more." if path == packaged()[DEFAULT] else ""
             screen.print(f"--search {name} tries more.{larger}", style="dim")
@@ -139,32 +146,49 @@ def parse(words: list[str]) -> Command:
     # Flags first, because tyro wants the other words to stand together
     flags, others, rest = [], [], iter(words)
     for word in rest:
-        if word == str(STANDARD_INPUT) or not word.startswith("-"):
+        if word == "--":
+            others += rest
+        elif word == str(STANDARD_INPUT) or not word.startswith("-"):
             others.append(word)
         else:
             flags.append(word)
             if word not in switches and "=" not in word:
                 flags += islice(rest, 1)  # the flag's value
-    return read_search(Solve, [*flags, *others], "solve").run
+    return read_search(Solve, [*flags, "--", *others], "solve").run
 
 
 def find_model(words: list[str]) -> tuple[Path, list[str]]:
-    """Where the model is, and the words behind it."""
-    if words and (os.path.isdir(words[0]) or words[0].endswith(".safetensors")):
-        return Path(words[0]), words[1:]
-    if words and is_missing(words[0]):
-        raise ValueError(f"{words[0]} does not exist: give a run folder, or a file of puzzles")
-    models = packaged()
-    if words and words[0] in models:
-        return models[words[0]], words[1:]
-    return models[DEFAULT], words
+    """Tell where the model is, and which words stand behind it."""
+    model, *others = words or [""]
+    if names_model(model):
+        return Path(model) if os.path.exists(model) else packaged().get(model, Path(model)), others
+    if is_missing(model) or (not os.path.exists(model) and is_meant_as_model(model)):
+        raise unknown_model(model, "give a run folder, or a file of puzzles")
+    return packaged()[DEFAULT], words
+
+
+def way_out(config: "RecursiveConfig", model: Path) -> str:
+    """Say why a model cannot read written puzzles, and which command does what is wanted."""
+    from ostinato.data.arc.grids import VOCAB_SIZE
+    from ostinato.data.tasks import TASKS
+
+    if config.vocab_size == VOCAB_SIZE:
+        return f"answers tasks of ARC: use ostinato solve {model} --arc TASKS"
+    shape = config.seq_len, config.vocab_size
+    fitting = [task.name for task in TASKS.values() if (task.seq_len, task.vocab_size) == shape]
+    if not fitting:
+        return "is for puzzles of another kind: measure it with ostinato eval and --data"
+    return (
+        f"does not say which puzzles it solves: convert it once with ostinato export {model} "
+        f"--format safetensors --task {fitting[0]} --output FOLDER"
+    )
 
 
 def find_puzzles(words: list[str], file: Path | None) -> list[WrittenPuzzle | Path]:
     """What the words stand for: puzzles, and files of puzzles."""
     sources: list[WrittenPuzzle | Path] = []
     for number, word in enumerate(words, start=1):
-        if os.path.isdir(word) or word.endswith(".safetensors"):
+        if names_model(word):
             raise ValueError(f"{word} is no puzzle: the model is the first word, and only that")
         if is_missing(word):
             raise ValueError(f"{word} does not exist: give a puzzle, or a file of puzzles")

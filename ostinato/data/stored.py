@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Integer
 
+from ostinato.data.arc.rows import DrawnRows
 from ostinato.data.build_once import build_once
+from ostinato.data.contradictions import check_examples
 from ostinato.data.puzzles import PuzzleSet
-from ostinato.data.tasks import TASKS
+from ostinato.data.tasks import TASKS, Task
 from ostinato.files import atomic, home_path
 from ostinato.numbers import Natural, Seed, check_numbers
 
 BUILD = 1  # raise it whenever the same data set and settings would give other files
 SAMPLE = 200  # examples that are checked to recognise a kind of puzzle
+MOST = 0.5  # of them that obey its rules: the others are faulty, and not of another kind
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,13 @@ class StoredData:
         The copy, under `root`, has a validation split held out from train/, and says what kind of
         puzzle it holds where the original does not and examples tell. Its name holds a hash of the
         content and the settings, and it is used again. Nothing is ever taken from test/.
-        Raises ValueError if there is no training data, if files are faulty, or if too few puzzles
-        can be held out.
+        Raises ValueError if there is no training data, if files are faulty or `check` refuses what
+        they hold, or if too few puzzles can be held out.
         """
         source = home_path(self.path)
         splits = load_splits(source)
+        for split, puzzles in splits.items():
+            check(puzzles, f"{source / split}", report)
         train = splits["train"]
         task = train.metadata.task or recognise(train)
         if self.augment and task not in TASKS:
@@ -121,18 +126,43 @@ def load_splits(folder: Path) -> dict[str, PuzzleSet]:
     return splits
 
 
-def recognise(puzzles: PuzzleSet) -> str:
-    """The kind of puzzle whose shape and rules all of a sample of the examples obey; "" if none."""
+def recognise(puzzles: PuzzleSet, share: float = 1.0) -> str:
+    """Name the kind of puzzle whose shape and rules a `share` of a sample obeys; "" if none."""
     sample = np.linspace(0, len(puzzles) - 1, min(SAMPLE, len(puzzles))).astype(int)
     for name, task in TASKS.items():
-        if (puzzles.metadata.vocab_size, puzzles.metadata.seq_len) == (
-            task.vocab_size,
-            task.seq_len,
-        ):
-            pairs = zip(puzzles.inputs[sample], puzzles.labels[sample], strict=True)
-            if all(task.check(question, answer) is None for question, answer in pairs):
+        if fits(task, puzzles):
+            wrong = task.wrong(puzzles.inputs[sample], puzzles.labels[sample])
+            if 1 - wrong.mean() >= share:
                 return name
     return ""
+
+
+def fits(task: Task, puzzles: PuzzleSet) -> bool:
+    """Tell whether the puzzles have the shape of a kind."""
+    shape = puzzles.metadata.vocab_size, puzzles.metadata.seq_len
+    return shape == (task.vocab_size, task.seq_len)
+
+
+def check(puzzles: PuzzleSet, place: str, report: Callable[[str], None]) -> None:
+    """Apply `check_examples` to a data set, by the rules of its kind.
+
+    Where it names no kind, that is the one whose rules most of it obeys. ValueError, too, for a
+    kind that its shape does not fit.
+    """
+    if isinstance(puzzles.inputs, DrawnRows) or isinstance(puzzles.labels, DrawnRows):
+        return  # tasks of ARC, which the builder has checked
+    task = TASKS.get(puzzles.metadata.task or recognise(puzzles, MOST))
+    if task is not None and not fits(task, puzzles):
+        raise ValueError(f"{place} has not the shape of a {task.name}: correct its dataset.json")
+    check_examples(
+        task,
+        puzzles.inputs,
+        puzzles.labels,
+        lambda example: f"{place}, example {example}",
+        report,
+        np.repeat(puzzles.puzzle_identifiers, np.diff(puzzles.puzzle_indices)),
+        puzzles.metadata.ignore_label_id,
+    )
 
 
 def take_groups(puzzles: PuzzleSet, groups: Integer[np.ndarray, " chosen"]) -> PuzzleSet:

@@ -46,6 +46,22 @@ class Task(Protocol):
         """What is wrong with an answer by the rules alone; None if it solves the puzzle."""
         ...
 
+    @property
+    def fewest_givens(self) -> int:
+        """Filled cells (tokens above 1) that a question with one right answer has at least.
+
+        0 where several answers may be right.
+        """
+        ...
+
+    def wrong(
+        self,
+        puzzles: Int[np.ndarray, "puzzles cells"],
+        answers: Int[np.ndarray, "puzzles cells"],
+    ) -> Bool[np.ndarray, " puzzles"]:
+        """Tell of many answers which `check` would find something wrong with."""
+        ...
+
     def faults(
         self, puzzle: Int[np.ndarray, " cells"], answer: Int[np.ndarray, " cells"]
     ) -> Bool[np.ndarray, " cells"]:
@@ -97,6 +113,15 @@ class Guessable(Protocol):
 
         A blank one does not count as filled with its blank.
         """
+        ...
+
+
+@runtime_checkable
+class Countable(Protocol):
+    """A kind of puzzle whose rules tell how many answers a puzzle has."""
+
+    def count_solutions(self, tokens: Int[np.ndarray, " cells"], max_guesses: int) -> int | None:
+        """Count the right answers up to 2; None if that takes more than `max_guesses`."""
         ...
 
 

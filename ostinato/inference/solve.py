@@ -9,12 +9,16 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ostinato.data.puzzle_files import WrittenPuzzle
-from ostinato.data.tasks import task_named
+from ostinato.data.tasks import Countable, task_named
 from ostinato.inference.pursuit import Question, Thought
 from ostinato.inference.search import CONFIRMED, Search, Way
 from ostinato.inference.stream import think_stream
 from ostinato.inference.think import Step, read_puzzle
 from ostinato.models import RecursiveModel
+
+GUESSES_IF_SOLVED, GUESSES_IF_NOT = 25, 1000
+"""Guesses of the rule solver that count a puzzle's solutions, at most: about 6 and 250 ms. What is
+solved needs no explanation, and there may be very much of it."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,19 @@ class Solution:
     the model halted on it; None: neither, and it is the last answer, or the best of several."""
     total_steps: float
     """Steps that were taken for it in all."""
+    solutions: int | None = None
+    """Answers that the rules allow: 0, 1, or 2 for several. None: the search does not ask the
+    rules, they cannot tell, or it would have taken too long."""
 
     @classmethod
     def of(cls, model: RecursiveModel, search: Search, thought: Thought) -> "Solution":
         """What a thought is worth by the rules."""
         task, attempt = task_named(model.config.task), thought.attempt
         problem = task.check(thought.tokens, attempt.answer)
+        solutions = None
+        if search.verify and isinstance(task, Countable):
+            guesses = GUESSES_IF_SOLVED if problem is None else GUESSES_IF_NOT
+            solutions = task.count_solutions(thought.tokens, guesses)
         return cls(
             puzzle=task.format(thought.tokens),
             answer=task.format(attempt.answer),
@@ -55,6 +66,7 @@ class Solution:
             way=attempt.way,
             accepted_by=("rules" if search.verify else "q") if attempt.accepted else None,
             total_steps=round(thought.total_steps, 3),
+            solutions=solutions,
         )
 
 

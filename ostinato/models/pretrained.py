@@ -237,13 +237,14 @@ def build(
     if found.settings is None:
         raise ValueError(
             f"{found.source} has no {', '.join(CONFIGS)} beside it: give the file with the "
-            "settings as config"
+            "settings as config, or convert it: ostinato export FILE --config SETTINGS"
         )
     settings = found.settings | settings
     if "seq_len" not in settings:
         raise ValueError(
             f"{found.source} does not tell the number of cells of a puzzle: give it as seq_len, "
-            "such as 81 for 9×9 Sudoku and 900 for a 30×30 grid"
+            "such as 81 for 9×9 Sudoku and 900 for a 30×30 grid, or convert it once with "
+            f"ostinato export {found.source} --format safetensors --task or --seq-len"
         )
     complete = make_config(found.model, settings, found.source)
     check_layers(complete, len(found.tensors), found.source)

@@ -14,6 +14,7 @@ from ostinato.decoding import read_json, read_text, read_yaml
 from ostinato.files import home_path
 from ostinato.hub import PREFIX, fetch
 from ostinato.weights import packaged
+from ostinato.weights.words import unknown_model
 
 WEIGHTS = "model.safetensors"
 """Name of the weights in a run folder and on the Hub."""
@@ -61,7 +62,7 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
     hint = ""
     if HUB_NAME.fullmatch(str(source)):
         hint = f"; if it is a model on the Hub, write {PREFIX}{source}"
-    raise ValueError(f"{path} does not exist: give a run folder or a file with weights{hint}")
+    raise unknown_model(str(path), f"give a run folder or a file with weights{hint}")
 
 
 def _choose(folder: Path) -> Path:

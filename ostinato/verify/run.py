@@ -16,6 +16,7 @@ from ostinato.evaluation.text import evaluate as evaluate_text
 from ostinato.inference.generate import tokenizer_of
 from ostinato.models import NanoChat, RecursiveModel
 from ostinato.models.pretrained import load, read_pretrained
+from ostinato.models.weight_files import locate
 from ostinato.training.checkpoint import Checkpoints, load_checkpoint
 from ostinato.training.config import AnyRecipe, Recipe, TextRecipe, read_recipe
 from ostinato.training.distributed import World
@@ -49,7 +50,7 @@ def verify_run(
     nothing to check.
     """
     if not path.exists():
-        raise ValueError(f"there is no {path}: give a run folder or a weights file")
+        path = locate(path)
     folder = RunFolder(path)
     is_run = folder.config.exists() and "class" in read_json(folder.config, dict[str, Any])
     recipe = read_recipe(folder.config) if is_run else None

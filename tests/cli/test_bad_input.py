@@ -11,6 +11,7 @@ import torch
 
 from ostinato.cli import main
 from ostinato.data.puzzles import PuzzleSet
+from ostinato.data.sudoku import Sudoku, generate
 from ostinato.models import safetensors_file
 
 TINY = (
@@ -71,6 +72,14 @@ def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("eval runs/sudoku4-tiny --data nowhere", "nowhere"),
         ("eval runs/sudoku4-tiny --split exam", "exam"),
         ("plot runs/nowhere", "runs/nowhere"),
+        ("plot sudoku4-tinny", "did you mean runs/sudoku4-tiny?"),
+        ("plot sudoku9", "give the folder of a run"),
+        ("eval sudoku9-lagre", "did you mean sudoku9-large?"),
+        ("export sudoku9-lagre --format official", "did you mean sudoku9-large?"),
+        ("verify sudoku9-lagre", "did you mean sudoku9-large?"),
+        ("generate sudoku9-lagre once", "did you mean sudoku9-large?"),
+        ("generate sudoku9 once --max-tokens 3", "sudoku9.safetensors holds a trm"),
+        ("generate RUN -- -x --max-tokens 3", "--max-tokens stands behind --"),
         ("verify --golden nowhere", "nowhere"),
         ("evaluate runs/sudoku4-tiny", "eval"),
         ("train sudoku4-tiny --expansion -1", "expansion must not be negative"),
@@ -124,9 +133,9 @@ def test_data_of_wrong_values(work: Path, capsys: pytest.CaptureFixture[str]):
 
 
 def test_data_of_another_size(work: Path, capsys: pytest.CaptureFixture[str]):
-    cells = np.ones((4, 36), np.uint8)
+    questions, answers = generate(Sudoku(6), 4, (12, 20), seed=0)
     for split in ("train", "validation", "test"):
-        PuzzleSet.of_examples("sudoku6", cells, cells, 8).save(work / "six", split)
+        PuzzleSet.of_examples("sudoku6", questions, answers, 8).save(work / "six", split)
     words = "train sudoku4-tiny --run runs/new --data six".split()
     assert "vocab_size 8" in error_of(words, capsys)
 

@@ -28,7 +28,10 @@ def test_curves_are_drawn(run: Path, capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [("nowhere", "nowhere has no metrics yet"), ("RUN --output a.txt", "cannot draw a.txt: end")],
+    [
+        ("nowhere", "nowhere does not exist: give the folder of a run"),
+        ("RUN --output a.txt", "cannot draw a.txt: end"),
+    ],
 )
 def test_mistakes_take_one_line(
     run: Path, capsys: pytest.CaptureFixture[str], words: str, message: str

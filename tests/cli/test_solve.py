@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,10 +96,12 @@ def test_many_puzzles_are_a_line_each(capsys, look_up, tmp_path):
     words = [PUZZLE, tmp_path / "list.txt", UNSOLVABLE, "--file", tmp_path / "more"]
     code, out, _ = solve(capsys, look_up, *words)
     assert code == 1
-    *lines, summary, _ = out.splitlines()
+    *lines, summary = out.splitlines()  # and no advice to search
     assert [line.split()[0] for line in lines] == [PUZZLE, *PUZZLES[:2], UNSOLVABLE, PUZZLES[2]]
     assert lines[0] == f"{PUZZLE} {SOLVED} solved in 2 steps; the model is 100% sure"
-    assert lines[3].startswith(f"{UNSOLVABLE} {UNSOLVABLE} not solved: row 1, column 3 and 12 more")
+    assert lines[3] == (
+        f"{UNSOLVABLE} {UNSOLVABLE} not solved: the puzzle has no solution; the model is 0% sure"
+    )
     assert summary == "4 of 5 puzzles solved"
     code, out, _ = solve(capsys, look_up, *PUZZLES)
     assert code == 0 and out.endswith("\n5 of 5 puzzles solved\n")
@@ -119,7 +122,9 @@ def test_json(capsys, look_up):
         "way": "plain",
         "accepted_by": "rules",
         "total_steps": 2,
+        "solutions": 1,
     }
+    assert unsolved["solutions"] == 0
     assert not unsolved["solved"] and unsolved["problem"].startswith("row 1, column 3")
     code, out, _ = solve(capsys, look_up, "--json", PUZZLE)
     assert code == 0 and json.loads(out)["answer"] == SOLVED
@@ -132,6 +137,19 @@ def test_json(capsys, look_up):
         _, out, _ = solve(capsys, look_up, *flags, "--json", PUZZLE)
         assert json.loads(out)["accepted_by"] == accepted_by
         assert json.loads(out)["total_steps"] == steps
+
+
+def test_it_says_that_a_puzzle_has_several_solutions(capsys, look_up, run_folder):
+    code, out, _ = solve(capsys, look_up, "1" + "." * 15)
+    assert code == 0 and "one of several solutions; the model is" in out
+    for flags, solutions in (([], 2), (["--no-verify"], None)):
+        _, out, _ = solve(capsys, look_up, "1" + "." * 15, "--json", *flags)
+        assert json.loads(out)["solutions"] == solutions
+
+
+def test_words_behind_two_dashes_keep_their_order(capsys, look_up):
+    assert solve(capsys, "--json", "--", look_up, PUZZLE)[0] == 0
+    assert solve(capsys, look_up, "--json", "--", PUZZLE)[0] == 0
 
 
 def test_watch_prints_the_steps_one_after_another(capsys, look_up):
@@ -175,7 +193,7 @@ def test_watch_goes_through_all_puzzles(capsys, look_up):
     )
     assert code == 1
     assert out.count("step 3 of 3") == 2
-    assert out.endswith(" no digit; the model is 0% sure.\n\n1 of 2 puzzles solved\n")
+    assert out.endswith(" no solution; the model is 0% sure.\n\n1 of 2 puzzles solved\n")
 
 
 def test_watch_on_a_terminal(look_up):
@@ -271,7 +289,19 @@ def test_the_model_is_a_folder_or_a_file(capsys, run_folder):
         (["RUN", "BAD"], r"BAD:3: a 4x4 Sudoku needs 16 characters .* not 15"),
         (["runs/none", PUZZLE], "runs/none does not exist: give a run folder"),
         (["none.safetensors", PUZZLE], "none.safetensors does not exist: give a run folder"),
-        (["none", PUZZLE], "puzzle 1: a 9x9 Sudoku needs 81 characters"),
+        (["none", PUZZLE], "none does not exist: give a run folder, or a file of puzzles"),
+        (["sudoku9-lagre", PUZZLE], "sudoku9-lagre does not exist: did you mean sudoku9-large?"),
+        (["sudoku4-mine", PUZZLE], "sudoku4-mine does not exist: did you mean runs/sudoku4-mine?"),
+        (["step_600", PUZZLE], "step_600 does not exist: give"),
+        (["last.ckpt", PUZZLE], "last.ckpt is damaged, or holds more"),
+        (["g.gguf", PUZZLE], "g.gguf is "),
+        (
+            ["step_7", PUZZLE],
+            "step_7 does not say which puzzles .* ostinato export step_7 .* sudoku4",
+        ),
+        (["RUN", "step_7"], "step_7 is no puzzle: the model is the first word"),
+        (["RUN", "sudoku9"], "sudoku9 is no puzzle: the model is the first word"),
+        (["xx3...", PUZZLE], "puzzle 1: a 9x9 Sudoku needs 81 characters"),
         ([PUZZLE], "puzzle 1: .* is a sudoku4, the model was trained on sudoku9"),
         (["EMPTY_FOLDER", PUZZLE], "holds no model.safetensors"),
         (["RUN", PUZZLE, "--json", "--watch"], "choose one of them"),
@@ -293,6 +323,12 @@ def test_bad_input(capsys, run_folder, tmp_path, monkeypatch, words, message):
     Path("TABLE").write_text(f"id,board\n1,{PUZZLE}\n")
     Path("BAD").write_text(f"{PUZZLE}\n\n{PUZZLE[1:]}\n")
     Path("EMPTY_FOLDER").mkdir()
+    Path("runs/sudoku4-mine").mkdir(parents=True)
+    Path("last.ckpt").write_text("no tensors")
+    Path("g.gguf").write_bytes(b"GGUF\0\0")
+    model = random_model()
+    model.config = replace(model.config, task="")
+    save_weights(Path("step_7"), model)
     words = [run_folder if word == "RUN" else word for word in words]
     code, out, err = solve(capsys, *words)
     assert (code, out) == (2, "")

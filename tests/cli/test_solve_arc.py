@@ -82,6 +82,7 @@ def test_new_tasks_are_learnt_and_answered(
         (["--arc", "nowhere.json"], "nowhere.json: not readable"),
         (["--arc", "TASK", "--steps", "0"], "steps must be at least 1"),
         (["--arc", "TASK", "--watch"], "unknown setting --watch"),
+        (["." * 9], "run answers tasks of ARC: use ostinato solve "),
     ],
 )
 def test_wrong_words_are_one_line(

@@ -10,8 +10,9 @@ import pytest
 
 from ostinato.data.arc.builder import build
 from ostinato.data.arc.dataset import ArcData, read_names, read_test_tasks, write
-from ostinato.data.arc.sources import ArcTask, task_from_json
-from ostinato.data.arc.variants import Variant
+from ostinato.data.arc.sources import ArcTask, read_tasks, task_from_json
+from ostinato.data.arc.twins import twins
+from ostinato.data.arc.variants import Variant, random_variant
 from ostinato.data.batches import training_batches
 from ostinato.data.puzzles import PuzzleSet
 
@@ -125,6 +126,59 @@ def test_variants_are_all_different_and_few_where_few_exist():
     assert len(set(sets.names)) == len(sets.names) == 39
     # an answer that is not known is not supervised
     assert not sets.splits["test"].labels[:].any()
+
+
+def test_a_task_is_known_again_under_another_name():
+    rng = np.random.default_rng(0)
+
+    def shown(task: dict, variant: Variant, order: list[int]) -> ArcTask:
+        pairs = [
+            {key: variant.apply(np.array(grid, np.uint8)).tolist() for key, grid in pair.items()}
+            for pair in task["train"]
+        ]
+        test = [{"input": variant.apply(np.array(task["test"][0]["input"], np.uint8)).tolist()}]
+        return task_from_json(str(variant), {"train": [pairs[n] for n in order], "test": test})
+
+    def draw() -> dict:
+        grids = [rng.integers(10, size=(2, 3)).tolist() for _ in range(7)]
+        pairs = [{"input": a, "output": b} for a, b in zip(grids[::2], grids[1::2], strict=False)]
+        return {"train": pairs, "test": [{"input": grids[6]}]}
+
+    task, other = draw(), draw()
+    variants = [random_variant("copy", rng) for _ in range(20)]
+    copies = [shown(task, variant, rng.permutation(3).tolist()) for variant in variants]
+    others = [*copies, task_from_json("other", other)]
+    assert twins([task_from_json("task", task)], others) == [(copy.name, "task") for copy in copies]
+    task["train"][0]["output"][0][0] = (task["train"][0]["output"][0][0] + 1) % 10
+    assert twins([task_from_json("task", task)], others) == []
+
+
+@pytest.mark.parametrize(
+    ("pairs", "fault"),
+    [
+        ([{"input": [[1]]}], "task a: demonstration 1 has no output; .* \\(the first of 2\\)"),
+        (
+            [{"input": [[1]], "output": [[n]]} for n in (2, 3)],
+            "task a gives two outputs for the same",
+        ),
+    ],
+)
+def test_tasks_that_contradict_themselves_are_refused(pairs: list, fault: str):
+    tasks = [task_from_json(name, {"train": pairs, "test": [{"input": [[4]]}]}) for name in "ba"]
+    with pytest.raises(ValueError, match=fault):
+        build([], [], tasks, num_aug=2, side=3, seed=0)
+
+
+def test_content_tells_tasks_from_solutions(tmp_path: Path):
+    tasks = {"a": {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]]}]}}
+    for name in ("mine.json", "my_challenges.json"):
+        (tmp_path / name).write_text(json.dumps(tasks))
+        assert read_tasks(tmp_path / name)["a"].test[0].output is None
+    (tmp_path / "my_solutions.json").write_text(json.dumps({"a": [[[3]]]}))
+    answer = read_tasks(tmp_path / "my_challenges.json")["a"].test[0].output
+    assert answer is not None and answer.tolist() == [[3]]
+    with pytest.raises(ValueError, match=r"my_solutions\.json holds solutions and no tasks"):
+        read_tasks(tmp_path / "my_solutions.json")
 
 
 def test_a_damaged_set_is_refused(folder: Path, tmp_path: Path):

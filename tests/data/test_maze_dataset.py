@@ -149,6 +149,15 @@ def test_all_rows_are_for_training_if_validation_is_generated(tmp_path, monkeypa
         assert not images(question) & {old for old, _ in rows}
 
 
+def test_a_maze_with_two_answers_is_reported(tmp_path):
+    question = "S..##" + "..G##" + "#" * 15
+    answers = ["Soo##" + "..G##" + "#" * 15, "S..##" + "ooG##" + "#" * 15]
+    path, said = tmp_path / "mazes.csv", []
+    write_csv(path, [*rows_of(mazes(3)), *((question, answer) for answer in answers)])
+    MAZE.read_table(path, said.append)
+    assert said == [f"{path}:5 and {path}:6: the same question has different answers"]
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [

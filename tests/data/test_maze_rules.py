@@ -45,6 +45,20 @@ def tokens_of(board: np.ndarray) -> np.ndarray:
     return MAZE.tokens(in_words(board), "#.SGo")
 
 
+@given(board=boards(), marks=st.lists(st.booleans(), min_size=16, max_size=16), edit=st.booleans())
+def test_many_answers_are_judged_as_each_of_them(board, marks, edit):
+    puzzle = tokens_of(board)
+    path = shortest_path(puzzle) or []
+    on_path = np.isin(np.arange(16), path) ^ (np.array(marks) & edit)
+    answers = np.stack(
+        [puzzle, *(np.where(m & (puzzle == FREE), PATH, puzzle) for m in (on_path, marks))]
+    )
+    answers = np.concatenate([answers, np.roll(answers, 1, axis=1)])
+    puzzles = np.tile(puzzle, (len(answers), 1))
+    expected = [MAZE.check(puzzle, answer) is not None for answer in answers]
+    assert MAZE.wrong(puzzles, answers).tolist() == expected
+
+
 @given(board=boards())
 def test_the_shortest_path_against_relaxation(board):
     path = shortest_path(tokens_of(board))

@@ -204,6 +204,41 @@ def test_other_puzzles_are_not_taken_for_sudokus(tmp_path: Path):
     assert not any("symmetries" in line for line in report)
 
 
+@pytest.mark.parametrize("task", ["sudoku4", ""])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_labels_that_break_the_rules_are_refused(tmp_path: Path, task: str, split: str):
+    source = write_sudokus(tmp_path / "sudokus", task=task)
+    place = source / split / "all__labels.npy"
+    labels = np.load(place)
+    labels[[3, 7], 5] = labels[[3, 7], 6]
+    np.save(place, labels)
+    message = rf"{split}, example 3: wrong answer: .*; correct it \(the first of 2\)$"
+    with pytest.raises(ValueError, match=message):
+        StoredData(str(source)).prepare(tmp_path / "data", print)
+    labels[[3, 7], 5] = 0  # not supervised
+    np.save(place, labels)
+    if task:
+        StoredData(str(source)).prepare(tmp_path / "data", print)
+
+
+@pytest.mark.parametrize("ids", [1, 2])
+def test_other_data_with_two_answers_to_a_question_are_reported(tmp_path: Path, ids: int):
+    questions = np.arange(60).reshape(20, 3) % 50
+    questions[17], answers = questions[4], np.arange(20)[:, None] + np.zeros((1, 3), int)
+    source = write_foreign(tmp_path / "some", "train", questions, answers, vocab_size=50)
+    identifiers = np.zeros(20, np.int32)
+    identifiers[17] = ids - 1
+    np.save(source / "train/all__puzzle_identifiers.npy", identifiers)
+    path = source / "train/dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_puzzle_identifiers": ids}))
+    said: list[str] = []
+    StoredData(str(source)).prepare(tmp_path / "data", said.append)
+    assert (
+        ids == 2 or f"{source}/train, example 4 and {source}/train, example 17: the same" in said[0]
+    )
+    assert ("different answers" in said[0]) == (ids == 1)
+
+
 def test_groups_whose_ids_test_needs_stay_in_training(tmp_path: Path):
     """As in ARC: the demonstration pairs of the test tasks."""
     train = numbered_set([[2, 1], [3], [1, 1], [2], [1]])

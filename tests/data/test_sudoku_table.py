@@ -7,6 +7,9 @@ from tests.data.test_sudoku_oracle import KNOWN_ANSWER, KNOWN_PUZZLE
 
 QUESTION, ANSWER = KNOWN_PUZZLE, KNOWN_ANSWER
 GOOD = f"x,{QUESTION},{ANSWER},"
+# Row 1 begins with 5 3 4 6 and row 2 with 6 7 2 1: without any 5 and 6, these change places
+SWAPPED = ANSWER.translate(str.maketrans("56", "65"))
+TWO = [f"x,{ANSWER.translate(str.maketrans('56', '..'))},{answer}," for answer in (ANSWER, SWAPPED)]
 
 
 @pytest.mark.parametrize(
@@ -20,13 +23,15 @@ GOOD = f"x,{QUESTION},{ANSWER},"
         ([f"x,{QUESTION},²{ANSWER[1:]},"], r":2: character '²' at position 1 of answer"),
         (
             [GOOD, GOOD, f"x,{QUESTION},{ANSWER.translate(str.maketrans('56', '65'))},"],
-            r":4: wrong answer: the given 5 in row 1, column 1 was changed to 6",
+            r":4: wrong answer: the given 5 in row 1, column 1 was changed to 6; correct it$",
         ),
         (
             [f"x,{'.' * 81},{ANSWER[:-1]}8,"],
             r":2: wrong answer: digit 8 stands twice in row 9; correct",
         ),
         ([f"x,{QUESTION},{ANSWER[:-1]}.,"], r":2: wrong answer: .*row 9, column 9"),
+        ([f"x,{'.' * 81},{ANSWER},", GOOD], r":2: fewer than 17 givens, so that more than one"),
+        ([GOOD, TWO[0], GOOD, TWO[1]], r":5: the question of .*bad.csv:3 with another answer"),
         ([f"{GOOD}hard"], r":2: rating 'hard' is no number"),
         ([], ": no rows"),
     ],

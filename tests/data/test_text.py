@@ -88,6 +88,8 @@ def test_a_file_is_cut_at_separators(tmp_path: Path):
         TextData(str(file), num_tokens=260, num_validation=2, num_test=1).prepare(tmp_path, silent)
     with pytest.raises(ValueError, match="no corpus"):
         TextData(str(tmp_path / "none")).prepare(tmp_path, silent)
+    file.write_bytes(b"one\n\ntwo\n\nthree")
+    TextData(str(file), r"\n\n", num_tokens=260).prepare(tmp_path, silent)
 
 
 def test_the_standard_library_is_a_corpus():

@@ -10,7 +10,7 @@ import ostinato
 from ostinato.data import sudoku
 from ostinato.data.puzzle_files import WrittenPuzzle
 from ostinato.inference.search import FIXED, Search
-from ostinato.inference.solve import Solution, solve
+from ostinato.inference.solve import GUESSES_IF_NOT, Solution, solve
 from ostinato.inference.think import Step
 from tests.data.test_sudoku_oracle import is_solved
 from tests.inference import stand_in
@@ -70,10 +70,24 @@ def test_the_rules_decide_and_not_the_models_opinion(monkeypatch):
     solved, unsolved = solve(LookUp(), [PUZZLES[0], UNSOLVABLE])
     assert solved.solved and solved.confidence < 0.05
     assert (solved.accepted_by, unsolved.accepted_by) == ("rules", None)
+    assert (solved.solutions, unsolved.solutions) == (1, 0)
     (fooled,) = solve(LookUp(), [UNSOLVABLE], search=Search(early_exit=True, patience=1))
-    assert fooled.accepted_by == "q" and not fooled.solved and fooled.total_steps == 1
+    assert (
+        fooled.solutions is None
+        and fooled.accepted_by == "q"
+        and not fooled.solved
+        and fooled.total_steps == 1
+    )
     assert not unsolved.solved and unsolved.confidence > 0.95
     assert unsolved.problem == "row 1, column 3 and 12 more cells hold no digit"
+
+
+def test_solutions_are_counted_within_bounds():
+    """This puzzle without solution takes a plain search many minutes."""
+    hard = ".....5.8....6.1.43..........1.5........1.6...3.......553.....61........4........."
+    board = sudoku.Sudoku(9)
+    assert board.count_solutions(board.parse(hard), GUESSES_IF_NOT) is None
+    assert board.count_solutions(board.parse("." * 81), GUESSES_IF_NOT) == 2
 
 
 def test_max_steps():

@@ -174,7 +174,8 @@ def build(
 
     All pairs of `training` are trained on, and the demonstrations of the others; validation are
     the tests of `held_out`, in a few variants, and test those of `evaluation`. Raises ValueError if
-    a grid is too large, or if two tasks have the same name.
+    two tasks have the same name, or if one has a fault: a grid that is too large, a demonstration
+    without output, or equal inputs with different outputs.
     """
     roles = {"train": training, "validation": held_out, "test": evaluation}
     by_name = {task.name: (split, task) for split, tasks in roles.items() for task in tasks}
@@ -182,8 +183,10 @@ def build(
         raise ValueError("two tasks have the same name: leave one of them out")
     splits = {split: Split() for split in roles}
     names = [BLANK]
+    faults = [fault for name in sorted(by_name) if (fault := fault_of(by_name[name][1], side))]
+    if faults:
+        raise ValueError(faults[0] + f" (the first of {len(faults)})" * (len(faults) > 1))
     for name, (role, task) in sorted(by_name.items()):
-        check_size(task, side)
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
         rng = np.random.default_rng([seed, key])
         variants = draw_variants(task, num_aug, rng)
@@ -206,13 +209,24 @@ def build(
     )
 
 
-def check_size(task: ArcTask, side: int) -> None:
-    """ValueError if a grid of the task does not fit on the canvas, or if it has no pairs."""
+def fault_of(task: ArcTask, side: int) -> str | None:
+    """Say why a task cannot be learnt on a canvas of `side` rows; None if it can."""
     if not task.train or not task.test:
-        raise ValueError(f"task {task.name} has no demonstrations or no tests: leave it out")
+        return f"task {task.name} has no demonstrations or no tests: leave it out"
     largest = max(max(grid.shape) for pair in task.pairs for grid in grids_of(pair))
     if largest > side:
-        raise ValueError(
+        return (
             f"task {task.name} has a grid of {largest} rows or columns: set canvas to {largest} "
             "or more, or leave the task out"
         )
+    for number, pair in enumerate(task.train, 1):
+        if pair.output is None:
+            return f"task {task.name}: demonstration {number} has no output; add it or leave it out"
+    known = [pair for pair in task.pairs if pair.output is not None]
+    for number, pair in enumerate(known):
+        for earlier in known[:number]:
+            if np.array_equal(earlier.input, pair.input) and not np.array_equal(
+                grids_of(earlier)[1], grids_of(pair)[1]
+            ):
+                return f"task {task.name} gives two outputs for the same input; leave one out"
+    return None

@@ -20,6 +20,7 @@ from ostinato.data.arc.sources import (
     read_by_name,
     read_folder,
 )
+from ostinato.data.arc.twins import twins
 from ostinato.data.build_once import build_once
 from ostinato.decoding import read_json
 from ostinato.files import write_text
@@ -89,6 +90,11 @@ class ArcData:
 
         def fill(folder: Path) -> None:
             count = sum(map(len, roles))
+            if found := twins(roles.training, [*roles.held_out, *roles.evaluation]):
+                report(
+                    f"{len(found)} of the tasks to be tested are trained on under another name, "
+                    f"such as {found[0][0]} as {found[0][1]}: name the tasks to leave them out"
+                )
             report(f"drawing up to {self.num_aug} variants of each of {count} tasks")
             facts = {"source": self.source, "extra": self.extra}
             sets = build(*roles, self.num_aug, self.canvas, self.data_seed, **facts)

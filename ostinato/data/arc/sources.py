@@ -138,9 +138,15 @@ def read_folder(folder: Path) -> dict[str, dict[str, ArcTask]]:
 
 
 def read_kaggle(path: Path) -> dict[str, ArcTask]:
-    """The tasks of one file of challenges, with the answers of the solutions beside it, if any."""
-    challenges = read_by_name(path, WrittenTask)
-    answers_path = path.with_name(path.name.replace("_challenges", "_solutions"))
+    """Read the tasks of a file, by name; with answers, if a file of solutions lies beside it.
+
+    That is named like it, with "solutions" for "challenges".
+    """
+    content = read_json(path, dict[str, Any], REMEDY)
+    if content and all(isinstance(answers, list) for answers in content.values()):
+        raise ValueError(f"{path} holds solutions and no tasks: give the file of challenges")
+    challenges = convert_each(content, WrittenTask, str(path), REMEDY)
+    answers_path = path.with_name(path.name.replace("challenges", "solutions"))
     answers = {}
     if answers_path != path and answers_path.exists():
         answers = read_by_name(answers_path, list[Rows])

@@ -133,10 +133,10 @@ class MazeData:
         splits: dict[str, Rows] = {}
         for split in ("test", "validation"):
             if split in files:
-                rows = self._fresh(read_csv(self.maze, files[split]), seen, split, report)
+                rows = self._fresh(read_csv(self.maze, files[split], report), seen, split, report)
                 chosen = rng.permutation(len(rows))[: self._count(split, len(rows)) or None]
                 splits[split] = rows.take(np.sort(chosen))
-        rows = self._fresh(read_csv(self.maze, files["train"]), seen, "train", report)
+        rows = self._fresh(read_csv(self.maze, files["train"], report), seen, "train", report)
         order = rng.permutation(len(rows))
         for split in ("test", "validation"):
             if split in splits:

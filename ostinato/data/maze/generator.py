@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -118,6 +119,30 @@ def far_cells(
         far |= front
     bits = far.T[:, :, None] >> np.arange(size, dtype=np.uint64) & np.uint64(1)
     return kept, bits.reshape(len(kept), size**2).astype(bool)
+
+
+def distances(
+    is_open: Bool[np.ndarray, "mazes cells"],
+    start: Int[np.ndarray, " mazes"],
+    goal: Int[np.ndarray, " mazes"],
+) -> Int[np.ndarray, " mazes"]:
+    """Count the steps of the shortest way from start to goal in each maze; -1 if there is none."""
+    size = math.isqrt(is_open.shape[1])
+    unseen = _as_bits(is_open.reshape(-1, size, size))
+    found, going = np.full(len(start), -1), np.arange(len(start))
+    front, goals = np.zeros_like(unseen), np.zeros_like(unseen)
+    for bits, cell in ((front, start), (goals, goal)):
+        bits[cell // size, going] = np.uint64(1) << (cell % size).astype(np.uint64)
+    unseen &= ~front
+    step = 0
+    while len(going):
+        found[going[(front & goals).any(axis=0)]] = step
+        if step % 8 == 0:
+            on = (found[going] < 0) & front.any(axis=0)
+            front, unseen, goals, going = front[:, on], unseen[:, on], goals[:, on], going[on]
+        front = _next_front(front, unseen)
+        step += 1
+    return found
 
 
 def _next_front(

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Integer, UInt8
 from torch import Generator, Tensor
 
 from ostinato.data.dihedral import sources
-from ostinato.data.maze.paths import FREE, GOAL, PATH, START, follow, shortest_path
+from ostinato.data.maze.paths import FREE, GOAL, PATH, START, WALL, follow, shortest_path
 from ostinato.data.symmetries import Symmetries
 
 if TYPE_CHECKING:
@@ -169,6 +169,32 @@ class Maze:
             faults[_strays(answer, follow(answer).cells)] = True
         return faults
 
+    @property
+    def fewest_givens(self) -> int:
+        return 0  # there may be several shortest paths
+
+    def wrong(
+        self,
+        puzzles: Integer[np.ndarray, "puzzles cells"],
+        answers: Integer[np.ndarray, "puzzles cells"],
+    ) -> Bool[np.ndarray, " puzzles"]:
+        """Tell which answers do not mark a shortest path, and nothing else.
+
+        The marks are one if they lead to the goal in as few steps as the maze allows, and if none
+        is left over.
+        """
+        from ostinato.data.maze.generator import distances  # which imports this file
+
+        right = ((puzzles > 0) & (puzzles < PATH)).all(1) & ~_changed(puzzles, answers).any(1)
+        for token in (START, GOAL):
+            right &= (puzzles == token).sum(1) == 1
+        ends = [(puzzles[right] == token).argmax(1) for token in (START, GOAL)]
+        steps = distances(puzzles[right] > WALL, *ends)
+        marked = answers[right] > START
+        marked[np.arange(len(marked)), ends[0]] = True
+        right[right] = (distances(marked, *ends) == steps) & (marked.sum(1) == steps + 1)
+        return ~right
+
     def scores(
         self,
         puzzles: Integer[np.ndarray, "puzzles cells"],
@@ -216,7 +242,7 @@ class Maze:
         """All rows of a CSV file with the columns question and answer: `table.read_csv`."""
         from ostinato.data.maze.table import read_csv  # which imports this file
 
-        return read_csv(self, path).puzzle_set(source=str(path))
+        return read_csv(self, path, report).puzzle_set(source=str(path))
 
 
 def is_maze(puzzle: Integer[np.ndarray, " cells"]) -> bool:
@@ -225,7 +251,7 @@ def is_maze(puzzle: Integer[np.ndarray, " cells"]) -> bool:
     return bool(known and (puzzle == START).sum() == (puzzle == GOAL).sum() == 1)
 
 
-def _changed(puzzle: np.ndarray, answer: np.ndarray) -> Bool[np.ndarray, " cells"]:
+def _changed(puzzle: np.ndarray, answer: np.ndarray) -> Bool[np.ndarray, "*puzzles cells"]:
     """Cells in which an answer differs from the maze other than by marking a free one."""
     return np.where(answer == PATH, puzzle != FREE, puzzle != answer)
 

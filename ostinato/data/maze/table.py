@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, Integer, UInt8
 
+from ostinato.data.contradictions import check_examples
 from ostinato.data.csv_files import read_rows
 from ostinato.data.dihedral import sources
 from ostinato.data.maze.paths import PATH, shortest_path
@@ -59,26 +61,25 @@ def labelled(maze: Maze, inputs: UInt8[np.ndarray, "rows cells"]) -> Rows:
     return Rows(maze, inputs, labels, lengths)
 
 
-def read_csv(maze: Maze, path: Path) -> Rows:
+def read_csv(maze: Maze, path: Path, report: Callable[[str], None]) -> Rows:
     """All rows of a file with the columns question and answer, written with "# SGo" or "#.SGo".
 
-    Each answer must be a shortest path. Raises ValueError, with file and line, for one that is not,
-    for a maze that cannot be read, and for a file without rows.
+    Raises ValueError, with file and line, for a maze that cannot be read, for an answer that is no
+    shortest path, and for a file without rows.
     """
-    inputs, labels = [], []
+    inputs, labels, lines = [], [], []
     for row in read_rows(path):
         try:
             inputs.append(maze.parse(row.question))
             labels.append(maze.tokens(row.answer, SYMBOLS[1:]))
-            problem = maze.check(inputs[-1], labels[-1])
-            if problem is not None:
-                raise ValueError(f"wrong answer: {problem}; correct it")
+            lines.append(row.line)
         except ValueError as error:
             raise ValueError(f"{path}:{row.line}: {error}") from None
     if not inputs:
         raise ValueError(f"{path}: no rows; give a file with at least one maze")
-    steps = (np.stack(labels) == PATH).sum(1) + 1
-    return Rows(maze, np.stack(inputs), np.stack(labels), steps)
+    questions, answers = np.stack(inputs), np.stack(labels)
+    check_examples(maze, questions, answers, lambda row: f"{path}:{lines[row]}", report)
+    return Rows(maze, questions, answers, (answers == PATH).sum(1) + 1)
 
 
 def signatures(maze: Maze, inputs: UInt8[np.ndarray, "rows cells"]) -> list[bytes]:

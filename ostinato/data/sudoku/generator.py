@@ -15,9 +15,6 @@ from ostinato.data.sudoku.candidates import (
 )
 from ostinato.data.sudoku.rules import BLANK, Sudoku
 
-MINIMUM_GIVENS = {4: 4, 6: 8, 9: 17}
-"""Fewest givens that fix a solution. 9x9: McGuire, Tugemann, Civario 2012 (arXiv:1201.0749)."""
-
 BATCH = 1024  # boards at once: enough to hide numpy's overhead, few enough for the cache
 PATIENCE = 5000  # grids tried in a row without success before a wish counts as out of reach
 
@@ -63,10 +60,10 @@ def generate(
 def check_givens(sudoku: Sudoku, givens: tuple[int, int]) -> None:
     """Raises ValueError if no puzzle can have so few or so many givens."""
     low, high = givens
-    if not MINIMUM_GIVENS[sudoku.size] <= low <= high <= sudoku.seq_len:
+    if not sudoku.fewest_givens <= low <= high <= sudoku.seq_len:
         raise ValueError(
             f"givens from {low} to {high} are impossible for {sudoku.name}: choose a range "
-            f"within {MINIMUM_GIVENS[sudoku.size]} to {sudoku.seq_len}"
+            f"within {sudoku.fewest_givens} to {sudoku.seq_len}"
         )
 
 

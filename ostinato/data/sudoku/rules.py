@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 BLANK = 1
 BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
+MINIMUM_GIVENS = {4: 4, 6: 8, 9: 17}
+"""Fewest givens that fix a solution. 9x9: McGuire, Tugemann, Civario 2012 (arXiv:1201.0749)."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,10 @@ class Sudoku:
     @property
     def vocab_size(self) -> int:
         return self.size + 2
+
+    @property
+    def fewest_givens(self) -> int:
+        return MINIMUM_GIVENS[self.size]
 
     @cached_property
     def cell_units(self) -> Integer[np.ndarray, "cells 3"]:
@@ -154,6 +161,28 @@ class Sudoku:
             more = f" and {others} more cell{'s' * (others > 1)} hold" if others else " holds"
             return f"{self.place(empty[0])}{more} no digit"
         return next(iter(self.conflicts(answer)), None)
+
+    def wrong(
+        self,
+        puzzles: Integer[np.ndarray, "puzzles cells"],
+        answers: Integer[np.ndarray, "puzzles cells"],
+    ) -> Bool[np.ndarray, " puzzles"]:
+        """Tell which answers change a given, or miss a digit in some row, column or box."""
+        changed = ((puzzles > BLANK) & (puzzles != answers)).any(axis=1)
+        bits = np.left_shift(1, answers.T, dtype=np.uint16, casting="unsafe")[self.units]
+        complete = np.bitwise_or.reduce(bits, axis=1) == 2**self.vocab_size - 4
+        return changed | ~complete.all(axis=0)
+
+    def count_solutions(
+        self, tokens: Integer[np.ndarray, " cells"], max_guesses: int
+    ) -> int | None:
+        """Count the solutions up to 2; None if that takes more than `max_guesses`."""
+        from ostinato.data.sudoku.solver import TooManyGuesses, solutions  # which imports this file
+
+        try:
+            return sum(1 for _ in islice(solutions(self, tokens, max_guesses), 2))
+        except TooManyGuesses:
+            return None
 
     def faults(
         self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]

@@ -36,6 +36,10 @@ def solve(sudoku: Sudoku, tokens: Integer[np.ndarray, " cells"]) -> Solution | N
     return next(solutions(sudoku, tokens), None)
 
 
+class TooManyGuesses(Exception):
+    """The search was given up before it had seen everything."""
+
+
 def count_solutions(sudoku: Sudoku, tokens: Integer[np.ndarray, " cells"], limit: int = 2) -> int:
     """The number of solutions, counted up to `limit`: 1 of 2 means a proper puzzle."""
     return sum(1 for _ in islice(solutions(sudoku, tokens), limit))
@@ -49,8 +53,10 @@ def rate(sudoku: Sudoku, tokens: Integer[np.ndarray, " cells"]) -> int:
     return solution.guesses
 
 
-def solutions(sudoku: Sudoku, tokens: Integer[np.ndarray, " cells"]) -> Iterator[Solution]:
-    """Every solution, found depth first."""
+def solutions(
+    sudoku: Sudoku, tokens: Integer[np.ndarray, " cells"], max_guesses: int | None = None
+) -> Iterator[Solution]:
+    """Find every solution, depth first. Raises TooManyGuesses after `max_guesses`."""
     peers, units = _peers(sudoku), sudoku.units.tolist()
     board = [2**sudoku.size - 1] * sudoku.seq_len
     for cell, token in enumerate(np.asarray(tokens).tolist()):
@@ -69,6 +75,8 @@ def solutions(sudoku: Sudoku, tokens: Integer[np.ndarray, " cells"]) -> Iterator
             digits = [possible.bit_length() + BLANK for possible in board]
             yield Solution(np.array(digits, dtype=np.uint8), guesses)
             continue
+        if guesses == max_guesses:
+            raise TooManyGuesses
         guesses += 1
         digit = board[cell] & -board[cell]
         without = board.copy()

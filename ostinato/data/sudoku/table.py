@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Integer, UInt8
 
+from ostinato.data.contradictions import check_examples
 from ostinato.data.csv_files import read_rows
 from ostinato.data.sudoku.rules import BLANK, Sudoku
 from ostinato.data.sudoku.solver import rate
@@ -76,18 +77,21 @@ def ratings_of(
 def read_csv(sudoku: Sudoku, path: Path, report: Callable[[str], None]) -> Rows:
     """All rows of a file with the columns question and answer, and perhaps rating (may be empty).
 
-    Every answer is checked. Raises ValueError, with file and line, for a missing column, a wrong
-    length, a foreign character or a wrong answer.
+    Raises ValueError, with file and line, for a missing column, a wrong length, a foreign
+    character, and for rows that `check_examples` refuses.
     """
-    parts = []
+    parts, lines = [], []
     rows = read_rows(path)
     while chunk := list(islice(rows, 100_000)):
         parts.append(_parse(sudoku, path, *zip(*chunk, strict=True)))
+        lines += [row.line for row in chunk]
         if len(parts) % 10 == 0:
             report(f"{path.name}: {sum(map(len, parts))} rows read")
     if not parts:
         raise ValueError(f"{path}: no rows; give a file with at least one puzzle")
-    return join(parts)
+    found = join(parts)
+    check_examples(sudoku, found.inputs, found.labels, lambda row: f"{path}:{lines[row]}", report)
+    return found
 
 
 def _parse(
@@ -120,8 +124,6 @@ def _parse(
             )
         boards.append(tokens)
     inputs, labels = boards
-    for row in np.flatnonzero(_wrong(sudoku, inputs, labels))[:1].tolist():
-        fail(row, f"wrong answer: {sudoku.check(inputs[row], labels[row])}; correct it")
     values = np.full(len(lines), np.nan, dtype=np.float32)
     for row, rating in enumerate(ratings):
         if rating.strip():
@@ -137,13 +139,3 @@ def _token_of_symbol(sudoku: Sudoku) -> UInt8[np.ndarray, "256"]:
     token[[ord("."), ord("0")]] = BLANK
     token[ord("1") + np.arange(sudoku.size)] = BLANK + 1 + np.arange(sudoku.size)
     return token
-
-
-def _wrong(
-    sudoku: Sudoku, inputs: UInt8[np.ndarray, "rows cells"], labels: UInt8[np.ndarray, "rows cells"]
-) -> np.ndarray:
-    """Which answers change a given, or miss a digit in some row, column or box."""
-    changed = ((inputs > BLANK) & (inputs != labels)).any(axis=1)
-    bits = np.left_shift(1, labels, dtype=np.uint16)[:, sudoku.units]
-    complete = np.bitwise_or.reduce(bits, axis=2) == 2**sudoku.vocab_size - 4
-    return changed | ~complete.all(axis=1)

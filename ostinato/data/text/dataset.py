@@ -31,7 +31,8 @@ class TextData:
     """`python-stdlib`, the sources of the running Python's own library; `shakespeare`;
     `tinystories`, from the Hub; a text file; or a folder, of which every file is a document."""
     separator: str = SEPARATOR
-    """Text between the documents of a file of one's own; empty: each file is one document."""
+    """Text between the documents of a file of one's own; empty: each file is one document. Written
+    \\n, \\r and \\t stand for a line feed, a carriage return and a tab."""
     num_tokens: Natural = 4096
     """Size of the vocabulary, at most."""
     num_validation: Natural = 0
@@ -56,7 +57,7 @@ class TextData:
         and of all documents. An interrupted build leaves nothing behind that would be used.
         Raises ValueError for a missing or faulty corpus, and where there are too few documents.
         """
-        corpus = read_corpus(self.corpus, self.separator, report)
+        corpus = read_corpus(self.corpus, unescaped(self.separator), report)
         held_out = self._held_out(corpus)
         facts = {
             **asdict(self),
@@ -124,6 +125,13 @@ class TextData:
         if corpus.test:
             splits["test"] = corpus.test, [str(number) for number in range(len(corpus.test))]
         return {split: splits[split] for split in ("train", "validation", "test")}
+
+
+def unescaped(text: str) -> str:
+    """Put line feeds, carriage returns and tabs in the place of written \\n, \\r and \\t."""
+    for written, meant in ((r"\n", "\n"), (r"\r", "\r"), (r"\t", "\t")):
+        text = text.replace(written, meant)
+    return text
 
 
 def first_bytes(texts: Iterable[str], most: int) -> Iterable[str]:

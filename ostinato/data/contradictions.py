@@ -1,0 +1,101 @@
+"""Examples that contradict the rules of their kind of puzzle, or each other.
+
+Every table and every data set that was built elsewhere passes here; random puzzles need not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Integer, UInt64
+
+if TYPE_CHECKING:
+    from ostinato.data.tasks import Task
+
+AT_ONCE = 2**12
+"""Examples that are looked at together: enough for numpy, and few enough for the caches."""
+
+
+def check_examples(
+    task: Task | None,
+    inputs: Integer[np.ndarray, "examples seq"],
+    labels: Integer[np.ndarray, "examples seq"],
+    place: Callable[[int], str],
+    report: Callable[[str], None],
+    ids: Integer[np.ndarray, " examples"] | None = None,
+    ignored: int | None = None,
+) -> None:
+    """Refuse examples that cannot be right, and report those that may be meant.
+
+    Raises ValueError, with the number of faults and the `place` of the first, for an answer that
+    breaks the rules of `task`, and for a question with several answers where the task allows one.
+    Equal questions with different answers are reported otherwise: a maze can have several shortest
+    paths, and the rules of other data are not known. Questions of different `ids` are different.
+    Answers with a cell of label `ignored` are not checked by the rules.
+    """
+    if task is not None:
+        wrong, vague = (np.zeros(len(inputs), bool) for _ in range(2))
+        for begin in range(0, len(inputs), AT_ONCE):
+            rows = slice(begin, begin + AT_ONCE)
+            wrong[rows] = task.wrong(inputs[rows], labels[rows])
+            if ignored is not None:
+                wrong[rows] &= (labels[rows] != ignored).all(axis=1)
+            vague[rows] = (inputs[rows] > 1).sum(axis=1) < task.fewest_givens
+        for row in first_of(wrong):
+            problem = task.check(inputs[row], labels[row])
+            refuse(f"{place(row)}: wrong answer: {problem}; correct it", int(wrong.sum()))
+        for row in first_of(vague):
+            fault = f"{place(row)}: fewer than {task.fewest_givens} givens, so that more than one"
+            refuse(f"{fault} answer is right; leave the puzzle out", int(vague.sum()))
+    firsts, others = conflicts(inputs, labels, ids)
+    if len(others):
+        count, first, other = len(np.unique(firsts)), place(firsts[0]), place(others[0])
+        if task is not None and task.fewest_givens:
+            refuse(f"{other}: the question of {first} with another answer; leave both out", count)
+        plural = "question has" if count == 1 else f"{count:,} questions have"
+        report(f"{first} and {other}: the same {plural} different answers")
+
+
+def refuse(fault: str, count: int) -> None:
+    """Raise ValueError for the first of `count` faults."""
+    raise ValueError(fault + f" (the first of {count:,})" * (count > 1))
+
+
+def first_of(chosen: Bool[np.ndarray, " examples"]) -> list[int]:
+    """Return the index of the first that is chosen; nothing if there is none."""
+    return np.flatnonzero(chosen)[:1].tolist()
+
+
+def conflicts(
+    inputs: Integer[np.ndarray, "examples seq"],
+    labels: Integer[np.ndarray, "examples seq"],
+    ids: Integer[np.ndarray, " examples"] | None = None,
+) -> tuple[Integer[np.ndarray, " conflicts"], Integer[np.ndarray, " conflicts"]]:
+    """Find the examples whose question an earlier one has answered differently.
+
+    Returns the earlier one of each, and itself, in the order of the latter.
+    """
+    questions, answers = hashes(inputs), hashes(labels)
+    if ids is not None:
+        questions += ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    order = np.argsort(questions, kind="stable")
+    begins = np.flatnonzero(np.diff(questions[order], prepend=questions[order][:1] + 1))
+    leader = order[np.repeat(begins, np.diff(begins, append=len(order)))]
+    differ = answers[order] != answers[leader]
+    firsts, others = leader[differ], order[differ]
+    same = (inputs[firsts] == inputs[others]).all(axis=1)  # and not only the hash
+    firsts, others = firsts[same], others[same]
+    by_place = np.argsort(others)
+    return firsts[by_place], others[by_place]
+
+
+def hashes(tokens: Integer[np.ndarray, "rows seq"]) -> UInt64[np.ndarray, " rows"]:
+    """Hash each row: a sum of its tokens, each times a random odd number."""
+    weights = np.random.default_rng(0).integers(2**64, size=tokens.shape[1], dtype=np.uint64)
+    found = np.zeros(len(tokens), np.uint64)
+    for begin in range(0, len(tokens), AT_ONCE):
+        block = np.asarray(tokens[begin : begin + AT_ONCE])
+        found[begin : begin + AT_ONCE] = block.astype(np.uint64) @ (weights | np.uint64(1))
+    return found
