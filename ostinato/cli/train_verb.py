@@ -22,8 +22,9 @@ class Train:
     Every setting of the recipe can be changed by a flag; without RECIPE, the recipes are listed.
     """
 
-    run_folder: Annotated[Path | None, tyro.conf.arg(name="run")] = None
-    """Folder of the run (default: runs/RECIPE)."""
+    run_folder: Annotated[Path | None, tyro.conf.arg(name="run", aliases=["--run-folder"])] = None
+    """Folder of the run (default: runs/RECIPE). torchrun takes --run for its own --run-path: write
+    --run-folder there."""
     data_dir: Annotated[Path | None, tyro.conf.arg(name="data")] = None
     """A data set on disk to use instead of the recipe's, such as the originals' scripts build."""
     data_root: Path = Path("data")
