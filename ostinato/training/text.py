@@ -75,7 +75,7 @@ def train(
         with atomic(folder.tokenizer) as path:
             train_set.tokenizer.save(path)
     work = TextWork(recipe, folder, train_set, validation_set, state)
-    return loop.run(work, resumed=checkpoint is not None)
+    return loop.run(work, checkpoint)
 
 
 @dataclass(kw_only=True)
