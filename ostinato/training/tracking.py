@@ -131,10 +131,10 @@ class Tracker:
         line = json.dumps({"step": step, "time": seconds, **written}).encode() + b"\n"
         self.newest = metrics
         try:
-            if not os.path.samestat(os.fstat(self.file.fileno()), os.stat(self.folder.metrics)):
-                raise FileNotFoundError(errno.ENOENT, "it has been replaced")
             while line:  # the last bytes of a disk may take only a part
                 line = line[self.file.write(line) :]
+            if not os.path.samestat(os.fstat(self.file.fileno()), os.stat(self.folder.metrics)):
+                raise FileNotFoundError(errno.ENOENT, "it has been replaced")
         except FileNotFoundError as error:
             raise ValueError(
                 f"{self.folder.metrics} has been removed while the run goes on: leave its folder "
