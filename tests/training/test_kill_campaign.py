@@ -11,25 +11,26 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
-import jaxtyping
 import pytest
 
-import ostinato.training.run  # noqa: F401 before the forks, which are quick then
 from ostinato.cli import main
+from tests.training.processes import CONTEXT
 
 KILLS = int(os.environ.get("OSTINATO_KILLS", "3"))
 """Moments for each recipe."""
 
 LOOP = "--checkpoint-every 3 --eval-every 8 --log-every 1 --device cpu --forward-dtype float32"
-PUZZLES = "--num-train 60 --num-validation 16 --num-test 8 --global-batch-size 8 --hidden-size 32"
+SMALL = "--hidden-size 32 --puzzle-emb-ndim 32"
+PUZZLES = f"--num-train 60 --num-validation 16 --num-test 8 --global-batch-size 8 {SMALL}"
 RECIPES = {
     "TRM": f"sudoku4-tiny {PUZZLES} --total-steps 24",
     "HRM": f"hrm-sudoku4-tiny {PUZZLES} --total-steps 16",
     "maze": f"maze-tiny {PUZZLES} --size 5 --task maze5 --seq-len 25 --slot-turns 3 "
     "--total-steps 24",
-    "ARC": "arc-tiny --num-aug 2 --global-batch-size 8 --hidden-size 32 --total-steps 24",
+    "ARC": f"arc-tiny --num-aug 2 --global-batch-size 8 {SMALL} --total-steps 24",
     "text": "nanochat-tiny --corpus corpus --num-tokens 262 --vocab-size 262 --seq-len 16 "
     "--hidden-size 16 --num-layers 2 --num-heads 2 --group-size 16 --total-steps 24",
 }
@@ -49,7 +50,7 @@ def test_killed_runs_resume_to_the_same_bits(recipe: str, tmp_path: Path):
         moment = seconds * (number + rng.random()) / KILLS
         killed += trained(words, place, kill_after=moment) is None
         trained(words, place)
-        print(f"{recipe}: kill {number} after {moment:.3f} of {seconds:.3f} s")
+        print(f"{recipe}: kill {number} after {moment:.3f} of {seconds:.3f} s", flush=True)
         found = contents(place)
         assert found.keys() == wanted.keys(), f"killed after {moment:.3f} of {seconds:.3f} s"
         different = [name for name in wanted if found[name] != wanted[name]]
@@ -66,23 +67,25 @@ def trained(words: list[str], place: Path, kill_after: float = math.inf) -> floa
     (place / "corpus").mkdir(parents=True, exist_ok=True)
     for number in range(8):
         (place / f"corpus/{number}.txt").write_text(f"def f{number}(x):\n    return x\n" * 9)
-    child = os.fork()
-    if child == 0:
-        os.chdir(place)
-        sys.stdout = sys.stderr = open("log", "a")  # noqa: SIM115
-        jaxtyping.config.update("jaxtyping_disable", True)
-        os._exit(main(words))
-    seconds = 0.0
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            assert status in (0, signal.SIGKILL), (place / "log").read_text()
-            return seconds if status == 0 else None
-        seconds = int(Path(f"/proc/{child}/schedstat").read_text().split()[0]) / 1e9
+    process, seconds = CONTEXT.Process(target=command, args=(words, place)), 0.0
+    process.start()
+    while process.exitcode is None:
+        with suppress(FileNotFoundError):  # it ends just now
+            seconds = int(Path(f"/proc/{process.pid}/schedstat").read_text().split()[0]) / 1e9
         if seconds > kill_after:
             time.sleep(random.uniform(0, 0.01))  # while it waits for the disk, too
-            os.kill(child, signal.SIGKILL)
+            process.kill()
+            process.join()
         time.sleep(0.001)
+    assert process.exitcode in (0, -signal.SIGKILL), (place / "log").read_text()
+    return seconds if process.exitcode == 0 else None
+
+
+def command(words: list[str], place: Path) -> None:
+    """Be `ostinato WORDS` in the folder `place`."""
+    os.chdir(place)
+    sys.stdout = sys.stderr = open("log", "a")  # noqa: SIM115
+    sys.exit(main(words))
 
 
 def contents(place: Path) -> dict[str, object]:
