@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from torch.distributed.run import get_args_parser
 
 from ostinato import cli
 
@@ -119,6 +120,8 @@ def complaint(line: str) -> str:
             output = io.StringIO()
             try:
                 with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
+                    if command[0] == "torchrun":
+                        get_args_parser().parse_args(command[1:])
                     cli.parse(arguments)
             except SystemExit as end:
                 if end.code:
@@ -223,6 +226,7 @@ def test_commands_in_recipes_parse(path: Path):
         "ostinato no-such-verb",
         "echo 1 | .venv/bin/ostinato solve --no-such-setting > out",
         "torchrun --nproc-per-node 2 -m ostinato train sudoku4-tiny --total-steps many",
+        "torchrun --nproc-per-node 2 -m ostinato train sudoku4-tiny --run runs/mine",
         "pip install -e .[no-such-extra]",
         "no-such-program",
     ],

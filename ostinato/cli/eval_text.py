@@ -13,6 +13,7 @@ from ostinato.numbers import to_json
 
 if TYPE_CHECKING:
     from ostinato.data.text import TokenSet
+    from ostinato.training.distributed import World
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class EvalText:
 
     Bits per byte count all tokens and the end of each document. The result on the test documents is
     also kept in RUN/result.json, in place of the one on validation.
+
+    Several processes: torchrun --nproc-per-node 8 -m ostinato eval RUN
     """
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -44,6 +47,13 @@ class EvalText:
     """Where the data sets of runs are, or are built again."""
 
     def run(self) -> int:
+        from ostinato.training.distributed import World
+
+        with World.join() as world:
+            return self.measure(world)
+
+    def measure(self, world: "World") -> int:
+        """Score this process's share of the windows; the main process prints and writes."""
         from ostinato.data.text import TokenSet
         from ostinato.decoding import read_text
         from ostinato.evaluation.text import evaluate
@@ -57,13 +67,12 @@ class EvalText:
 
         folder = RunFolder(self.model)
         recipe = read_config(folder.config, TextRecipe)
-        model = load(
-            self.model,
-            pick_device(self.device),
-            kind=NanoChat,
-            forward_dtype=self.forward_dtype,
+        device = world.device(pick_device(self.device))
+        model = load(self.model, device, kind=NanoChat, forward_dtype=self.forward_dtype)
+        place = world.ask_main(  # one process builds the data, if need be
+            "texts",
+            lambda: recipe.data.prepare(self.data_root, lambda line: print(line, file=sys.stderr)),
         )
-        place = recipe.data.prepare(self.data_root, lambda line: print(line, file=sys.stderr))
         texts = TokenSet.load(place, self.split)
         if texts.tokenizer.to_json() != read_text(folder.tokenizer):
             raise ValueError(
@@ -71,7 +80,17 @@ class EvalText:
                 "restore it"
             )
         context = model.config.seq_len // 2 if self.context is None else self.context
-        result = evaluate(model, texts, self.batch_size, context)
+        result = evaluate(
+            model,
+            texts,
+            self.batch_size,
+            context,
+            rank=world.rank,
+            world_size=world.size,
+            sum_over_ranks=world.sum,
+        )
+        if not world.is_main:
+            return 0
         content: dict[str, Any] = {
             "model": str(self.model),
             "data": str(place),

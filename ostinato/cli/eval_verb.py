@@ -194,9 +194,9 @@ def parse(words: list[str]) -> Command:
 
 def gather(tally: "Tally | None", world: "World") -> None:
     """Add what the other processes have counted to the main one's tally."""
-    for other in world.collect(tally)[1:]:
-        assert tally is not None
-        tally.merge(other)
+    if tally is not None:
+        for other in world.collect(tally)[1:]:
+            tally.merge(other)
 
 
 def find_puzzles(arguments: Eval, model: "RecursiveModel") -> tuple["PuzzleSet", Path]:

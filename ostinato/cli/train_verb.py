@@ -1,6 +1,7 @@
 """`ostinato train RECIPE`."""
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,8 +23,9 @@ class Train:
     Every setting of the recipe can be changed by a flag; without RECIPE, the recipes are listed.
     """
 
-    run_folder: Annotated[Path | None, tyro.conf.arg(name="run")] = None
-    """Folder of the run (default: runs/RECIPE)."""
+    run_folder: Annotated[Path | None, tyro.conf.arg(name="run", aliases=["--run-folder"])] = None
+    """Folder of the run (default: runs/RECIPE). torchrun takes --run for its own --run-path: write
+    --run-folder there."""
     data_dir: Annotated[Path | None, tyro.conf.arg(name="data")] = None
     """A data set on disk to use instead of the recipe's, such as the originals' scripts build."""
     data_root: Path = Path("data")
@@ -33,7 +35,8 @@ class Train:
     extend: bool = False
     """Allow a resumed run another --total-steps, which plans the learning rate anew."""
     time_limit: str | None = None
-    """Save and stop after so long, e.g. 90s, 25m, 1h30m; the same command goes on."""
+    """Stop after so much training, e.g. 90s, 25m, 1h30m, with a checkpoint; the same command goes
+    on. The last validation is included, unless it is the first of this session."""
 
 
 def parse(words: list[str]) -> Command:
@@ -47,7 +50,7 @@ def parse(words: list[str]) -> Command:
 def run(recipe: "AnyRecipe", arguments: Train) -> int:
     """Train, and say how it ended."""
     from ostinato.training.distributed import is_first_process
-    from ostinato.training.loop import TrainingError
+    from ostinato.training.loop import CLOSED_PIPE, TrainingError
     from ostinato.training.run import run as run_recipe
 
     if arguments.data_dir is not None:
@@ -69,13 +72,20 @@ def run(recipe: "AnyRecipe", arguments: Train) -> int:
     if not is_first_process():
         return 0
     if outcome.finished:
-        print(
+        say(
             f"done after {outcome.step:,} steps: {outcome.best_in_words}; "
             f"measure it with ostinato eval {path}"
         )
     else:
-        print(f"stopped by {outcome.reason} at step {outcome.step:,}; the same command goes on")
-    return 0
+        say(f"stopped by {outcome.reason} at step {outcome.step:,}; the same command goes on")
+    return int(outcome.reason == CLOSED_PIPE)
+
+
+def say(line: str) -> None:
+    """Print a line, on standard error if standard output is closed; if both are, nobody reads."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            return print(line, file=stream, flush=True)
 
 
 def stored_data(recipe: "AnyRecipe", folder: Path) -> "StoredData":

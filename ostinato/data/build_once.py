@@ -5,15 +5,17 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ostinato.files import flush_folder, hold, make_folder, temporary_path
+from ostinato.files import flush_folder, hold, make_folder, remove_partial_files, temporary_path
 
 
 def build_once(folder: Path, build: Callable[[Path], None], report: Callable[[str], None]) -> Path:
     """Return `folder`, filled by `build(place)` if it does not exist yet.
 
     The folder appears at once and complete. What is left of an interrupted build is never used, and
-    of several processes that build the same at a time the first to be ready wins.
+    removed by the next call; of several processes that build the same at a time the first to be
+    ready wins.
     """
+    remove_partial_files(folder.parent)
     if not folder.exists():
         make_folder(folder.parent)
         place = temporary_path(folder)

@@ -48,7 +48,7 @@ class Checkpoints:
         course. Raises `CheckpointError` if the file could not be written; then nothing is removed.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(exist_ok=True)  # its parent is the run's: gone, it is not made anew
         except OSError as error:
             raise CheckpointError(
                 f"could not make {self.folder}: {error.strerror}: make room, or use another folder"

@@ -7,7 +7,7 @@ import math
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,9 @@ from ostinato.training.distributed import World
 from ostinato.training.run_folder import RunFolder
 from ostinato.training.state import WeightState
 from ostinato.training.tracking import Silent, Tracker
+
+CLOSED_PIPE = "a closed pipe"
+"""Why a session ended whose progress nobody reads any more."""
 
 
 class TrainingError(RuntimeError):
@@ -75,56 +78,113 @@ class Work(ABC):
 
 
 class Loop:
-    """A session of training; its clock starts when it is made."""
+    """A session of training; its clock starts when it is made.
 
-    def __init__(self, recipe: Any, folder: RunFolder, world: World, time_limit: float | None):
+    A time limit includes the validation and the saving that end the session, for as long as they
+    last took. Where a step's validation has to wait, a resumed session begins with it.
+    """
+
+    def __init__(
+        self,
+        recipe: Any,
+        folder: RunFolder,
+        world: World,
+        time_limit: float | None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         """`recipe`, with its settings as `training`, goes to the trackers; the limit is seconds."""
         self.recipe, self.folder, self.world, self.time_limit = recipe, folder, world, time_limit
         self.config: LoopConfig = recipe.training
         self.by_time = time_limit is not None and self.config.decay_by == "time"
+        self.clock = clock
         seconds = math.inf if time_limit is None or self.by_time else time_limit
-        self.deadline = time.monotonic() + seconds
+        self.deadline = clock() + seconds
+        self.validation_seconds: float | None = None
+        self.saving_seconds = 0.0
         self.checkpoints = Checkpoints(folder.checkpoints, self.config.keep_checkpoints)
 
-    def run(self, work: Work, resumed: bool) -> Outcome:
-        """Update until done, signalled or out of time.
+    def run(self, work: Work, checkpoint: Mapping[str, Any] | None) -> Outcome:
+        """Update until done, signalled or out of time; `checkpoint` is what `work` goes on from.
 
-        Raises TrainingError if the loss is no longer finite.
+        Raises TrainingError if the loss is no longer finite, ValueError if the run folder is gone.
         """
-        config, state, world = self.config, work.state, self.world
-        world.check_same("weights", state.checksums)
+        config, state = self.config, work.state
+        self.world.check_same("weights", state.checksums)
         sums: dict[str, Tensor] = {}
-        with self.open_tracker(work, resumed) as tracker, signals() as received:
-            reason, used = "", self.time_used(tracker)
+        found = checkpoint or {}
+        with self.open_tracker(work, checkpoint is not None) as tracker, signals() as received:
+            ended = self.by_time and found.get("time_limit", 0.0) >= self.time_limit
+            reason, used = "", 1.0 if ended else self.time_used(tracker)
+            due: bool = found.get("validation_due", False)
+            if due:
+                self.validate(work, tracker)
+                self.save(work, used)
+                due = False
             while state.step < config.total_steps and used < 1:
                 metrics = work.update(used)
                 sums = {k: sums[k] + v for k, v in metrics.items()} if sums else metrics
                 tracker.advance(state.step)
 
                 used = self.time_used(tracker)
-                last = state.step == config.total_steps or used >= 1
-                due = last or state.step % config.eval_every == 0
-                # What ends one process ends all, at the same step; signals count for more than time
-                ends = received[0] if received else int(time.monotonic() > self.deadline)
-                ends = world.highest(ends)
-                if ends:
-                    reason = signal.Signals(ends).name if ends > 1 else "the time limit"
+                due = state.step == config.total_steps or used >= 1
+                due = due or (state.step % config.eval_every == 0 and self.affords_two(tracker))
+                reason = self.reason_to_end(received, tracker, due)
                 save = due or reason or state.step % config.checkpoint_every == 0
                 # Nothing that is not finite is ever saved
                 if save or state.step % config.log_every == 0:
                     tracker.log(state.step, self.finite(work.means(sums), state.step))
                     sums = {}
-                if due:
-                    tracker.log(state.step, work.validate())
+                if due and not reason:
+                    if self.time_limit is not None and self.validation_seconds is None:
+                        self.save(work, used, validation_due=True)
+                        tracker.note(
+                            f"saved step {state.step:,}; the first validation may take longer than "
+                            "the time limit"
+                        )
+                    self.validate(work, tracker)
+                    due, used = False, max(used, self.time_used(tracker))
+                    reason = self.reason_to_end(received, tracker, due)
                 if save:
-                    tree = work.tree()
-                    if world.is_main:
-                        self.checkpoints.save(state.step, tree)
-                if reason and not last:
+                    self.save(work, used, validation_due=due)
+                if reason:
                     break
-        finished = state.step >= config.total_steps or used >= 1
+        finished = (state.step >= config.total_steps or used >= 1) and not due
         reason = "" if finished else reason
         return Outcome(state.step, finished, reason, state.best, work.best_in_words())
+
+    def validate(self, work: Work, tracker: Tracker | Silent) -> None:
+        """Score the weights, and note how long that takes."""
+        start = self.clock()
+        scores = work.validate()
+        self.validation_seconds = self.clock() - start
+        if not tracker.holds(scores):
+            tracker.log(work.state.step, scores)
+
+    def save(self, work: Work, used: float, validation_due: bool = False) -> None:
+        """Save a checkpoint that says what a resumed session has to know, and note how long."""
+        start = self.clock()
+        tree = work.tree()
+        if validation_due:
+            tree["validation_due"] = True
+        if self.by_time and used >= 1:  # it has ended, though validation left a little time over
+            tree["time_limit"] = self.time_limit
+        if self.world.is_main:
+            self.checkpoints.save(work.state.step, tree)
+        self.saving_seconds = self.clock() - start
+
+    def reason_to_end(self, received: list[int], tracker: Tracker | Silent, due: bool) -> str:
+        """Why to end now, the same on every rank, or ""; `due` says that a validation is next."""
+        needed = self.saving_seconds + (self.validation_seconds or 0.0) * due
+        # What ends one process ends all, at the same step; signals count for more than time
+        code = int(self.clock() + needed > self.deadline)
+        if tracker.unread:
+            code = 1 + signal.SIGPIPE
+        if received:
+            code = 1 + received[0]
+        code = self.world.highest(code)
+        if code == 1 + signal.SIGPIPE:
+            return CLOSED_PIPE
+        return "" if code == 0 else "the time limit" if code == 1 else signal.Signals(code - 1).name
 
     def finite(self, means: Mapping[str, float], step: int) -> Mapping[str, float]:
         """`means`; TrainingError if the loss among them is not finite."""
@@ -137,11 +197,23 @@ class Loop:
         return means
 
     def time_used(self, tracker: Tracker | Silent) -> float:
-        """The share of the run's time that is over, the same on every rank."""
+        """The share of the time for updates that is over, the same on every rank."""
         if not self.by_time:
             return 0.0
+        left = self.time_left(tracker, validations=1)
+        used = tracker.elapsed / (tracker.elapsed + left) if left > 0 else 1.0
+        return self.world.highest(int(1000 * used)) / 1000
+
+    def affords_two(self, tracker: Tracker | Silent) -> bool:
+        """Whether a validation leaves the time for another at the end, the same on every rank."""
+        short = self.by_time and self.time_left(tracker, validations=2) < 0
+        return not self.world.highest(int(short))
+
+    def time_left(self, tracker: Tracker | Silent, validations: int) -> float:
+        """Seconds of a run's time limit besides so many validations and a checkpoint."""
         assert self.time_limit is not None
-        return self.world.highest(int(1000 * tracker.elapsed / self.time_limit)) / 1000
+        needed = validations * (self.validation_seconds or 0.0) + self.saving_seconds
+        return self.time_limit - tracker.elapsed - needed
 
     def open_tracker(self, work: Work, resumed: bool) -> Tracker | Silent:
         """Metrics and progress of the main process; the others are silent."""
@@ -157,12 +229,17 @@ class Loop:
             units_per_step=work.units_per_step,
             shown=work.shown,
             time_limit=self.time_limit,
+            of_the_run=self.by_time,
+            clock=self.clock,
         )
 
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; a second one has its usual effect."""
+    """Collect signals that end a program instead of dying of them; a second one does end it.
+
+    SIGHUP, of a terminal that is closed, stays ignored where `nohup` has it ignored.
+    """
     received: list[int] = []
 
     def note(number: int, frame: object) -> None:
@@ -170,7 +247,10 @@ def signals() -> Iterator[list[int]]:
         for caught, usual in previous.items():
             signal.signal(caught, usual)
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, note) for number in numbers}
     try:
         yield received
     finally:

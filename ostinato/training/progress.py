@@ -1,8 +1,10 @@
 """How far a run has got: a line that moves on a terminal, a line now and then elsewhere."""
 
+import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
@@ -13,6 +15,13 @@ REFRESH = 0.5
 """Seconds between two updates on a terminal, drawn by the training loop, not by a thread."""
 RATE_WINDOW = 30.0
 """Seconds that the rate is measured over."""
+
+
+class Screen(Console):
+    """A console whose closed pipe is an OSError, as a closed terminal is; rich ends the program."""
+
+    def on_broken_pipe(self) -> None:
+        raise
 
 
 class Progress:
@@ -49,7 +58,9 @@ class Progress:
             disable=not console.is_terminal,
         )
         self.task = self.display.add_task("", total=total_steps, completed=first_step)
-        self.display.start()
+        self.unread = False
+        with self.on_screen():
+            self.display.start()
 
     def advance(self, step: int, metrics: Mapping[str, int | float] | None = None) -> None:
         """Take note of the steps done and of new metrics; costs nothing until a line is due."""
@@ -68,7 +79,8 @@ class Progress:
             self.times.popleft()
         line = self.line(now)
         if self.console.is_terminal:
-            self.display.update(self.task, completed=self.step, description=line, refresh=True)
+            with self.on_screen():
+                self.display.update(self.task, completed=self.step, description=line, refresh=True)
         else:
             self.print(line)
 
@@ -91,12 +103,24 @@ class Progress:
 
     def print(self, message: str) -> None:
         """Print a line of text, above the moving line if there is one."""
-        self.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        with self.on_screen():
+            self.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Show the last state."""
         self.draw(self.clock())
-        self.display.stop()
+        with self.on_screen():
+            self.display.stop()
+
+    @contextmanager
+    def on_screen(self) -> Iterator[None]:
+        """Note if the screen or the pipe has been closed, and show nothing from then on."""
+        try:
+            yield
+        except OSError:
+            self.unread = self.console.quiet = True
+            # What is buffered for it goes nowhere, or Python fails to write it in the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.console.file.fileno())
 
 
 def duration(seconds: float) -> str:

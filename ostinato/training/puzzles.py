@@ -72,7 +72,7 @@ def train(
     taken = 0 if checkpoint is None else checkpoint["taken"]
     feed = make_feed(train_set, recipe.training, world, device, state.step, taken)
     work = PuzzleWork(recipe, folder, train_set, validation_set, state, feed)
-    return loop.run(work, resumed=checkpoint is not None)
+    return loop.run(work, checkpoint)
 
 
 class PuzzleWork(Work):

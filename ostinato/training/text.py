@@ -77,7 +77,7 @@ def train(
     if world.is_main:
         train_set.tokenizer.save(folder.tokenizer)
     work = TextWork(recipe, folder, train_set, validation_set, state)
-    return loop.run(work, resumed=checkpoint is not None)
+    return loop.run(work, checkpoint)
 
 
 @dataclass(kw_only=True)

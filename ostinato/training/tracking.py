@@ -4,9 +4,11 @@ Metrics are plain numbers by the time they come here: a tensor would have to be 
 device, and the loop decides when it can afford to wait for that.
 """
 
+import errno
 import importlib
 import json
 import math
+import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +19,7 @@ from rich.console import Console
 from ostinato.decoding import read_text
 from ostinato.files import open_known, write_text
 from ostinato.training.config_file import to_json
-from ostinato.training.progress import Progress
+from ostinato.training.progress import Progress, Screen
 from ostinato.training.run_folder import RunFolder
 
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
@@ -56,11 +58,13 @@ class Tracker:
         units_per_step: int = 1,
         shown: tuple[str, ...] = (),
         time_limit: float | None = None,
+        of_the_run: bool = False,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         """`unit` and `units_per_step` give a second rate, such as examples/s; `shown` names the
-        metrics of the progress line; `time_limit` is what this session may still take, in seconds.
+        metrics of the progress line; `time_limit` is what this session may take, in seconds, or
+        all sessions of the run together (`of_the_run`).
 
         Raises ValueError if a tracker of `track` is not installed or metrics.jsonl is damaged.
         """
@@ -68,7 +72,10 @@ class Tracker:
         self.folder, self.shown, self.clock = folder, shown, clock
         folder.discard_metrics_after(-1 if resumed_step is None else resumed_step)
         records = folder.records()
+        self.newest: Mapping[str, Any] = records[-1].metrics if records else {}
         self.seconds_before = records[-1].time if records else 0.0
+        if time_limit is not None and of_the_run:
+            time_limit -= self.seconds_before
         self.start = clock()
         self.last_step = -1
         self.file = open_known(folder.metrics, "ab")
@@ -79,7 +86,7 @@ class Tracker:
             units_per_step=units_per_step,
             time_limit=time_limit,
             elapsed_before=self.seconds_before,
-            console=console or Console(stderr=True),
+            console=console or Screen(stderr=True),
             clock=clock,
         )
 
@@ -97,6 +104,15 @@ class Tracker:
         """Seconds of training so far, those before a resume included."""
         return self.seconds_before + self.clock() - self.start
 
+    @property
+    def unread(self) -> bool:
+        """Whether what the progress is shown on has been closed."""
+        return self.progress.unread
+
+    def holds(self, metrics: Mapping[str, int | float]) -> bool:
+        """Whether the newest line is of these metrics already."""
+        return metrics.keys() <= self.newest.keys()
+
     def advance(self, step: int) -> None:
         """Call it after every step: moves the progress line when that is due."""
         self.progress.advance(step)
@@ -105,7 +121,8 @@ class Tracker:
         """Record the metrics of `step`, such as "train/loss"; steps never go back.
 
         A value that is not finite is written as null, since JSON has no other name for it. Raises
-        TypeError for a value that is not a plain number, ValueError if the disk is full.
+        TypeError for a value that is not a plain number, ValueError if the disk is full or if the
+        run's folder or its metrics.jsonl has been removed or replaced.
         """
         assert step >= self.last_step, f"step {step} after step {self.last_step}"
         for key, value in metrics.items():
@@ -114,9 +131,17 @@ class Tracker:
         self.last_step, seconds = step, round(self.elapsed, 3)
         written = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
         line = json.dumps({"step": step, "time": seconds, **written}).encode() + b"\n"
+        self.newest = metrics
         try:
             while line:  # the last bytes of a disk may take only a part
                 line = line[self.file.write(line) :]
+            if not os.path.samestat(os.fstat(self.file.fileno()), os.stat(self.folder.metrics)):
+                raise FileNotFoundError(errno.ENOENT, "it has been replaced")
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"{self.folder.metrics} has been removed while the run goes on: leave its folder "
+                "alone, and train it in a new one with --run"
+            ) from error
         except OSError as error:
             raise ValueError(
                 f"could not write {self.folder.metrics}: {error.strerror}: make room on the disk, "
@@ -217,11 +242,17 @@ class Silent:
 
     elapsed = 0.0
     """Less than what the main process measures: the highest of all counts."""
+    unread = False
 
     def __enter__(self) -> "Silent":
         return self
 
     def __exit__(self, *_: object) -> None: ...
+
+    def holds(self, metrics: Mapping[str, int | float]) -> bool:
+        return True
+
+    def note(self, message: str) -> None: ...
 
     def advance(self, step: int) -> None: ...
 

@@ -105,6 +105,11 @@ def assert_same_bits(one: Path, other: Path) -> None:
     assert (one / model).read_bytes() == (other / model).read_bytes()
 
 
+def logged(path: Path) -> list[dict[str, object]]:
+    """The lines of metrics.jsonl but for the seconds."""
+    return [json.loads(line) | {"time": None} for line in (path / "metrics.jsonl").open()]
+
+
 def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, action: Callable[[], None]) -> None:
     """Do `action` once after that many training steps of this process."""
     from ostinato.training import puzzles
@@ -149,6 +154,20 @@ def test_resumed_run_has_the_same_slots(settings, tmp_path, data_root, monkeypat
     train(tiny(), tmp_path / "plain", data_root)
     with pytest.raises(AssertionError):
         assert_same_bits(tmp_path / "whole", tmp_path / "plain")
+
+
+@pytest.mark.parametrize("step", [8, 24], ids=["midway", "last"])
+def test_a_signal_before_a_validation_leaves_it_to_the_resumed_run(
+    step, tmp_path, data_root, monkeypatch
+):
+    train(tiny(), tmp_path / "whole", data_root)
+    with monkeypatch.context() as patch:
+        stop_after(patch, step, lambda: os.kill(os.getpid(), signal.SIGHUP))
+        outcome = train(tiny(), tmp_path / "parts", data_root)
+    assert (outcome.step, outcome.finished, outcome.reason) == (step, False, "SIGHUP")
+    assert train(tiny(), tmp_path / "parts", data_root).finished
+    assert_same_bits(tmp_path / "whole", tmp_path / "parts")
+    assert logged(tmp_path / "whole") == logged(tmp_path / "parts")
 
 
 @pytest.mark.slow
