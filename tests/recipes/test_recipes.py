@@ -15,7 +15,7 @@ from ostinato.data.sudoku import SudokuData
 from ostinato.data.text import TextData
 from ostinato.models import MODELS, NanoChat, RecursiveModel
 from ostinato.recipes import all_recipes, recipe_named, recipes
-from ostinato.training.config import AnyRecipe, read_recipe
+from ostinato.training.config import AnyRecipe, read_recipe, with_dtypes
 from ostinato.training.config_file import write_config
 from ostinato.training.puzzles import check_fits
 from ostinato.training.run import run
@@ -26,7 +26,7 @@ TINY = [name for name in NAMES if name.endswith("-tiny") and name != "nanochat-t
 
 def model_of(recipe: AnyRecipe) -> RecursiveModel | NanoChat:
     model_class = next(cls for cls, kind in MODELS.values() if type(recipe.model) is kind)
-    return model_class(recipe.model)
+    return model_class(with_dtypes(recipe, torch.device("cpu")).model)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -104,7 +104,8 @@ def test_settings_are_those_of_the_released_code(name: str):
     assert (model.H_cycles, model.L_cycles, model.L_layers, model.halt_max_steps) == (3, 6, 2, 16)
     assert (model.hidden_size, model.num_heads, model.expansion) == (512, 8, 4.0)
     assert (model.puzzle_emb_ndim, model.puzzle_emb_len, model.q_outputs) == (512, 16, 2)
-    assert (model.no_ACT_continue, model.forward_dtype) == (True, "bfloat16")
+    assert (model.no_ACT_continue, model.forward_dtype) == (True, "auto")
+    assert with_dtypes(recipe, torch.device("cuda")).model.forward_dtype == "bfloat16"
     assert isinstance(recipe.data, SudokuData)
     assert training.total_steps == 50_000 * recipe.data.num_train // training.global_batch_size
     assert (training.global_batch_size, training.optimizer) == (768, "adam_atan2")
