@@ -10,7 +10,7 @@ MOMENTS = {
     "AdamW": {"step", "exp_avg", "exp_avg_sq"},
     "AdamATan2": {"exp_avg", "exp_avg_sq"},
     "Muon": {"momentum_buffer"},
-    "Lion": {"exp_avg"},
+    "Lion": {"momentum"},
 }
 """Optimiser → what it keeps of each weight."""
 
