@@ -55,8 +55,9 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     try:
         if path.exists() and not path.is_file():
             raise OSError("it is no regular file")  # a file moved over /dev/null would replace it
-        file = temporary.open("xb")  # which follows no link, with the permissions of any new file
-        try:
+        file = None
+        try:  # from here on, since a signal may come at any moment
+            file = temporary.open("xb")  # follows no link, has the permissions of any new file
             hold(file.fileno())
             yield file
             file.flush()
@@ -64,9 +65,10 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
             os.replace(temporary, path)
         finally:
             with suppress(OSError):  # the first error counts
-                file.close()
-            with suppress(OSError):
                 temporary.unlink()
+            with suppress(OSError):
+                if file is not None:
+                    file.close()
         flush_folder(path.parent)
     except OSError as error:
         raise WriteError(path, error) from error

@@ -19,9 +19,10 @@ def build_once(folder: Path, build: Callable[[Path], None], report: Callable[[st
     if not folder.exists():
         make_folder(folder.parent)
         place = temporary_path(folder)
-        place.mkdir()
-        handle = os.open(place, os.O_RDONLY)
-        try:
+        handle = None
+        try:  # from here on, since a signal may come at any moment
+            place.mkdir()
+            handle = os.open(place, os.O_RDONLY)
             hold(handle)
             build(place)
             try:
@@ -31,7 +32,8 @@ def build_once(folder: Path, build: Callable[[Path], None], report: Callable[[st
                     raise
             flush_folder(folder.parent)
         finally:
-            os.close(handle)
             shutil.rmtree(place, ignore_errors=True)
+            if handle is not None:
+                os.close(handle)
     report(f"data are in {folder}")
     return folder
