@@ -21,7 +21,7 @@ from ostinato.export.official import write_official
 from ostinato.models import HRM, HRMConfig, TRMConfig
 from ostinato.models.pretrained import save_weights
 from ostinato.training.checkpoint import load_checkpoint
-from ostinato.training.config import Recipe, TrainingConfig
+from ostinato.training.config import Recipe, TrainingConfig, with_dtypes
 from ostinato.training.config_file import read_config
 from ostinato.training.distributed import World
 from ostinato.training.run import run
@@ -178,7 +178,8 @@ def test_resumed_without_the_file_it_began_with(
 
     with pytest.raises(ValueError, match=r"started with training\.init_from = .*begin"):
         train(replace(new, training=replace(new.training, init_from="x")), tmp_path / "parts")
-    assert read_config(tmp_path / "parts/config.json", Recipe) == new
+    as_run = with_dtypes(new, torch.device("cpu"))
+    assert read_config(tmp_path / "parts/config.json", Recipe) == as_run
 
 
 @pytest.mark.parametrize("form", ["ours", "official", "official without settings"])
