@@ -46,7 +46,7 @@ def wait_for(condition: Callable[[], object], job: subprocess.Popen[str]) -> Non
 def test_torchrun_stops_at_a_signal_and_one_process_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    words = f"train sudoku4-tiny {SETTINGS}"
+    words = f"train sudoku4-tiny {SETTINGS} --run-folder runs/sudoku4-tiny"
     job = torchrun(tmp_path, "", f"{words} --total-steps 100000")
     wait_for(lambda: len(steps_done(tmp_path)) > 3, job)
     job.terminate()
