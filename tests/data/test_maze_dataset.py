@@ -198,7 +198,7 @@ def test_there_must_be_enough_rows(tmp_path):
     path = tmp_path / "mazes.csv"
     write_csv(path, rows_of(mazes(5)))
     data = MazeData(size=5, source=str(path), num_train=4, num_validation=1, num_test=1)
-    with pytest.raises(ValueError, match="only 3 different puzzles .* for train, not 4: lower"):
+    with pytest.raises(ValueError, match=r"only 3 different puzzles .* for train, not 4: lower"):
         data.prepare(tmp_path / "data", print)
     with pytest.raises(ValueError, match="no data source 'nowhere': give generated, maze-30x30"):
         MazeData(source="nowhere").prepare(tmp_path, print)
