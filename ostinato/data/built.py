@@ -25,6 +25,7 @@ Seen = UInt64[np.ndarray, " _"]
 """Signatures of puzzles that no other may be a symmetric copy of."""
 
 
+@dataclass(frozen=True)
 class PuzzleData(ABC):
     """Describe a data set of puzzles by its settings."""
 
