@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.text import Text
 
 from ostinato.data.puzzle_files import WrittenPuzzle
-from ostinato.data.tasks import Task, task_named
+from ostinato.data.task import Task
+from ostinato.data.tasks import task_named
 from ostinato.inference.pursuit import Question
 from ostinato.inference.search import Search
 from ostinato.inference.solve import Solution, tokens_of

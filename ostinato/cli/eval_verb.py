@@ -247,12 +247,12 @@ def check_identifiers(run: "RunFolder", data: Path) -> None:
 
 def read_table(path: Path, model: "RecursiveModel") -> "PuzzleSet":
     """All rows of a CSV file with puzzles of the model's kind."""
-    from ostinato.data.tasks import TASKS, InTables
+    from ostinato.data.tasks import TASKS
 
     shape = model.config.seq_len, model.config.vocab_size
     named = [task for task in TASKS.values() if model.config.task in ("", task.name)]
     for task in named:
-        if isinstance(task, InTables) and (task.seq_len, task.vocab_size) == shape:
+        if (task.seq_len, task.vocab_size) == shape:
             return task.read_table(path, lambda line: print(line, file=sys.stderr))
     raise ValueError(
         f"CSV files hold Sudokus or mazes, and puzzles of {shape[0]} cells and {shape[1]} tokens "

@@ -15,7 +15,6 @@ from ostinato.data.puzzle_files import (
     STANDARD_INPUT,
     Split,
     WrittenPuzzle,
-    one_a_line,
     read_puzzles,
 )
 from ostinato.inference.search import CONFIRMED, SEARCHES, Search
@@ -80,7 +79,7 @@ class Solve:
         from rich.text import Text
 
         from ostinato.cli.boards import show, verdict
-        from ostinato.data.tasks import TASKS, Guessable, OnBoards
+        from ostinato.data.tasks import TASKS
         from ostinato.inference.solve import solve
         from ostinato.models import RecursiveModel
         from ostinato.models.pretrained import load
@@ -98,7 +97,7 @@ class Solve:
         task = TASKS.get(model.config.task)
         if task is None:
             raise ValueError(f"{path} {way_out(model.config, path)}")
-        puzzles = read_sources(sources, task.boards if isinstance(task, OnBoards) else one_a_line)
+        puzzles = read_sources(sources, task.boards)
         first_two = list(islice(puzzles, 2))
         puzzles = chain(first_two, puzzles)
         many = len(first_two) > 1
@@ -126,7 +125,7 @@ class Solve:
         if many and not self.json:
             screen.print(f"{solved} of {total} puzzles solved")
         if solved + hopeless < total and not (self.json or self.watch or self.how.tries_again):
-            name = "guesses" if self.how.verify and isinstance(task, Guessable) else "cascade"
+            name = "guesses" if self.how.verify and task.guessable else "cascade"
             larger = f" The model {LARGE} sees more." if path == packaged()[DEFAULT] else ""
             screen.print(f"--search {name} tries more.{larger}", style="dim")
         return 0 if solved == total else 1

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt64
 
 if TYPE_CHECKING:
-    from ostinato.data.tasks import Task
+    from ostinato.data.task import Task
 
 AT_ONCE = 2**12
 """Examples that are looked at together: enough for numpy, and few enough for the caches."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from ostinato.data.csv_files import csv_rows
+from ostinato.data.tables import csv_rows
 
 STANDARD_INPUT = Path("-")
 COLUMNS = ("question", "puzzle")

@@ -11,9 +11,11 @@ from jaxtyping import Bool, Integer
 
 from ostinato.data.arc.rows import DrawnRows
 from ostinato.data.build_once import build_once
+from ostinato.data.built import PuzzleData
 from ostinato.data.contradictions import check_examples
 from ostinato.data.puzzles import PuzzleSet
-from ostinato.data.tasks import TASKS, Task
+from ostinato.data.task import Task
+from ostinato.data.tasks import TASKS
 from ostinato.files import atomic, home_path
 from ostinato.numbers import Natural, Seed, check_numbers
 
@@ -23,8 +25,8 @@ MOST = 0.5  # of them that obey its rules: the others are faulty, and not of ano
 
 
 @dataclass(frozen=True)
-class StoredData:
-    """A data set on disk, in the format of `ostinato.data.puzzles`."""
+class StoredData(PuzzleData):
+    """Describe a data set on disk, in the format of `ostinato.data.puzzles`."""
 
     path: str
     """Folder with train/, perhaps validation/, and test/."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ostinato.data.batches import IGNORE_LABEL, Batch, test_batches
 from ostinato.data.puzzles import PuzzleSet
-from ostinato.data.tasks import TASKS, Scored
+from ostinato.data.tasks import TASKS
 from ostinato.inference.think import Step, think, usual_batch_size
 from ostinato.models import RecursiveModel
 
@@ -177,7 +177,7 @@ def evaluate(
         assert step is not None
         if on_answers is not None and real:
             on_answers(Answers.of(first, batch, real, step))
-        if isinstance(task, Scored):
+        if task is not None:
             answers = step.answer[:real].cpu().numpy()
             for name, passed in task.scores(batch.inputs[:real].numpy(), answers).items():
                 column = by_rules.setdefault(name, torch.zeros(len(puzzles), device=device))

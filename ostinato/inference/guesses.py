@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer
 
-from ostinato.data.tasks import Guessable
+from ostinato.data.task import Task
 
 
 class Board(NamedTuple):
@@ -32,7 +32,7 @@ class Board(NamedTuple):
 class Guesses:
     """The boards of a puzzle that have not been thought about yet."""
 
-    def __init__(self, task: Guessable):
+    def __init__(self, task: Task):
         self.task = task
         self.boards: list[Board] = []
 

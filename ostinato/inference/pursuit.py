@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 from ostinato.data.symmetries import Symmetries
-from ostinato.data.tasks import Guessable, Task
+from ostinato.data.task import Task
 from ostinato.inference.guesses import Guesses
 from ostinato.inference.search import Attempt, Search, Way, best
 from ostinato.models import RecursiveModel
@@ -55,7 +55,7 @@ class Pursuit:
         """Attempts that have begun or wait for a seat."""
         self.limit: Fraction | float = math.inf
         """Steps after which attempts of this stage cannot be the best any more."""
-        self.guesses = Guesses(task) if search.guesses and isinstance(task, Guessable) else None
+        self.guesses = Guesses(task) if search.guesses and task else None
 
     def next_turns(self, model: RecursiveModel) -> list["Turn"]:
         """The attempts of the next stage; none if there is none, or need not be one."""

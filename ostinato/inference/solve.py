@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ostinato.data.puzzle_files import WrittenPuzzle
-from ostinato.data.tasks import Countable, task_named
+from ostinato.data.tasks import task_named
 from ostinato.inference.pursuit import Question, Thought
 from ostinato.inference.search import CONFIRMED, Search, Way
 from ostinato.inference.stream import think_stream
@@ -53,7 +53,7 @@ class Solution:
         task, attempt = task_named(model.config.task), thought.attempt
         problem = task.check(thought.tokens, attempt.answer)
         solutions = None
-        if search.verify and isinstance(task, Countable):
+        if search.verify:
             guesses = GUESSES_IF_SOLVED if problem is None else GUESSES_IF_NOT
             solutions = task.count_solutions(thought.tokens, guesses)
         return cls(

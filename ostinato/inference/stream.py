@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ostinato.data.tasks import Guessable, Task, task_named
+from ostinato.data.task import Task
+from ostinato.data.tasks import task_named
 from ostinato.inference.pursuit import Pursuit, Question, Thought, Turn
 from ostinato.inference.search import FIXED, RESIDUAL_STEPS, Attempt, Search
 from ostinato.inference.think import Step, check_tokens, take_step, usual_batch_size
@@ -59,7 +60,7 @@ def think_stream(
             "the model does not say what its puzzles are, so their rules and symmetries are not "
             "known: leave out verify and views"
         )
-    if search.guesses and not isinstance(task, Guessable):
+    if search.guesses and (task is None or not task.guessable):
         raise ValueError(
             "guesses are for puzzles whose rules say what a cell may hold, "
             f"not {task and task.name}: leave them out"

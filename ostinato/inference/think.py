@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ostinato.data.tasks import TASKS, Task, task_named
+from ostinato.data.task import Task
+from ostinato.data.tasks import TASKS, task_named
 from ostinato.layers import Linear
 from ostinato.models import Output, RecursiveModel, State
 

@@ -7,7 +7,7 @@ label is one: `ostinato eval` also reports how many answers are a shortest path,
 from dataclasses import replace
 
 from ostinato.data.maze import MazeData
-from ostinato.data.maze.dataset import ON_HUB
+from ostinato.data.maze.dataset import HARD
 from ostinato.models import HRMConfig, TRMConfig
 from ostinato.recipes.small import LARGE_STEPS
 from ostinato.training.config import Recipe, TrainingConfig
@@ -61,7 +61,7 @@ def maze_tiny() -> Recipe:
 
 
 MAZE_HARD = MazeData(
-    source=ON_HUB,
+    source=HARD,
     num_train=0,  # all 1000, as in the originals
     num_validation=200,
     num_test=0,  # all 1000

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 
-from ostinato.data.arc.dataset import ArcData
-from ostinato.data.maze import MazeData
-from ostinato.data.stored import StoredData
-from ostinato.data.sudoku import SudokuData
+import ostinato.data.arc.dataset
+import ostinato.data.stored
+import ostinato.data.tasks  # noqa: F401 - the classes that a config.json may name
+from ostinato.data.built import PuzzleData
 from ostinato.data.text import TextData
-from ostinato.models import HRMConfig, NanoChatConfig, TRMConfig
+from ostinato.models import NanoChatConfig, RecursiveConfig
 from ostinato.models.dtypes import choose_dtype
 from ostinato.numbers import (
     Count,
@@ -180,8 +180,8 @@ class Recipe:
     """A model, its data and its training: all that a run depends on."""
 
     name: str
-    model: TRMConfig | HRMConfig
-    data: SudokuData | MazeData | ArcData | StoredData
+    model: RecursiveConfig
+    data: PuzzleData
     training: TrainingConfig
 
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ostinato.cli import boards, main
-from ostinato.data.maze import Maze, generate
-from ostinato.data.maze.table import labelled
+from ostinato.data.maze import Maze, generate, labelled
 from ostinato.models import Output, State
 from tests.inference.stand_in import StandIn
 
@@ -30,7 +29,7 @@ class LookUp(StandIn):
 
     def reply(self, state: State, inputs: Tensor, puzzle_ids: Tensor) -> Output:
         tokens = inputs.numpy().astype(np.uint8)
-        answers = np.where(tokens == 0, 1, labelled(MAZE, tokens).labels)
+        answers = np.where(tokens == 0, 1, labelled(tokens).labels)
         answers[[MAZE.format(row) == UNDECIDED for row in tokens]] = MAZE.parse(UNDECIDED)
         logits = torch.nn.functional.one_hot(torch.from_numpy(answers).long(), 6)
         return Output(logits.float(), torch.ones(len(inputs)), None)
@@ -108,7 +107,7 @@ def test_colours_of_walls_path_and_strays():
 
 
 def test_a_table_of_mazes_is_measured(run, capsys):
-    rows = labelled(MAZE, generate(MAZE, 12, 5, np.random.default_rng(0)))
+    rows = labelled(generate(MAZE, 12, 5, np.random.default_rng(0)))
     lines = ["question,answer"]
     for question, answer in zip(rows.inputs, rows.labels, strict=True):
         lines.append(f"{MAZE.format(question)},{MAZE.format(answer)}")

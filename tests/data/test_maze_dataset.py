@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from ostinato.data.dihedral import transform
-from ostinato.data.maze import Maze, MazeData, generate
-from ostinato.data.maze.table import labelled
+from ostinato.data.maze import Maze, MazeData, generate, labelled
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.stored import StoredData, recognise
 from tests.data.test_stored import write_foreign
@@ -34,7 +33,7 @@ def texts(puzzles: PuzzleSet) -> list[tuple[str, str]]:
 
 
 def rows_of(inputs: np.ndarray) -> list[tuple[str, str]]:
-    rows = labelled(MAZE, inputs)
+    rows = labelled(inputs)
     return [
         (MAZE.format(question), MAZE.format(answer))
         for question, answer in zip(rows.inputs, rows.labels, strict=True)
@@ -89,7 +88,7 @@ def test_prepared_data_are_used_again_and_depend_on_the_seed(tmp_path):
 
 
 def test_few_mazes_are_an_error(tmp_path):
-    with pytest.raises(ValueError, match="different mazes of maze3 with at least 6 steps, not 500"):
+    with pytest.raises(ValueError, match="different maze3 puzzles with at least 6 steps, not 500"):
         MazeData(size=3, min_length=6, num_train=300, num_validation=100, num_test=100).prepare(
             tmp_path, print
         )
@@ -111,7 +110,7 @@ def test_rows_of_a_folder_keep_their_split(tmp_path):
     held_out = texts(sets["validation"])
     assert len(held_out) == 4 and set(held_out) <= set(rows[:30])
     assert set(texts(sets["train"])) == set(rows[:30]) - set(held_out)
-    assert "train: 2 symmetric copies dropped" in messages
+    assert "train: dropped 2 rows, symmetric copies of others" in messages
 
 
 def test_all_rows_are_for_training_if_validation_is_generated(tmp_path, monkeypatch):
@@ -128,7 +127,7 @@ def test_all_rows_are_for_training_if_validation_is_generated(tmp_path, monkeypa
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    monkeypatch.setattr(MazeData, "maze", MAZE)
+    monkeypatch.setattr(MazeData, "task", MAZE)
     data = MazeData(
         source="maze-30x30-hard-1k",
         min_length=7,
@@ -199,14 +198,14 @@ def test_there_must_be_enough_rows(tmp_path):
     path = tmp_path / "mazes.csv"
     write_csv(path, rows_of(mazes(5)))
     data = MazeData(size=5, source=str(path), num_train=4, num_validation=1, num_test=1)
-    with pytest.raises(ValueError, match="only 3 mazes are left for train: lower num_train"):
+    with pytest.raises(ValueError, match=r"only 3 different puzzles .* for train, not 4: lower"):
         data.prepare(tmp_path / "data", print)
     with pytest.raises(ValueError, match="no data source 'nowhere': give generated, maze-30x30"):
         MazeData(source="nowhere").prepare(tmp_path, print)
 
 
 def test_data_sets_of_the_originals_are_recognised(tmp_path):
-    rows = labelled(MAZE, mazes(30))
+    rows = labelled(mazes(30))
     source = write_foreign(tmp_path / "theirs", "train", rows.inputs, rows.labels, 6)
     assert recognise(PuzzleSet.load(source, "train")) == "maze5"
     prepared = StoredData(str(source)).prepare(tmp_path / "data", print)

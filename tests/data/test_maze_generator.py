@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostinato.data.maze import Maze, generate
-from ostinato.data.maze.generator import WALLS, far_cells
-from ostinato.data.maze.paths import has_one_shortest_path
+from ostinato.data.maze.generator import WALLS
+from ostinato.data.maze.paths import far_cells, has_one_shortest_path
 from tests.data.maze_oracle import distances, length, simple_paths
 
 SYMBOLS = np.array(list("?#.SGo"))

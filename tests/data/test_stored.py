@@ -270,7 +270,7 @@ def test_mistakes_have_remedies(tmp_path: Path):
     (tmp_path / "tables/train.csv").touch()
     with pytest.raises(ValueError, match=r"holds CSV files: train on them with --source .*tables"):
         prepare(tmp_path / "tables")
-    with pytest.raises(ValueError, match="num_validation is -1"):
+    with pytest.raises(ValueError, match="num_validation must not be negative, but is -1"):
         prepare(source, num_validation=-1)
     assert not (tmp_path / "data").exists()
 

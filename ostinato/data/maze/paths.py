@@ -10,7 +10,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Bool, Int, Integer, UInt64
 
 PAD, WALL, FREE, START, GOAL, PATH = range(6)
 """Tokens. Source: the Maze builders of HRM and TRM, which number the characters "# SGo" from 1."""
@@ -105,3 +105,79 @@ def _padded(cell: int, wide: int) -> int:
 def _unpadded(cell: int, wide: int) -> int:
     row, col = divmod(cell, wide)
     return (row - 1) * (wide - 2) + col - 1
+
+
+def far_cells(
+    free: Bool[np.ndarray, "mazes size size"], start: Int[np.ndarray, " mazes"], length: int
+) -> tuple[Int[np.ndarray, " kept"], Bool[np.ndarray, "kept cells"]]:
+    """The mazes in which some cell is `length` or more steps away from the start; which cells are.
+
+    Breadth-first search in all mazes at a time, with one integer for each of their rows: a shift
+    moves the whole front of a row to the left or right. Mazes that are seen through are dropped.
+    """
+    mazes, size, _ = free.shape
+    unseen = _as_bits(free)
+    kept = np.arange(mazes)
+    row, col = np.divmod(start, size)
+    front = np.zeros_like(unseen)
+    front[row, kept] = np.uint64(1) << col.astype(np.uint64)
+    front &= unseen
+    unseen ^= front
+    for step in range(length):
+        front = _next_front(front, unseen)
+        if step % 8 == 7 or step == length - 1:
+            going = front.any(axis=0)
+            front, unseen, kept = front[:, going], unseen[:, going], kept[going]
+    far = front.copy()
+    while front.any():
+        front = _next_front(front, unseen)
+        far |= front
+    bits = far.T[:, :, None] >> np.arange(size, dtype=np.uint64) & np.uint64(1)
+    return kept, bits.reshape(len(kept), size**2).astype(bool)
+
+
+def distances(
+    is_open: Bool[np.ndarray, "mazes cells"],
+    start: Int[np.ndarray, " mazes"],
+    goal: Int[np.ndarray, " mazes"],
+) -> Int[np.ndarray, " mazes"]:
+    """Count the steps of the shortest way from start to goal in each maze; -1 if there is none."""
+    size = math.isqrt(is_open.shape[1])
+    unseen = _as_bits(is_open.reshape(-1, size, size))
+    found, going = np.full(len(start), -1), np.arange(len(start))
+    front, goals = np.zeros_like(unseen), np.zeros_like(unseen)
+    for bits, cell in ((front, start), (goals, goal)):
+        bits[cell // size, going] = np.uint64(1) << (cell % size).astype(np.uint64)
+    unseen &= ~front
+    step = 0
+    while len(going):
+        found[going[(front & goals).any(axis=0)]] = step
+        if step % 8 == 0:
+            on = (found[going] < 0) & front.any(axis=0)
+            front, unseen, goals, going = front[:, on], unseen[:, on], goals[:, on], going[on]
+        front = _next_front(front, unseen)
+        step += 1
+    return found
+
+
+def _next_front(
+    front: UInt64[np.ndarray, "size mazes"], unseen: UInt64[np.ndarray, "size mazes"]
+) -> UInt64[np.ndarray, "size mazes"]:
+    """The unseen cells next to the front, which are taken out of `unseen`."""
+    one = np.uint64(1)
+    new = front << one
+    new |= front >> one
+    new[1:] |= front[:-1]
+    new[:-1] |= front[1:]
+    new &= unseen
+    unseen ^= new
+    return new
+
+
+def _as_bits(free: Bool[np.ndarray, "mazes size size"]) -> UInt64[np.ndarray, "size mazes"]:
+    """Each row as an integer whose bit c is the cell of column c."""
+    mazes, size, _ = free.shape
+    rows = np.zeros((mazes, size, 8), np.uint8)
+    packed = np.packbits(free, axis=2, bitorder="little")
+    rows[:, :, : packed.shape[2]] = packed
+    return np.ascontiguousarray(rows.view("<u8")[:, :, 0].T).astype(np.uint64)

@@ -1,24 +1,20 @@
-"""What a maze is: sizes, tokens, how it is written, and what is wrong with an answer."""
+"""`Maze`: how mazes are read, drawn and checked, and how long their paths are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Integer, UInt8
-from torch import Generator, Tensor
+from jaxtyping import Bool, Float32, Integer, UInt8, UInt64
+from torch import Generator
 
 from ostinato.data.dihedral import sources
-from ostinato.data.maze.paths import FREE, GOAL, PATH, START, WALL, follow, shortest_path
+from ostinato.data.maze.paths import FREE, GOAL, PATH, START, WALL, distances, follow, shortest_path
 from ostinato.data.symmetries import Symmetries
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ostinato.data.puzzles import PuzzleSet
+from ostinato.data.tables import Rows
+from ostinato.data.task import Mark, Task, hashes
 
 SIZES = range(3, 65)
 SYMBOLS = "?#.SGo"
@@ -28,8 +24,8 @@ PICTURES = ("??", "██", "  ", "S ", "G ", "• ")
 
 
 @dataclass(frozen=True)
-class Maze:
-    """The rules of square mazes of one size: mark a shortest way from S to G through free cells."""
+class Maze(Task):
+    """Mark a shortest way from S to G through the free cells of a square maze."""
 
     size: int = 30
     """Side of the board, from 3 to 64."""
@@ -47,11 +43,11 @@ class Maze:
         return self.size**2
 
     @property
-    def vocab_size(self) -> int:
-        return len(SYMBOLS)
+    def symbols(self) -> str:
+        return SYMBOLS
 
     def parse(self, text: str) -> UInt8[np.ndarray, " cells"]:
-        """The tokens of a maze on one line or as a board: # for walls, . or space, one S and one G.
+        """Read a maze on one line or as a board: # for walls, . or space, one S and one G.
 
         Lines of a board that are too short are filled up with free cells, because editors cut
         spaces off. Raises ValueError for any other form, and if no way leads from S to G.
@@ -65,7 +61,7 @@ class Maze:
         return tokens
 
     def tokens(self, text: str, allowed: str) -> UInt8[np.ndarray, " cells"]:
-        """The tokens of a maze, or of an answer, written with the `allowed` symbols and spaces.
+        """Read a maze, or an answer, written with the `allowed` symbols and spaces.
 
         Raises ValueError for a wrong shape or another symbol.
         """
@@ -91,16 +87,12 @@ class Maze:
                 )
         return np.array([SYMBOLS.index(symbol) for symbol in symbols], dtype=np.uint8)
 
-    def format(self, tokens: Integer[np.ndarray, " cells"]) -> str:
-        """The tokens on one line, with `.` for free cells, so that no line ends in spaces."""
-        return "".join(SYMBOLS[token] for token in tokens.tolist())
+    def parse_answer(self, text: str) -> UInt8[np.ndarray, " cells"]:
+        """Read a maze with marked cells, `o`."""
+        return self.tokens(text, SYMBOLS[1:])
 
-    def draw(
-        self,
-        tokens: Integer[np.ndarray, " cells"],
-        mark: Callable[[int, str], str] | None = None,
-    ) -> str:
-        """A board of two characters a cell; `mark(cell, symbol)` gives what stands for them."""
+    def draw(self, tokens: Integer[np.ndarray, " cells"], mark: Mark | None = None) -> str:
+        """Draw a board of two characters a cell."""
         symbols = [PICTURES[token] for token in tokens.tolist()]
         if mark is not None:
             symbols = [mark(cell, symbol) for cell, symbol in enumerate(symbols)]
@@ -108,7 +100,7 @@ class Maze:
         return "\n".join("".join(row) for row in rows)
 
     def boards(self, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
-        """The mazes in the lines of a file, each with the number of its first line.
+        """Find the mazes in the lines of a file, each with the number of its first line.
 
         A maze is one line, or a board of as many lines as it has rows, after any number of empty
         lines. Raises ValueError for a board that ends early.
@@ -138,7 +130,7 @@ class Maze:
     def check(
         self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
     ) -> str | None:
-        """What is wrong with an answer, in one sentence; None if it marks a shortest way.
+        """Say in one sentence what is wrong with an answer; None if it marks a shortest way.
 
         Any of the shortest ways solves a maze, not only the one of the data set's label.
         """
@@ -163,7 +155,7 @@ class Maze:
     def faults(
         self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
     ) -> Bool[np.ndarray, " cells"]:
-        """The cells that were changed, and those that are marked but cannot be on the path."""
+        """Find the cells that were changed, and those marked that cannot be on the path."""
         faults = _changed(puzzle, answer)
         if is_maze(puzzle) and not faults.any():
             faults[_strays(answer, follow(answer).cells)] = True
@@ -183,8 +175,6 @@ class Maze:
         The marks are one if they lead to the goal in as few steps as the maze allows, and if none
         is left over.
         """
-        from ostinato.data.maze.generator import distances  # which imports this file
-
         right = ((puzzles > 0) & (puzzles < PATH)).all(1) & ~_changed(puzzles, answers).any(1)
         for token in (START, GOAL):
             right &= (puzzles == token).sum(1) == 1
@@ -200,7 +190,7 @@ class Maze:
         puzzles: Integer[np.ndarray, "puzzles cells"],
         answers: Integer[np.ndarray, "puzzles cells"],
     ) -> dict[str, Bool[np.ndarray, " puzzles"]]:
-        """Which answers mark a way from S to G at all, and which a shortest one.
+        """Tell which answers mark a way from S to G at all, and which a shortest one.
 
         `valid_path`: the answer is the maze with some free cells marked; S, G and the marked cells
         form one path, without fork, gap, stray mark or a place where it touches itself.
@@ -217,32 +207,31 @@ class Maze:
                     shortest[row] = len(route) == len(best)
         return {"valid_path": valid, "shortest_path": shortest}
 
-    def augment(
-        self,
-        inputs: Integer[Tensor, "batch cells"],
-        labels: Integer[Tensor, "batch cells"],
-        generator: Generator,
-    ) -> tuple[Integer[Tensor, "batch cells"], Integer[Tensor, "batch cells"]]:
-        """One of the eight symmetries of the square for every row, the same for both.
+    def symmetries(self, batch: int, generator: Generator) -> Symmetries:
+        """Draw symmetries of the square, all eight equally often; tokens keep their names.
 
         As in the originals the label moves along: it stays a shortest path, but where there are
         several it need not be the one that breadth-first search would have labelled.
         """
-        drawn = self.symmetries(len(inputs), generator)
-        return drawn.apply(inputs), drawn.apply(labels)
-
-    def symmetries(self, batch: int, generator: Generator) -> Symmetries:
-        """Symmetries of the square, all eight equally often; tokens keep their names."""
         device = generator.device
         numbers = torch.randint(8, (batch,), generator=generator, device=device)
         places = torch.from_numpy(sources(self.size)).to(device)[numbers]
         return Symmetries(places, torch.arange(self.vocab_size, device=device).expand(batch, -1))
 
-    def read_table(self, path: Path, report: Callable[[str], None]) -> PuzzleSet:
-        """All rows of a CSV file with the columns question and answer: `table.read_csv`."""
-        from ostinato.data.maze.table import read_csv  # which imports this file
+    def signatures(
+        self,
+        inputs: Integer[np.ndarray, "rows cells"],
+        labels: Integer[np.ndarray, "rows cells"],
+    ) -> UInt64[np.ndarray, " rows"]:
+        """Hash the least of the eight images of each maze, which symmetric copies share."""
+        places = sources(self.size)
+        return hashes(min(image.tobytes() for image in maze[places]) for maze in inputs)
 
-        return read_csv(self, path, report).puzzle_set(source=str(path))
+    def rate(
+        self, rows: Rows, report: Callable[[str], None] | None
+    ) -> tuple[Float32[np.ndarray, " rows"] | None, str | None]:
+        """Rate mazes by the steps of the shortest path."""
+        return ((rows.labels == PATH).sum(1) + 1).astype(np.float32), "shortest path"
 
 
 def is_maze(puzzle: Integer[np.ndarray, " cells"]) -> bool:

@@ -9,24 +9,24 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Integer, UInt16
 
-from ostinato.data.sudoku.rules import BLANK, Sudoku
+from ostinato.data.sudoku.board import BLANK, Board
 
 Candidates = UInt16[np.ndarray, "cells boards"]
 
 
-def full_mask(sudoku: Sudoku) -> np.uint16:
+def full_mask(sudoku: Board) -> np.uint16:
     """All digits are possible."""
     return np.uint16(2**sudoku.size - 1)
 
 
-def candidates_of(sudoku: Sudoku, tokens: Integer[np.ndarray, "boards cells"]) -> Candidates:
+def candidates_of(sudoku: Board, tokens: Integer[np.ndarray, "boards cells"]) -> Candidates:
     """One candidate where a digit is given, all of them elsewhere; no conclusions drawn yet."""
     bits = np.full(sudoku.vocab_size, full_mask(sudoku))
     bits[BLANK + 1 :] = 1 << np.arange(sudoku.size)
     return np.ascontiguousarray(bits[tokens.T])
 
 
-def tokens_of(sudoku: Sudoku, candidates: Candidates) -> Integer[np.ndarray, "boards cells"]:
+def tokens_of(sudoku: Board, candidates: Candidates) -> Integer[np.ndarray, "boards cells"]:
     """The digits of the cells with one candidate, blanks elsewhere."""
     token = np.full(2**sudoku.size, BLANK, dtype=np.uint8)
     token[1 << np.arange(sudoku.size)] = BLANK + 1 + np.arange(sudoku.size)
@@ -34,7 +34,7 @@ def tokens_of(sudoku: Sudoku, candidates: Candidates) -> Integer[np.ndarray, "bo
 
 
 def sweep(
-    sudoku: Sudoku, candidates: Candidates
+    sudoku: Board, candidates: Candidates
 ) -> tuple[Candidates, Bool[np.ndarray, " boards"], Bool[np.ndarray, " boards"]]:
     """One round of singles: the new candidates, and which boards are possible and which solved.
 
@@ -64,7 +64,7 @@ def sweep(
     return remaining, possible, solved
 
 
-def solvable(sudoku: Sudoku, candidates: Candidates) -> Bool[np.ndarray, " boards"]:
+def solvable(sudoku: Board, candidates: Candidates) -> Bool[np.ndarray, " boards"]:
     """Whether each board has a solution within its candidates: exact, by singles and branching."""
     found = np.zeros(candidates.shape[1], dtype=bool)
     owner = np.arange(candidates.shape[1])
@@ -89,7 +89,7 @@ def solvable(sudoku: Sudoku, candidates: Candidates) -> Bool[np.ndarray, " board
 
 
 def most_constrained(
-    sudoku: Sudoku, candidates: Candidates, rng: np.random.Generator | None = None
+    sudoku: Board, candidates: Candidates, rng: np.random.Generator | None = None
 ) -> Integer[np.ndarray, " boards"]:
     """The open cell with the fewest candidates; with `rng`, a random one among equals."""
     count = np.bitwise_count(candidates).astype(np.float32)

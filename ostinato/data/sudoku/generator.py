@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Integer, UInt8
 
+from ostinato.data.sudoku.board import BLANK, Board
 from ostinato.data.sudoku.candidates import (
     candidates_of,
     full_mask,
@@ -13,14 +14,13 @@ from ostinato.data.sudoku.candidates import (
     sweep,
     tokens_of,
 )
-from ostinato.data.sudoku.rules import BLANK, Sudoku
 
 BATCH = 1024  # boards at once: enough to hide numpy's overhead, few enough for the cache
 PATIENCE = 5000  # grids tried in a row without success before a wish counts as out of reach
 
 
 def generate(
-    sudoku: Sudoku, count: int, givens: tuple[int, int], seed: int
+    sudoku: Board, count: int, givens: tuple[int, int], seed: int
 ) -> tuple[UInt8[np.ndarray, "count cells"], UInt8[np.ndarray, "count cells"]]:
     """Tokens of `count` puzzles and of their solutions; the same seed gives the same puzzles.
 
@@ -57,7 +57,7 @@ def generate(
     return puzzles, solutions
 
 
-def check_givens(sudoku: Sudoku, givens: tuple[int, int]) -> None:
+def check_givens(sudoku: Board, givens: tuple[int, int]) -> None:
     """Raises ValueError if no puzzle can have so few or so many givens."""
     low, high = givens
     if not sudoku.fewest_givens <= low <= high <= sudoku.seq_len:
@@ -68,7 +68,7 @@ def check_givens(sudoku: Sudoku, givens: tuple[int, int]) -> None:
 
 
 def solved_boards(
-    sudoku: Sudoku, count: int, rng: np.random.Generator
+    sudoku: Board, count: int, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "count cells"]:
     """Random solved boards: random digits in the most constrained cells, dead ends dropped."""
     boards = np.zeros((0, sudoku.seq_len), dtype=np.uint8)
@@ -79,7 +79,7 @@ def solved_boards(
 
 
 def _fill(
-    sudoku: Sudoku, attempts: int, rng: np.random.Generator
+    sudoku: Board, attempts: int, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "boards cells"]:
     candidates = np.full((sudoku.seq_len, attempts), full_mask(sudoku))
     done = []
@@ -99,7 +99,7 @@ def _fill(
 
 
 def remove_cells(
-    sudoku: Sudoku,
+    sudoku: Board,
     grids: UInt8[np.ndarray, "boards cells"],
     wishes: Integer[np.ndarray, " boards"],
     rng: np.random.Generator,

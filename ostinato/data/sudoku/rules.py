@@ -1,84 +1,43 @@
-"""What a Sudoku is: sizes, tokens, and what is wrong with a board.
-
-A board is a flat array of tokens, row by row: 0 is padding, 1 a blank, digit d is d + 1 (so that
-9x9 has the vocabulary of 11 of the TRM and HRM papers).
-"""
+"""`Sudoku`: how boards are read, drawn and checked, and how hard they are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
-from torch import Generator, Tensor
+from jaxtyping import Bool, Float32, Integer, UInt8, UInt64
+from torch import Generator
 
+from ostinato.data.contradictions import check_examples
+from ostinato.data.sudoku.board import BLANK, BOXES, Board
+from ostinato.data.sudoku.solver import TooManyGuesses, rate, solutions
+from ostinato.data.sudoku.symmetry import draw_symmetries, signature
 from ostinato.data.symmetries import Symmetries
+from ostinato.data.tables import Cells, Rows, read_cells
+from ostinato.data.task import Mark, Task
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ostinato.data.puzzles import PuzzleSet
-
-BLANK = 1
-BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
-MINIMUM_GIVENS = {4: 4, 6: 8, 9: 17}
-"""Fewest givens that fix a solution. 9x9: McGuire, Tugemann, Civario 2012 (arXiv:1201.0749)."""
+DIGITS = "123456789"
+FOREIGN = 255  # stands for a character that is neither digit nor blank
+CHUNK = 100_000
+"""Rows of a table that are parsed together."""
 
 
 @dataclass(frozen=True)
-class Sudoku:
-    """The rules of one size: 4 (2x2 boxes), 6 (boxes of 2 rows and 3 columns) or 9 (3x3 boxes)."""
+class Sudoku(Board, Task):
+    """Fill the board so that no digit stands twice in a row, a column or a box."""
 
-    size: int = 9
-    """Side of the board, and the number of digits."""
-
-    def __post_init__(self):
-        if self.size not in BOXES:
-            raise ValueError(f"a Sudoku of size {self.size} is unknown: choose 4, 6 or 9")
+    guessable: ClassVar[bool] = True
 
     @property
-    def name(self) -> str:
-        return f"sudoku{self.size}"
-
-    @property
-    def box_rows(self) -> int:
-        return BOXES[self.size][0]
-
-    @property
-    def box_cols(self) -> int:
-        return BOXES[self.size][1]
-
-    @property
-    def seq_len(self) -> int:
-        return self.size**2
-
-    @property
-    def vocab_size(self) -> int:
-        return self.size + 2
-
-    @property
-    def fewest_givens(self) -> int:
-        return MINIMUM_GIVENS[self.size]
-
-    @cached_property
-    def cell_units(self) -> Integer[np.ndarray, "cells 3"]:
-        """The row, column and box of every cell, as indices into `units`."""
-        row, col = np.divmod(np.arange(self.seq_len), self.size)
-        box = row // self.box_rows * self.box_rows + col // self.box_cols
-        return np.stack([row, self.size + col, 2 * self.size + box], axis=1)
-
-    @cached_property
-    def units(self) -> Integer[np.ndarray, "units size"]:
-        """The cells of every row, then of every column, then of every box."""
-        members = np.argsort(self.cell_units.T, axis=1, kind="stable")
-        return members.reshape(3 * self.size, self.size)
+    def symbols(self) -> str:
+        return ".." + DIGITS[: self.size]
 
     def parse(self, text: str) -> UInt8[np.ndarray, " cells"]:
-        """The tokens of a board written with digits and `.` or `0` for blanks; white space is free.
+        """Read a board written with digits and `.` or `0` for blanks; white space is free.
 
         Raises ValueError for a wrong length, a foreign character or contradictory givens.
         """
@@ -88,7 +47,7 @@ class Sudoku:
                 f"a {self.size}x{self.size} Sudoku needs {self.seq_len} characters "
                 f"(digits, and . or 0 for blanks), not {len(symbols)}: {_shorten(symbols)!r}"
             )
-        meaning = {".": BLANK, "0": BLANK} | {str(d): d + 1 for d in range(1, self.size + 1)}
+        meaning = {".": BLANK, "0": BLANK} | {d: n for n, d in enumerate(self.symbols[2:], start=2)}
         for position, symbol in enumerate(symbols):
             if symbol not in meaning:
                 raise ValueError(
@@ -101,18 +60,11 @@ class Sudoku:
         return tokens
 
     def format(self, tokens: Integer[np.ndarray, " cells"]) -> str:
-        """One line of digits, with `.` for everything that is not a digit."""
-        return "".join(str(t - 1) if self.is_digit(t) else "." for t in tokens.tolist())
+        """Write one line of digits, with `.` for everything that is not a digit."""
+        return "".join(self.symbols[t] if self.is_digit(t) else "." for t in tokens.tolist())
 
-    def draw(
-        self,
-        tokens: Integer[np.ndarray, " cells"],
-        mark: Callable[[int, str], str] | None = None,
-    ) -> str:
-        """A board of several lines, with rules between the boxes.
-
-        `mark(cell, symbol)` gives what stands for the symbol of a cell, such as a coloured one.
-        """
+    def draw(self, tokens: Integer[np.ndarray, " cells"], mark: Mark | None = None) -> str:
+        """Draw a board of several lines, with rules between the boxes."""
         symbols = list(self.format(tokens))
         if mark is not None:
             symbols = [mark(cell, symbol) for cell, symbol in enumerate(symbols)]
@@ -133,7 +85,7 @@ class Sudoku:
         return f"row {cell // self.size + 1}, column {cell % self.size + 1}"
 
     def conflicts(self, tokens: Integer[np.ndarray, " cells"]) -> list[str]:
-        """Every repeated digit, as in `["digit 5 stands twice in row 3"]`; rows come first."""
+        """List every repeated digit, as in `["digit 5 stands twice in row 3"]`, rows first."""
         digits = np.arange(BLANK + 1, self.vocab_size)
         counts = (tokens[self.units][:, :, None] == digits).sum(axis=1)
         found = []
@@ -148,7 +100,7 @@ class Sudoku:
     def check(
         self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
     ) -> str | None:
-        """What is wrong with an answer, in one sentence, or None if it solves the puzzle."""
+        """Say in one sentence what is wrong with an answer; None if it solves the puzzle."""
         empty = []
         for cell, (given, digit) in enumerate(zip(puzzle.tolist(), answer.tolist(), strict=True)):
             if self.is_digit(given) and digit != given:
@@ -169,7 +121,7 @@ class Sudoku:
     ) -> Bool[np.ndarray, " puzzles"]:
         """Tell which answers change a given, or miss a digit in some row, column or box."""
         changed = ((puzzles > BLANK) & (puzzles != answers)).any(axis=1)
-        bits = np.left_shift(1, answers.T, dtype=np.uint16, casting="unsafe")[self.units]
+        bits = np.left_shift(1, answers.T, dtype=np.uint32, casting="unsafe")[self.units]
         complete = np.bitwise_or.reduce(bits, axis=1) == 2**self.vocab_size - 4
         return changed | ~complete.all(axis=0)
 
@@ -177,8 +129,6 @@ class Sudoku:
         self, tokens: Integer[np.ndarray, " cells"], max_guesses: int
     ) -> int | None:
         """Count the solutions up to 2; None if that takes more than `max_guesses`."""
-        from ostinato.data.sudoku.solver import TooManyGuesses, solutions  # which imports this file
-
         try:
             return sum(1 for _ in islice(solutions(self, tokens, max_guesses), 2))
         except TooManyGuesses:
@@ -187,9 +137,9 @@ class Sudoku:
     def faults(
         self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
     ) -> Bool[np.ndarray, " cells"]:
-        """The cells that break a rule: a given was changed, no digit, or one that stands twice.
+        """Find the cells that break a rule: a changed given, no digit, or one that stands twice.
 
-        Of equal digits a given is in the right, and the others are at fault.
+        Where digits repeat, the given is right and the others are at fault.
         """
         given = (puzzle > BLANK) & (puzzle < self.vocab_size)
         digit = (answer > BLANK) & (answer < self.vocab_size)
@@ -200,47 +150,91 @@ class Sudoku:
         return ~digit | np.where(given, answer != puzzle, repeated)
 
     def possible(self, tokens: Integer[np.ndarray, " cells"]) -> Bool[np.ndarray, "cells vocab"]:
-        """In a blank cell the digits that its row, column and box do not hold, else its own."""
+        """Allow in a blank cell the digits that its row, column and box do not hold."""
         holds = np.arange(self.vocab_size) == tokens[:, None]
         in_unit = holds[self.units].any(axis=1)
         allowed = ~in_unit[self.cell_units].any(axis=1)
         allowed[:, : BLANK + 1] = False
         return np.where(tokens[:, None] > BLANK, holds, allowed)
 
-    def augment(
-        self,
-        inputs: Integer[Tensor, "batch cells"],
-        labels: Integer[Tensor, "batch cells"],
-        generator: Generator,
-    ) -> tuple[Integer[Tensor, "batch cells"], Integer[Tensor, "batch cells"]]:
-        """A random symmetry for every row, the same for inputs and labels: `symmetry.augment`."""
-        from ostinato.data.sudoku.symmetry import augment  # which imports this file
-
-        return augment(self, inputs, labels, generator)
-
     def symmetries(self, batch: int, generator: Generator) -> Symmetries:
-        """Random symmetries, uniform over the group: `symmetry.draw_symmetries`."""
-        from ostinato.data.sudoku.symmetry import draw_symmetries
-
+        """Draw symmetries, uniform over the group (see `symmetry.py`)."""
         return draw_symmetries(self, batch, generator)
 
-    def read_table(self, path: Path, report: Callable[[str], None]) -> PuzzleSet:
-        """All rows of a CSV file with the columns question and answer: `table.read_csv`.
+    def signatures(
+        self,
+        inputs: Integer[np.ndarray, "rows cells"],
+        labels: Integer[np.ndarray, "rows cells"],
+    ) -> UInt64[np.ndarray, " rows"]:
+        """Compute a number that all symmetric copies of a puzzle share (see `symmetry.py`)."""
+        return signature(self, inputs, labels)
 
-        Where ratings are missing, they are the guesses that our solver needs.
-        """
-        from ostinato.data.puzzles import PuzzleSet
-        from ostinato.data.sudoku.table import ratings_of, read_csv  # which imports this file
+    def rate(
+        self, rows: Rows, report: Callable[[str], None] | None
+    ) -> tuple[Float32[np.ndarray, " rows"] | None, str | None]:
+        """Return the ratings of the source or, where some lack, the guesses our solver needs."""
+        if report is None or not np.isnan(rows.ratings).any():
+            return super().rate(rows, report)
+        guesses = np.zeros(len(rows), dtype=np.float32)
+        for row, puzzle in enumerate(rows.inputs):
+            guesses[row] = rate(self, puzzle)
+            if (row + 1) % 2000 == 0:
+                report(f"{row + 1} of {len(rows)} puzzles rated")
+        return guesses, "guesses"
 
-        rows = read_csv(self, path, report)
-        ratings, rated_by = ratings_of(rows, report)
-        return PuzzleSet.of_examples(
-            self.name, rows.inputs, rows.labels, self.vocab_size, ratings, rated_by=rated_by
-        )
+    def read_rows(self, path: Path, report: Callable[[str], None]) -> Rows:
+        """Read a table as `Task.read_rows` does, but many rows at a time: files hold millions."""
+        parts, lines = [], []
+        cells = read_cells(path)
+        while chunk := list(islice(cells, CHUNK)):
+            parts.append(self._parse_rows(path, chunk))
+            lines += [row.line for row in chunk]
+            if len(parts) % 10 == 0:
+                report(f"{path.name}: {sum(map(len, parts))} rows read")
+        if not parts:
+            raise ValueError(f"{path}: no rows; give a file with at least one puzzle")
+        rows = Rows.join(parts)
+        check_examples(self, rows.inputs, rows.labels, lambda row: f"{path}:{lines[row]}", report)
+        return rows
+
+    def _parse_rows(self, path: Path, chunk: list[Cells]) -> Rows:
+        def fail(row: int, fault: str):
+            raise ValueError(f"{path}:{chunk[row].line}: {fault}")
+
+        tokens_of = np.full(256, FOREIGN, dtype=np.uint8)
+        tokens_of[[ord("."), ord("0")]] = BLANK
+        tokens_of[list(map(ord, self.symbols[2:]))] = np.arange(2, self.vocab_size)
+        boards = []
+        for name in ("question", "answer"):
+            texts = [getattr(cells, name) for cells in chunk]
+            for row, text in enumerate(texts):
+                if len(text) != self.seq_len:
+                    fail(
+                        row,
+                        f"{name} of {len(text)} characters; a {self.size}x{self.size} Sudoku "
+                        f"has {self.seq_len}: correct it or the size",
+                    )
+            symbols = np.frombuffer("".join(texts).encode("ascii", "replace"), dtype=np.uint8)
+            tokens = tokens_of[symbols].reshape(len(texts), self.seq_len)
+            for row, cell in np.argwhere(tokens == FOREIGN)[:1].tolist():
+                fail(
+                    row,
+                    f"character {texts[row][cell]!r} at position {cell + 1} of {name}: use the "
+                    f"digits 1 to {self.size}, and . or 0 for blanks",
+                )
+            boards.append(tokens)
+        inputs, labels = boards
+        ratings = np.zeros(len(chunk), dtype=np.float32)
+        for row, cells in enumerate(chunk):
+            try:
+                ratings[row] = cells.rated()
+            except ValueError as error:
+                fail(row, str(error))
+        return Rows(inputs, labels, ratings)
 
 
 def sudoku_of(text: str) -> Sudoku:
-    """The Sudoku whose size fits the number of characters (16, 36 or 81; white space is free)."""
+    """Return the Sudoku whose size fits the number of characters; white space is free."""
     symbols = "".join(text.split())
     for size in BOXES:
         if len(symbols) == size**2:

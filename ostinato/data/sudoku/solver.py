@@ -13,7 +13,7 @@ from itertools import islice
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from ostinato.data.sudoku.rules import BLANK, Sudoku
+from ostinato.data.sudoku.board import BLANK, Board
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Solution:
     """Guesses made up to this solution; 0 if singles were enough."""
 
 
-def solve(sudoku: Sudoku, tokens: Integer[np.ndarray, " cells"]) -> Solution | None:
+def solve(sudoku: Board, tokens: Integer[np.ndarray, " cells"]) -> Solution | None:
     """The first solution in the solver's fixed order, or None if there is none.
 
     Filled without a guess: cells with a single possible digit, and digits with a single possible
@@ -40,12 +40,12 @@ class TooManyGuesses(Exception):
     """The search was given up before it had seen everything."""
 
 
-def count_solutions(sudoku: Sudoku, tokens: Integer[np.ndarray, " cells"], limit: int = 2) -> int:
+def count_solutions(sudoku: Board, tokens: Integer[np.ndarray, " cells"], limit: int = 2) -> int:
     """The number of solutions, counted up to `limit`: 1 of 2 means a proper puzzle."""
     return sum(1 for _ in islice(solutions(sudoku, tokens), limit))
 
 
-def rate(sudoku: Sudoku, tokens: Integer[np.ndarray, " cells"]) -> int:
+def rate(sudoku: Board, tokens: Integer[np.ndarray, " cells"]) -> int:
     """The guesses that `solve` needs. Raises ValueError for a puzzle without solution."""
     solution = solve(sudoku, tokens)
     if solution is None:
@@ -54,7 +54,7 @@ def rate(sudoku: Sudoku, tokens: Integer[np.ndarray, " cells"]) -> int:
 
 
 def solutions(
-    sudoku: Sudoku, tokens: Integer[np.ndarray, " cells"], max_guesses: int | None = None
+    sudoku: Board, tokens: Integer[np.ndarray, " cells"], max_guesses: int | None = None
 ) -> Iterator[Solution]:
     """Find every solution, depth first. Raises TooManyGuesses after `max_guesses`."""
     peers, units = _peers(sudoku), sudoku.units.tolist()
@@ -141,7 +141,7 @@ def _most_constrained(board: list[int]) -> int | None:
 
 
 @cache
-def _peers(sudoku: Sudoku) -> list[list[int]]:
+def _peers(sudoku: Board) -> list[list[int]]:
     """The cells that share a row, column or box with each cell."""
     together = sudoku.units[sudoku.cell_units].reshape(sudoku.seq_len, -1)
     return [sorted(set(cells) - {cell}) for cell, cells in enumerate(together.tolist())]

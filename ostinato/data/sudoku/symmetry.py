@@ -1,7 +1,8 @@
-"""The symmetries of Sudoku: how to draw one, and how to recognise a puzzle's copies.
+"""Draw symmetries of Sudoku, and recognise the symmetric copies of a puzzle.
 
 A symmetry renames the digits, permutes the bands and the rows within each band, the stacks and the
-columns within each stack, and, where the boxes are square, may transpose the board first.
+columns within each stack, and, where the boxes are square, may transpose the board first. Source:
+the Sudoku builders of HRM and TRM.
 """
 
 from __future__ import annotations
@@ -9,31 +10,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Bool, Integer, UInt64
-from torch import Tensor
 
-from ostinato.data.sudoku.rules import BLANK, Sudoku
+from ostinato.data.sudoku.board import BLANK, Board
 from ostinato.data.symmetries import Symmetries
 
 ROUNDS = 4  # of refinement; three already tell apart all 4x4 puzzles that more rounds do
 
 
-def augment(
-    sudoku: Sudoku,
-    inputs: Integer[Tensor, "batch cells"],
-    labels: Integer[Tensor, "batch cells"],
-    generator: torch.Generator,
-) -> tuple[Integer[Tensor, "batch cells"], Integer[Tensor, "batch cells"]]:
-    """A random symmetry for every row, the same for inputs and labels, uniform over the group.
-
-    The generator must live on the tensors' device. Values that are no digits (blank, padding, an
-    ignored label of -100) keep their value. Source: the Sudoku builders of HRM and TRM.
-    """
-    drawn = draw_symmetries(sudoku, len(inputs), generator)
-    return drawn.apply(inputs), drawn.apply(labels)
-
-
-def draw_symmetries(sudoku: Sudoku, batch: int, generator: torch.Generator) -> Symmetries:
-    """Random symmetries, uniform over the group, on the generator's device."""
+def draw_symmetries(sudoku: Board, batch: int, generator: torch.Generator) -> Symmetries:
+    """Draw symmetries, uniform over the group, on the generator's device."""
     size, device = sudoku.size, generator.device
     # One sort gives all three orders. A key's high bits come from the first place of its band or
     # stack, its low bits are its own; the leader's number between them settles equal draws.
@@ -59,11 +44,11 @@ def draw_symmetries(sudoku: Sudoku, batch: int, generator: torch.Generator) -> S
 
 
 def signature(
-    sudoku: Sudoku,
+    sudoku: Board,
     puzzles: Integer[np.ndarray, "puzzles cells"],
     solutions: Integer[np.ndarray, "puzzles cells"],
 ) -> UInt64[np.ndarray, " puzzles"]:
-    """A number that all symmetric copies of a puzzle share, and other puzzles almost never have.
+    """Compute a number that symmetric copies share, and other puzzles almost never have.
 
     Colour refinement: every cell starts with "given" or "blank" and takes up, again and again, a
     hash of the colours in its row, column and box, and in the cells of the same digit. Sums make
@@ -76,7 +61,7 @@ def signature(
 
 
 def _refine(
-    sudoku: Sudoku,
+    sudoku: Board,
     given: Bool[np.ndarray, "puzzles cells"],
     solutions: Integer[np.ndarray, "puzzles cells"],
 ) -> UInt64[np.ndarray, " puzzles"]:

@@ -8,7 +8,7 @@ import torch
 from ostinato.data.batches import TrainingOrder, test_batches, training_batches
 from ostinato.data.metadata import Metadata
 from ostinato.data.puzzles import PuzzleSet
-from ostinato.data.sudoku import Sudoku, augment
+from ostinato.data.sudoku import Sudoku
 from ostinato.models import HRM, Output, State
 from ostinato.models.official import to_official_name
 from ostinato.training.slots import Slots
@@ -129,7 +129,7 @@ def symmetries() -> int:
     solved = torch.from_numpy(sudoku.parse(SOLVED))
     puzzle = torch.where(torch.arange(81) < 9, solved, 1)  # the first row is given
     questions, answers = puzzle.expand(count, 81), solved.expand(count, 81)
-    inputs, labels = augment(sudoku, questions, answers, torch.Generator().manual_seed(0))
+    inputs, labels = sudoku.augment(questions, answers, torch.Generator().manual_seed(0))
     digits, wrong = list(range(2, 11)), 0
     for unit in sudoku_units():
         wrong += int((labels[:, unit].sort(dim=1).values != torch.tensor(digits)).any(1).sum())

@@ -1,17 +1,53 @@
-"""Puzzles with answers in CSV files, on disk or on the Hub: the format of the HRM authors' data."""
+"""Tables of puzzles with their answers: rows in memory, and the CSV files that hold them.
+
+The columns are those of the HRM authors' data sets: question, answer and perhaps rating.
+"""
+
+from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Integer, UInt8
 
 from ostinato.files import home_path
 from ostinato.hub import fetch_all
 
 
-class Row(NamedTuple):
-    """A line of a table, unchecked."""
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Hold puzzles with their answers."""
+
+    inputs: UInt8[np.ndarray, "rows cells"]
+    labels: UInt8[np.ndarray, "rows cells"]
+    ratings: Float32[np.ndarray, " rows"]
+    """NaN where a row has no rating."""
+
+    @classmethod
+    def unrated(cls, inputs: np.ndarray, labels: np.ndarray) -> Rows:
+        return cls(inputs, labels, np.full(len(inputs), np.nan, np.float32))
+
+    @classmethod
+    def join(cls, parts: Sequence[Rows]) -> Rows:
+        """Put one part behind the other."""
+        names = ("inputs", "labels", "ratings")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def take(self, rows: Integer[np.ndarray, " chosen"]) -> Rows:
+        return Rows(self.inputs[rows], self.labels[rows], self.ratings[rows])
+
+
+class Cells(NamedTuple):
+    """Hold a line of a table, unchecked."""
 
     line: int
     question: str
@@ -19,9 +55,17 @@ class Row(NamedTuple):
     rating: str
     """Empty if there is none."""
 
+    def rated(self) -> float:
+        """Return the rating as a number, NaN if there is none. Raises ValueError for a word."""
+        try:
+            return float(self.rating) if self.rating.strip() else math.nan
+        except ValueError:
+            message = f"rating {self.rating!r} is no number: correct it or leave it empty"
+            raise ValueError(message) from None
+
 
 def csv_rows(lines: Iterable[str], source: str, before: int = 0) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a table, its header first, each with the number of its last line.
+    """Yield the rows of a table, its header first, each with the number of its last line.
 
     `before` is the number of lines of the file before these. Raises ValueError, with file and line,
     for a line that is no CSV, and for one of another length than the header.
@@ -41,8 +85,8 @@ def csv_rows(lines: Iterable[str], source: str, before: int = 0) -> Iterator[tup
         raise ValueError(f"{source}:{place}: no CSV ({error}); correct the line") from None
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a table with the columns question, answer and perhaps rating, as asked for.
+def read_cells(path: Path) -> Iterator[Cells]:
+    """Read the lines of a table one by one.
 
     Raises ValueError, with file and line, for a missing column and a line of another length.
     """
@@ -58,11 +102,11 @@ def read_rows(path: Path) -> Iterator[Row]:
         question, answer = header.index("question"), header.index("answer")
         rating = header.index("rating") if "rating" in header else None
         for line, row in rows:
-            yield Row(line, row[question], row[answer], "" if rating is None else row[rating])
+            yield Cells(line, row[question], row[answer], "" if rating is None else row[rating])
 
 
 def local_files(source: str, others: str) -> dict[str, Path]:
-    """The CSV files of a source by split: one file, or a folder with train.csv and perhaps others.
+    """Find the CSV files of a source by split: one file, or a folder with train.csv.
 
     `others` are the sources that are no files, for the message of the ValueError if none is there.
     """
@@ -88,6 +132,6 @@ def hub_files(data_set: str) -> dict[str, Path]:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content."""
+    """Return the SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

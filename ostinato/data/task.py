@@ -1,0 +1,218 @@
+"""`Task`: a kind of puzzle. A new kind is a subclass, and a line in `ostinato.data.tasks`."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int, Integer, UInt8, UInt64
+from torch import Generator, Tensor
+
+from ostinato.data.contradictions import check_examples
+from ostinato.data.puzzle_files import one_a_line
+from ostinato.data.puzzles import PuzzleSet
+from ostinato.data.symmetries import Symmetries
+from ostinato.data.tables import Rows, read_cells
+
+Mark = Callable[[int, str], str]
+"""Cell and its symbol → the text to draw in its place, such as the symbol in a colour."""
+
+
+class Task(ABC):
+    """Read, write, draw and check one kind of puzzle, and name its symmetries.
+
+    A subclass has `name`, `seq_len` and `symbols` and writes the abstract methods. The others have
+    defaults that hold for every puzzle: no symmetries, no ratings, no rules to guess by.
+    """
+
+    guessable: ClassVar[bool] = False
+    """The rules say which tokens a cell may hold (`possible`), so a search may guess by them."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name the kind and its size, such as "sudoku9"."""
+
+    @property
+    @abstractmethod
+    def seq_len(self) -> int:
+        """Count the cells."""
+
+    @property
+    @abstractmethod
+    def symbols(self) -> str:
+        """List the character of every token, in order."""
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.symbols)
+
+    @abstractmethod
+    def parse(self, text: str) -> UInt8[np.ndarray, " cells"]:
+        """Read a puzzle as a person writes it. Raises ValueError that says what is wrong."""
+
+    def parse_answer(self, text: str) -> UInt8[np.ndarray, " cells"]:
+        """Read an answer. Raises ValueError that says what is wrong."""
+        return self.parse(text)
+
+    def format(self, tokens: Integer[np.ndarray, " cells"]) -> str:
+        """Write tokens on one line, as `parse` reads them."""
+        return "".join(self.symbols[token] for token in tokens.tolist())
+
+    @abstractmethod
+    def draw(self, tokens: Integer[np.ndarray, " cells"], mark: Mark | None = None) -> str:
+        """Draw tokens as a board of several lines; `mark` may colour a symbol."""
+
+    @abstractmethod
+    def check(
+        self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
+    ) -> str | None:
+        """Say what is wrong with an answer by the rules alone; None if it solves the puzzle."""
+
+    @abstractmethod
+    def faults(
+        self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
+    ) -> Bool[np.ndarray, " cells"]:
+        """Find the cells of an answer that break a rule."""
+
+    @property
+    def fewest_givens(self) -> int:
+        """Count the filled cells that a question with one right answer has at least.
+
+        0 where several answers may be right.
+        """
+        return 0
+
+    def wrong(
+        self,
+        puzzles: Integer[np.ndarray, "puzzles cells"],
+        answers: Integer[np.ndarray, "puzzles cells"],
+    ) -> Bool[np.ndarray, " puzzles"]:
+        """Tell of many answers which `check` would find something wrong with."""
+        pairs = zip(puzzles, answers, strict=True)
+        return np.array([self.check(*pair) is not None for pair in pairs], bool)
+
+    def count_solutions(
+        self, tokens: Integer[np.ndarray, " cells"], max_guesses: int
+    ) -> int | None:
+        """Count the right answers up to 2; None if that takes too long, or no solver is known."""
+        return None
+
+    def scores(
+        self,
+        puzzles: Integer[np.ndarray, "puzzles cells"],
+        answers: Integer[np.ndarray, "puzzles cells"],
+    ) -> dict[str, Bool[np.ndarray, " puzzles"]]:
+        """Measure more of the answers than whether all cells are right, by the rules alone."""
+        return {}
+
+    def possible(self, tokens: Int[np.ndarray, " cells"]) -> Bool[np.ndarray, "cells vocab"]:
+        """Find the tokens that each cell may hold by the rules at first sight.
+
+        A filled cell may hold its own token; a blank one may not stay blank.
+        """
+        return np.ones((self.seq_len, self.vocab_size), bool)
+
+    def symmetries(self, batch: int, generator: Generator) -> Symmetries:
+        """Draw a symmetry of the puzzle for every row, on the generator's device."""
+        cells = torch.arange(self.seq_len, device=generator.device)
+        tokens = torch.arange(self.vocab_size, device=generator.device)
+        return Symmetries(cells.expand(batch, -1), tokens.expand(batch, -1))
+
+    def augment(
+        self,
+        inputs: Integer[Tensor, "batch seq"],
+        labels: Integer[Tensor, "batch seq"],
+        generator: Generator,
+    ) -> tuple[Integer[Tensor, "batch seq"], Integer[Tensor, "batch seq"]]:
+        """Apply a random symmetry to every row, the same to inputs and labels.
+
+        The generator must live on the tensors' device. Labels of -100 (ignored) only move.
+        """
+        drawn = self.symmetries(len(inputs), generator)
+        return drawn.apply(inputs), drawn.apply(labels)
+
+    def signatures(
+        self,
+        inputs: Integer[np.ndarray, "rows cells"],
+        labels: Integer[np.ndarray, "rows cells"],
+    ) -> UInt64[np.ndarray, " rows"]:
+        """Compute numbers that symmetric copies share, and other puzzles almost never have."""
+        return hashes(row.tobytes() for row in np.asarray(inputs, np.uint8))
+
+    def boards(self, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+        """Find the puzzles in the lines of a file, each with the number of its first line."""
+        return one_a_line(lines)
+
+    def read_rows(self, path: Path, report: Callable[[str], None]) -> Rows:
+        """Read all rows of a CSV file with the columns question, answer and perhaps rating.
+
+        Raises ValueError, with file and line, for a row that cannot be read, for one that
+        `check_examples` refuses, such as a wrong answer, and for a file without rows.
+        """
+        inputs, labels, ratings, lines = [], [], [], []
+        for row in read_cells(path):
+            try:
+                inputs.append(self.parse(row.question))
+                labels.append(self.parse_answer(row.answer))
+                ratings.append(row.rated())
+                lines.append(row.line)
+            except ValueError as error:
+                raise ValueError(f"{path}:{row.line}: {error}") from None
+        if not inputs:
+            raise ValueError(f"{path}: no rows; give a file with at least one puzzle")
+        rows = Rows(np.stack(inputs), np.stack(labels), np.array(ratings, np.float32))
+        check_examples(self, rows.inputs, rows.labels, lambda row: f"{path}:{lines[row]}", report)
+        return rows
+
+    def rate(
+        self, rows: Rows, report: Callable[[str], None] | None
+    ) -> tuple[Float32[np.ndarray, " rows"] | None, str | None]:
+        """Rate rows: their difficulty, and where it comes from; None if it is not known.
+
+        What takes long is done only with a `report`, which is told now and then how far it is.
+        """
+        return (rows.ratings, "source") if not np.isnan(rows.ratings).any() else (None, None)
+
+    def read_table(self, path: Path, report: Callable[[str], None]) -> PuzzleSet:
+        """Read all rows of a CSV file as a data set, rated. Raises ValueError as `read_rows`."""
+        rows = self.read_rows(path, report)
+        return self.puzzle_set(rows, *self.rate(rows, report), source=str(path))
+
+    def puzzle_set(
+        self,
+        rows: Rows,
+        ratings: Float32[np.ndarray, " rows"] | None,
+        rated_by: str | None,
+        **notes: object,
+    ) -> PuzzleSet:
+        """Make a split of a data set out of rows."""
+        return PuzzleSet.of_examples(
+            self.name,
+            rows.inputs,
+            rows.labels,
+            self.vocab_size,
+            ratings=ratings,
+            rated_by=rated_by,
+            **notes,
+        )
+
+    def sha256(self, rows: Rows) -> str:
+        """Return the SHA-256 of the lines "question,answer", with a line feed each."""
+        symbols = np.frombuffer(self.symbols.encode("latin-1"), np.uint8)
+        comma, line_feed = np.frombuffer(b",\n", np.uint8)
+        lines = np.insert(symbols[rows.inputs], self.seq_len, comma, axis=1)
+        lines = np.concatenate([lines, symbols[rows.labels]], axis=1)
+        lines = np.insert(lines, lines.shape[1], line_feed, axis=1)
+        return hashlib.sha256(lines.tobytes()).hexdigest()
+
+
+def hashes(contents: Iterator[bytes]) -> UInt64[np.ndarray, " rows"]:
+    """Hash each content to 64 bits."""
+    digests = b"".join(hashlib.blake2b(content, digest_size=8).digest() for content in contents)
+    return np.frombuffer(digests, np.uint64)
