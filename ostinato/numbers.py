@@ -51,6 +51,9 @@ NonNegative = Annotated[float, Range(0, 1e9)]
 Share = Annotated[float, Range(0, 1)]
 ShareBelowOne = Annotated[float, Range(0, 1, without_most=True)]
 
+ABSENT = "absent"
+"""Key of a field's metadata: its value where older files do not have the setting."""
+
 
 def check_numbers(settings: Any) -> None:
     """Raise ValueError if a number in the dataclass `settings` is outside of its field's range."""

@@ -20,6 +20,9 @@ GUESSES_AT_ONCE = 8
 """Boards with guesses of a puzzle that are thought about at the same time: a fixed number, so that
 which come next does not depend on the batch."""
 
+STARTS = 10**6
+"""Random starts are numbered from here, apart from the rollouts with noise."""
+
 
 class Question(NamedTuple):
     """A puzzle to think about."""
@@ -55,6 +58,8 @@ class Pursuit:
         """Attempts that have begun or wait for a seat."""
         self.limit: Fraction | float = math.inf
         """Steps after which attempts of this stage cannot be the best any more."""
+        self.starts = 0
+        """Random starts drawn so far."""
         self.guesses = Guesses(task) if search.guesses and task else None
 
     def next_turns(self, model: RecursiveModel) -> list["Turn"]:
@@ -77,9 +82,14 @@ class Pursuit:
             for row, turn in enumerate(turns):
                 turn.tokens = shown[row]
                 turn.undo = Symmetries(undo.source[row, None], undo.names[row, None])
+        device = model.H_init.device
         if way == "noise":
             for index, turn in enumerate(turns, start=1):
-                turn.noise = self.generator(index, model.H_init.device)
+                turn.noise = self.generator(index, device)
+        if way == "restart" or model.config.initial_state == "random" or model.config.noise:
+            for turn in turns:
+                self.starts += 1
+                turn.start = self.generator(STARTS + self.starts, device)
         return turns
 
     def next_guesses(self, count: int, steps: int) -> list["Turn"]:
@@ -138,6 +148,9 @@ class Turn:
     max_steps: int
     undo: Symmetries | None = None
     noise: torch.Generator | None = None
+    """Draws what is added to the latents before each step of a rollout."""
+    start: torch.Generator | None = None
+    """Draws the first latents, and the noise on those that follow; None: they start as usual."""
     likelihood: float = 1.0
     """Of its guesses."""
     steps: Fraction = Fraction(0)

@@ -1,6 +1,6 @@
 """Search: thinking longer, or in several ways, about what the model has not solved at once.
 
-None of it trains anything. A puzzle is thought about in up to four stages, and with early exit
+None of it trains anything. A puzzle is thought about in up to five stages, and with early exit
 only what is not accepted goes on to the next one:
 
 plain       as it is; `depth` times as many steps as usual help a model that is still at work
@@ -8,6 +8,8 @@ symmetry    other views of the puzzle, whose answers are taken back: 89 % of wha
             solves with other digits ("Speed is Confidence", arXiv 2601.19085)
 noise       Gaussian noise on the latent before every step, a rollout for each draw (PTRM, arXiv
             2605.19943)
+restart     other first latents, drawn at random, damping and a little noise at every call (EqR,
+            arXiv 2605.21488); all starts at once, or one after the other
 guess       a digit filled in, then another, until the model sees the rest: a tree of boards, in
             which the rules say what may be filled in and the model what is likely (ours)
 
@@ -27,7 +29,7 @@ from jaxtyping import Integer
 
 from ostinato.numbers import Seed, check_numbers
 
-Way = Literal["plain", "symmetry", "noise", "guess"]
+Way = Literal["plain", "symmetry", "noise", "restart", "guess"]
 Selection = Literal["first", "q", "residual"]
 RESIDUAL_STEPS = 3
 """Differences between successive answers that the residual is the mean of (EqR)."""
@@ -61,6 +63,16 @@ class Search:
     """Standard deviation of the noise; the latents' own is 1."""
     noise_on: Literal["z_L", "z_H", "both"] = "z_L"
     """The latent that gets the noise."""
+    restarts: int = 0
+    """Times to think about a puzzle from a random start (EqR)."""
+    restart_depth: int = 1
+    """Steps from each start, in units of the usual number."""
+    damping: float = 0.95
+    """Share of the network's output in each new latent, after a random start."""
+    jitter: float = 0.01
+    """Standard deviation of the noise on each new latent, after a random start."""
+    one_by_one: bool = False
+    """Try one random start after the other until an answer is accepted, instead of all at once."""
     guesses: int = 0
     """Boards with guesses to think about, at most. The rules say which are possible, so `verify`
     has to be set."""
@@ -81,6 +93,8 @@ class Search:
             ("rollout_depth", 1),
             ("views", 0),
             ("rollouts", 0),
+            ("restarts", 0),
+            ("restart_depth", 1),
             ("guesses", 0),
             ("guess_steps", 1),
         ):
@@ -88,11 +102,18 @@ class Search:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
         if not 0 <= self.sigma < math.inf:
             raise ValueError(f"sigma is {self.sigma}: give a number that is not negative")
+        if not 0 < self.damping <= 1:
+            raise ValueError(f"damping is {self.damping}: give a share above 0 and up to 1")
+        if not 0 <= self.jitter < math.inf:
+            raise ValueError(f"jitter is {self.jitter}: give a number that is not negative")
+        if self.one_by_one and not self.early_exit:
+            raise ValueError("one_by_one stops at the first accepted answer: it needs early_exit")
         for needed, names in (
             ("views", "view_depth"),
             ("rollouts", "rollout_depth sigma noise_on"),
             ("guesses", "guess_steps"),
-            ("views or rollouts", "select search_seed"),
+            ("restarts", "restart_depth damping jitter one_by_one"),
+            ("views or rollouts or restarts", "select search_seed"),
             ("early_exit", "patience"),
         ):
             if not any(getattr(self, number) for number in needed.split(" or ")):
@@ -107,7 +128,7 @@ class Search:
     @property
     def tries_again(self) -> bool:
         """Whether it does more than a single attempt of the usual depth."""
-        return bool(self.depth > 1 or self.views or self.rollouts or self.guesses)
+        return len(self.stages(1)) > 1 or self.depth > 1
 
     def scaled(self, times: float) -> "Search":
         """The same with `times` as much of what it does: extra depth, views, rollouts, guesses."""
@@ -120,15 +141,19 @@ class Search:
             depth=scale(self.depth) if self.depth > 1 else 1,
             views=scale(self.views),
             rollouts=scale(self.rollouts),
+            restarts=scale(self.restarts),
             guesses=scale(self.guesses),
         )
 
     def stages(self, usual: int) -> list[tuple[Way, int, int]]:
         """Way, number of attempts and steps of each, stage by stage; `usual` steps are usual."""
+        steps = self.restart_depth * usual
+        together: list[tuple[Way, int, int]] = [("restart", self.restarts, steps)]
         stages: list[tuple[Way, int, int]] = [
             ("plain", 1, self.depth * usual),
             ("symmetry", self.views, self.view_depth * usual),
             ("noise", self.rollouts, self.rollout_depth * usual),
+            *([("restart", 1, steps)] * self.restarts if self.one_by_one else together),
             ("guess", self.guesses, self.guess_steps),
         ]
         return [stage for stage in stages if stage[1]]
@@ -142,6 +167,7 @@ SEARCHES = {
     "depth": Search(early_exit=True, depth=4),
     "symmetries": Search(early_exit=True, views=8, select="first"),
     "noise": Search(early_exit=True, rollouts=32, select="first"),
+    "restarts": Search(early_exit=True, restarts=16, restart_depth=2, select="first"),
     "cascade": Search(early_exit=True, depth=4, views=8, rollouts=32, select="first"),
     "guesses": Search(early_exit=True, verify=True, guesses=64),
 }

@@ -13,6 +13,7 @@ own, and whether one of several ways is cut short is decided by steps, not by wh
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
@@ -25,7 +26,7 @@ from ostinato.inference.pursuit import Pursuit, Question, Thought, Turn
 from ostinato.inference.search import FIXED, RESIDUAL_STEPS, Attempt, Search
 from ostinato.inference.think import Step, check_tokens, take_step, usual_batch_size
 from ostinato.models import RecursiveModel, State
-from ostinato.models.recursive import wants_to_halt
+from ostinato.models.recursive import Relaxation, wants_to_halt
 
 READ_AHEAD = 16
 """Puzzles that may be read before the oldest is done, in batches: it bounds what is kept so that
@@ -125,7 +126,8 @@ class Seats:
 
         tokens = torch.stack([turn.tokens for turn in turns]).to(device, torch.int32)
         ids = torch.tensor([turn.pursuit.question.puzzle_id for turn in turns], dtype=torch.int32)
-        fresh = self.model.initial_state(count)
+        starts = [self.model.initial_state(1, turn.start) for turn in turns]
+        fresh = State(*(torch.cat(z) for z in zip(*starts, strict=True)))
         self.turns += turns
         self.state = State(*(torch.cat(z) for z in zip(self.state, fresh, strict=True)))
         self.tokens = torch.cat([self.tokens, tokens])
@@ -152,7 +154,13 @@ class Seats:
         self.add_noise()
         number = float(self.turns[0].steps + self.stride)
         step = take_step(
-            self.model, self.state, self.tokens, self.puzzle_ids, number, self.H_cycles
+            self.model,
+            self.state,
+            self.tokens,
+            self.puzzle_ids,
+            number,
+            self.H_cycles,
+            self.relaxation(),
         )
         if on_step is not None:
             on_step(step)
@@ -241,6 +249,20 @@ class Seats:
         self.keep([row for row in range(len(self.turns)) if row not in gone])
         return list(pursuits)
 
+    def relaxation(self) -> Relaxation:
+        """Say how the latents of each seat move: restarts have a damping and noise of their own."""
+        config, search = self.model.config, self.search
+        own = Relaxation(config.damping, config.noise, [turn.start for turn in self.turns])
+        restarted = [turn.way == "restart" for turn in self.turns]
+        if not any(restarted):
+            return own if config.noise else Relaxation(config.damping)
+        rows = torch.tensor(restarted, device=self.tokens.device)[:, None, None]
+        return replace(
+            own,
+            damping=torch.where(rows, search.damping, config.damping),
+            noise=torch.where(rows, search.jitter, config.noise),
+        )
+
     def add_noise(self) -> None:
         """Move the latents of the rollouts that begin a step, each with its own generator."""
         sigma, names = self.search.sigma, self.search.noise_on
@@ -266,8 +288,15 @@ class Seats:
     def measure_moves(self, logits: Float[Tensor, "batch seq vocab"]) -> None:
         """How far the logits of a cell have moved since the last look, on average."""
         logits = logits.float()
-        moves = (logits - self.logits).norm(dim=-1).mean(-1)
+        moves = change_of(logits, self.logits)
         first = torch.tensor([turn.steps == 0 for turn in self.turns], device=moves.device)
         moves = torch.where(first, math.nan, moves)  # nothing to compare the first look with
         self.moves = torch.cat([self.moves[:, 1:], moves[:, None]], dim=1)
         self.logits = logits
+
+
+def change_of(
+    logits: Float[Tensor, "batch seq vocab"], before: Float[Tensor, "batch seq vocab"]
+) -> Float[Tensor, " batch"]:
+    """Measure how far the logits of a cell have moved, on average over cells (EqR)."""
+    return (logits - before).norm(dim=-1).mean(-1)

@@ -15,6 +15,7 @@ from ostinato.data.task import Task
 from ostinato.data.tasks import TASKS, task_named
 from ostinato.layers import Linear
 from ostinato.models import Output, RecursiveModel, State
+from ostinato.models.recursive import REPLACE, Relaxation
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,13 @@ def think(
     puzzle: str | Int[Tensor, "batch seq"],
     puzzle_ids: Int[Tensor, " batch"] | None = None,
     max_steps: int | None = None,
+    seed: int = 0,
 ) -> Iterator[Step]:
     """Think about a puzzle, or a batch of token rows, one supervision step at a time.
 
     Yields `max_steps` steps (by default as many as the model was trained with); stop iterating when
-    you have seen enough. `puzzle_ids` defaults to id 0 for every row. Without gradients.
+    you have seen enough. `puzzle_ids` defaults to id 0 for every row; `seed` is for
+    models with random starts or noise. Without gradients.
     Raises ValueError for a puzzle that does not fit the model.
     """
     tokens = read_puzzle(model, puzzle) if isinstance(puzzle, str) else puzzle
@@ -99,9 +102,12 @@ def think(
     if puzzle_ids is None:
         puzzle_ids = torch.zeros(len(tokens), dtype=torch.int32)
     puzzle_ids = puzzle_ids.to(device)
-    state = model.initial_state(len(tokens))
+    generator = torch.Generator(device).manual_seed(seed)
+    random = model.config.initial_state == "random"
+    state = model.initial_state(len(tokens), generator if random else None)
+    relax = model.relaxation(generator)
     for number in range(1, max_steps + 1):
-        step = take_step(model, state, tokens, puzzle_ids, float(number))
+        step = take_step(model, state, tokens, puzzle_ids, float(number), relax=relax)
         state = step.state
         yield step
 
@@ -113,6 +119,7 @@ def take_step(
     puzzle_ids: Int[Tensor, " batch"],
     number: float,
     H_cycles: int | None = None,
+    relax: Relaxation = REPLACE,
 ) -> Step:
     """Think on from `state` for one supervision step, without gradients.
 
@@ -120,7 +127,7 @@ def take_step(
     """
     # Entered anew at every step: a generator must not leave its caller without gradients
     with torch.no_grad():
-        state, output = model(state, tokens, puzzle_ids, H_cycles=H_cycles)
+        state, output = model(state, tokens, puzzle_ids, H_cycles=H_cycles, relax=relax)
     return Step(number, output.logits.argmax(-1), output.q_halt, output, state, model.config.task)
 
 

@@ -21,6 +21,7 @@ from ostinato.models.recursive import (
     ReasoningModule,
     RecursiveConfig,
     RecursiveModel,
+    Relaxation,
     State,
 )
 from ostinato.numbers import Count, Natural
@@ -49,11 +50,13 @@ class HRM(RecursiveModel):
         self.L_level = ReasoningModule([Block(config) for _ in range(config.L_layers)])
         self.reset_parameters(generator)
 
-    def refine(self, state: State, x: Float[Tensor, "batch length dim"]) -> State:
+    def refine(
+        self, state: State, x: Float[Tensor, "batch length dim"], relax: Relaxation
+    ) -> State:
         """One H-cycle, of which the last call of each network may carry a gradient."""
         z_H, z_L = state
         with torch.no_grad():
             for _ in range(self.cycles.L - 1):
-                z_L = self.L_level(z_L, z_H + x, self.rotary)
-        z_L = self.L_level(z_L, z_H + x, self.rotary)
-        return State(self.H_level(z_H, z_L, self.rotary), z_L)
+                z_L = relax(z_L, self.L_level(z_L, z_H + x, self.rotary))
+        z_L = relax(z_L, self.L_level(z_L, z_H + x, self.rotary))
+        return State(relax(z_H, self.H_level(z_H, z_L, self.rotary)), z_L)

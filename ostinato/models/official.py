@@ -45,6 +45,10 @@ ARCH_NAMES = {
 }
 """Model → `arch.name`."""
 
+EQR = {"initial_state": "random", "puzzle_emb_len": 0}
+EQR_NAMES = {"lambda_": "damping", "noise_scale": "noise"}
+"""EqR is a TRM with these settings, and with names of its own for two of them."""
+
 REQUIRED = (
     "H_cycles L_cycles L_layers hidden_size num_heads expansion pos_encodings halt_max_steps"
 ).split()
@@ -169,6 +173,8 @@ def from_official_settings(model: str, arch: dict[str, Any]) -> dict[str, Any]:
     Raises ValueError naming a setting that is missing, or neither known nor meant for training.
     """
     arch = {name: _resolve(value, arch) for name, value in arch.items()}
+    if model == "trm" and "lambda_" in arch:
+        arch = EQR | {EQR_NAMES.get(name, name): value for name, value in arch.items()}
     known = get_type_hints(RECURSIVE_MODELS[model][1])
     unknown = arch.keys() - known.keys() - NOT_OURS
     if arch.get("mlp_t") is False:
@@ -204,6 +210,8 @@ def to_official_file(
     `training` holds settings of the first level (`lr`, …) and `arch` more for its section (`loss`
     and `halt_exploration_prob`). Raises ValueError if the originals have no such model.
     """
+    if (config.initial_state, config.damping, config.noise) != ("fixed", 1.0, 0.0):
+        raise ValueError("the originals have no random starts, damping or noise: use safetensors")
     own_prefix = -(-config.puzzle_emb_ndim // config.hidden_size)
     if config.q_outputs != 2:
         raise ValueError("the originals' q head has two outputs: train with --q-outputs 2")

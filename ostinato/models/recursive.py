@@ -4,11 +4,14 @@ z_H     the latent that is read out as the answer           [batch, prefix + seq
 z_L     the latent that reasons                             [batch, prefix + seq, dim]
 x       the embedded question, added before every reasoning [batch, prefix + seq, dim]
 prefix  tokens in front of the grid that carry the puzzle's embedding; q is read at position 0
+
+EqR (arXiv 2605.21488) is a TRM whose latents start at random and move with damping and noise.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,7 +29,17 @@ from ostinato.layers import (
     truncated_normal_,
 )
 from ostinato.models.dtypes import dtype_named
-from ostinato.numbers import Count, Factor, Natural, NonNegative, Theta, Width, check_numbers
+from ostinato.numbers import (
+    ABSENT,
+    Count,
+    Factor,
+    Natural,
+    NonNegative,
+    Range,
+    Theta,
+    Width,
+    check_numbers,
+)
 
 Q_HEAD_BIAS = -5.0
 """Start of the q head's bias: nothing halts before the model has learnt when it is right."""
@@ -72,6 +85,14 @@ class RecursiveConfig:
     """Halt when q_halt > 0; False: when q_halt > q_continue, which is then trained too."""
     rms_norm_eps: NonNegative = 1e-5
     rope_theta: Theta = 10_000.0
+    initial_state: Literal["fixed", "random"] = field(default="fixed", metadata={ABSENT: "fixed"})
+    """Start every puzzle from H_init and L_init, or from latents drawn for every position (EqR)."""
+    damping: Annotated[float, Range(0, 1, without_least=True)] = field(
+        default=1.0, metadata={ABSENT: 1.0}
+    )
+    """Share of the network's output in the new latent; 1: all of it (EqR: 0.95)."""
+    noise: NonNegative = field(default=0.0, metadata={ABSENT: 0.0})
+    """Standard deviation of the noise on every new latent, in training and after it (EqR: 0.01)."""
     forward_dtype: Literal["auto", "bfloat16", "float32", "float64"] = "bfloat16"
     """Dtype of activations and states; weights are kept in fp32 and cast on use. A run chooses for
     "auto" when it starts: bfloat16, but float32 on a CPU that is slow in it."""
@@ -115,6 +136,41 @@ class State(NamedTuple):
         return State(self.z_H.detach(), self.z_L.detach())
 
 
+@dataclass(frozen=True)
+class Relaxation:
+    """Move a latent h towards u, which the network returned: h ← (1 - λ)·h + λ·u + σ·ε.
+
+    TRM and HRM have λ = 1 and σ = 0, so that u takes the place of h. Source: EqR (arXiv
+    2605.21488), `damping` λ and `noise` σ; ε is standard normal, drawn anew at every call.
+    """
+
+    damping: float | Float[Tensor, "batch 1 1"] = 1.0
+    noise: float | Float[Tensor, "batch 1 1"] = 0.0
+    generators: Sequence[torch.Generator | None] = ()
+    """Where ε comes from: one generator for the batch, or one a row (None: no noise in it)."""
+
+    def __call__(
+        self, h: Float[Tensor, "batch length dim"], u: Float[Tensor, "batch length dim"]
+    ) -> Float[Tensor, "batch length dim"]:
+        if isinstance(self.damping, Tensor) or self.damping != 1:
+            u = ((1 - self.damping) * h + self.damping * u).to(u.dtype)
+        if isinstance(self.noise, Tensor) or self.noise != 0:
+            u = u + (self.noise * self.draw(u)).to(u.dtype)
+        return u
+
+    def draw(self, like: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch length dim"]:
+        """Draw ε for a batch, in fp32."""
+        if len(self.generators) == 1:
+            return torch.randn(like.shape, generator=self.generators[0], device=like.device)
+        rows = [
+            torch.zeros(like.shape[1:], device=like.device)
+            if generator is None
+            else torch.randn(like.shape[1:], generator=generator, device=like.device)
+            for generator in self.generators
+        ]
+        return torch.stack(rows)
+
+
 class Output(NamedTuple):
     """What the model says after a supervision step."""
 
@@ -122,6 +178,10 @@ class Output(NamedTuple):
     q_halt: Float[Tensor, " batch"]
     """Above 0: "my answer is right" (a logit, fp32)."""
     q_continue: Float[Tensor, " batch"] | None
+
+
+REPLACE = Relaxation()
+"""The network's output takes the latent's place."""
 
 
 def swiglu(config: RecursiveConfig, dim: int) -> SwiGLU:
@@ -212,9 +272,10 @@ class RecursiveModel(nn.Module, ABC):
         )
         self.lm_head = Linear(dim, config.vocab_size)
         self.q_head = Linear(dim, config.q_outputs, bias=True)
-        # Buffers: never trained. Persistent: the weights grow around them
-        self.register_buffer("H_init", torch.empty(dim, dtype=config.dtype))
-        self.register_buffer("L_init", torch.empty(dim, dtype=config.dtype))
+        # Buffers, never trained. Saved, unless starts are random: the weights grow around them
+        fixed = config.initial_state == "fixed"
+        self.register_buffer("H_init", torch.empty(dim, dtype=config.dtype), persistent=fixed)
+        self.register_buffer("L_init", torch.empty(dim, dtype=config.dtype), persistent=fixed)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw all initial values (see the table in the class docstring)."""
@@ -234,10 +295,23 @@ class RecursiveModel(nn.Module, ABC):
         """Of the next step: as configured, but while training `training_cycles`."""
         return self.training_cycles if self.training else self.config.cycles
 
-    def initial_state(self, batch_size: int) -> State:
-        """The state before the first step: the same vector at every position."""
+    def initial_state(self, batch_size: int, generator: torch.Generator | None = None) -> State:
+        """Return the state before the first step: the same vector at every position.
+
+        With `generator`, or where the config asks for random starts, it is drawn for every position
+        from a normal variable of std 1, cut at two sigmas (EqR); without one, from seed 0.
+        """
         shape = (batch_size, self.config.prefix_len + self.config.seq_len, self.config.hidden_size)
-        return State(self.H_init.expand(shape), self.L_init.expand(shape))
+        if generator is None:
+            if self.config.initial_state == "fixed":
+                return State(self.H_init.expand(shape), self.L_init.expand(shape))
+            generator = torch.Generator(self.H_init.device).manual_seed(0)
+        z_H, z_L = (self.H_init.new_empty(shape) for _ in range(2))
+        return State(*(truncated_normal_(z, std=1.0, generator=generator) for z in (z_H, z_L)))
+
+    def relaxation(self, generator: torch.Generator) -> Relaxation:
+        """Return how the latents of this model move, with noise from `generator`."""
+        return Relaxation(self.config.damping, self.config.noise, (generator,))
 
     def embed(
         self,
@@ -283,23 +357,27 @@ class RecursiveModel(nn.Module, ABC):
         puzzle_ids: Int[Tensor, " batch"],
         puzzle_rows: Float[Tensor, "batch ndim"] | None = None,
         H_cycles: int | None = None,
+        relax: Relaxation = REPLACE,
     ) -> tuple[State, Output]:
         """One supervision step: think on from `state` about `inputs`.
 
         Only the last of its H-cycles carries a gradient. `puzzle_rows` (from
         `puzzle_emb.copy_rows`) replaces the table's rows, so that training can take their gradient.
-        All H-cycles are alike, so fewer `H_cycles` than configured are a part of a step. Returns
-        the detached new state and what is read off it.
+        All H-cycles are alike, so fewer `H_cycles` than configured are a part of a step. `relax`
+        says how the latents move: see `relaxation`. Returns the detached new state and what is
+        read off it.
         """
         x = self.embed(inputs, puzzle_ids, puzzle_rows)
         with torch.no_grad():
             for _ in range((H_cycles or self.cycles.H) - 1):
-                state = self.refine(state, x)
-        state = self.refine(state, x)
+                state = self.refine(state, x, relax)
+        state = self.refine(state, x, relax)
         return state.detach(), self.read_out(state.z_H)
 
     @abstractmethod
-    def refine(self, state: State, x: Float[Tensor, "batch length dim"]) -> State:
+    def refine(
+        self, state: State, x: Float[Tensor, "batch length dim"], relax: Relaxation
+    ) -> State:
         """One H-cycle: reason L_cycles times, then refine the answer once."""
 
     def compile_reasoning(self, dynamic: bool) -> None:

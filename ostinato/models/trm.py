@@ -22,6 +22,7 @@ from ostinato.models.recursive import (
     ReasoningModule,
     RecursiveConfig,
     RecursiveModel,
+    Relaxation,
     State,
     swiglu,
 )
@@ -51,12 +52,14 @@ class TRM(RecursiveModel):
         self.L_level = ReasoningModule([layer(config) for _ in range(config.L_layers)])
         self.reset_parameters(generator)
 
-    def refine(self, state: State, x: Float[Tensor, "batch length dim"]) -> State:
+    def refine(
+        self, state: State, x: Float[Tensor, "batch length dim"], relax: Relaxation
+    ) -> State:
         """One H-cycle, all of it with a gradient in the last of a step (section 4.1)."""
         z_H, z_L = state
         for _ in range(self.cycles.L):
-            z_L = self.L_level(z_L, z_H + x, self.rotary)
-        return State(self.L_level(z_H, z_L, self.rotary), z_L)
+            z_L = relax(z_L, self.L_level(z_L, z_H + x, self.rotary))
+        return State(relax(z_H, self.L_level(z_H, z_L, self.rotary)), z_L)
 
 
 class MixerBlock(nn.Module):

@@ -15,6 +15,7 @@ from ostinato.data.text import TextData
 from ostinato.models import NanoChatConfig, RecursiveConfig
 from ostinato.models.dtypes import choose_dtype
 from ostinato.numbers import (
+    ABSENT,
     Count,
     Natural,
     NonNegative,
@@ -24,7 +25,7 @@ from ostinato.numbers import (
     ShareBelowOne,
     check_numbers,
 )
-from ostinato.training.config_file import ABSENT, from_json
+from ostinato.training.config_file import from_json
 from ostinato.training.feed import Refill
 from ostinato.training.losses import LossType
 from ostinato.training.run_folder import read_json

@@ -15,15 +15,13 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from ostinato.decoding import convert
 from ostinato.files import write_json
+from ostinato.numbers import ABSENT
 from ostinato.training.run_folder import read_json
 
 T = TypeVar("T")
 
 FLOAT = "float"
 """Key of an object that stands for a number that is not finite."""
-
-ABSENT = "absent"
-"""Key in the metadata of a field that was added later: what older files mean, which lack it."""
 
 
 def write_config(path: Path, config: Any) -> None:

@@ -17,6 +17,7 @@ from ostinato.data.tasks import TASKS
 from ostinato.evaluation.puzzles import evaluate
 from ostinato.files import write_json
 from ostinato.models.pretrained import save_weights
+from ostinato.models.recursive import REPLACE, Relaxation
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.distributed import World
 from ostinato.training.feed import AlignedFeed, Feed, StreamFeed
@@ -168,7 +169,12 @@ def train_step(
         here = slice(number * size, (number + 1) * size)
         with state.exchange(last=number == len(parts) - 1):
             parts[number], loss, metrics = supervision_step(
-                state, config, part, None if rows is None else rows[here], minimum[here]
+                state,
+                config,
+                part,
+                None if rows is None else rows[here],
+                minimum[here],
+                state.model.relaxation(state.generator(number + 1)),
             )
             # DDP takes the mean over ranks where the sum is wanted
             (loss * (world.size / config.global_batch_size)).backward()
@@ -197,18 +203,19 @@ def supervision_step(
     slots: Slots,
     rows: Float[Tensor, "batch ndim"] | None,
     minimum_steps: Int[Tensor, " batch"],
+    relax: Relaxation = REPLACE,
 ) -> tuple[Slots, Float[Tensor, ""], dict[str, Tensor]]:
-    """The slots after one more step, the loss, a sum over them, and metrics, which are sums too.
+    """Take one more step; return the slots, the loss (a sum over them) and metrics (sums too).
 
     `rows` are copies of their puzzle rows, which take the gradient of these.
     """
     model = state.model.config
-    thought, output = state.wrapped(slots.state, slots.inputs, slots.puzzle_ids, rows)
+    thought, output = state.wrapped(slots.state, slots.inputs, slots.puzzle_ids, rows, relax=relax)
     slots = slots.advance(thought, output, model, minimum_steps)
     target = None
     if not model.no_ACT_continue:
         with torch.no_grad():
-            _, following = state.model(thought, slots.inputs, slots.puzzle_ids, rows)
+            _, following = state.model(thought, slots.inputs, slots.puzzle_ids, rows, relax=relax)
         target = target_q_continue(following, slots.steps, model.halt_max_steps)
     loss, metrics = act_loss(
         output, slots, config.loss_type, target, config.label_smoothing, config.q_weight

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -110,6 +111,8 @@ class TrainState(WeightState):
     """Draws the symmetries of the data, for the global batch on every rank."""
     exploration: torch.Generator
     """Draws the exploration of halting, for the global batch on every rank."""
+    seed: int
+    """Seeds what is drawn anew at every step: random starts, and noise on the latents."""
     best: float = -1.0
     """Best exact accuracy on validation so far."""
 
@@ -151,6 +154,7 @@ class TrainState(WeightState):
             waiting=deque(slots[1:]),
             symmetries=torch.Generator(device).manual_seed(config.seed + 1),
             exploration=torch.Generator(device).manual_seed(config.seed + 2),
+            seed=config.seed,
             world=world,
         )
         if wrapped is not model:
@@ -214,4 +218,13 @@ class TrainState(WeightState):
         self.exploration.set_state(tree["exploration"])
 
     def initial_state(self) -> State:
-        return self.model.initial_state(1)
+        """Return what refilled slots start from: one row for all, or each its own if random."""
+        if self.model.config.initial_state == "fixed":
+            return self.model.initial_state(1)
+        return self.model.initial_state(len(self.slots.steps), self.generator(0))
+
+    def generator(self, purpose: int) -> torch.Generator:
+        """Return randomness that depends on seed, step and rank alone, so that none is saved."""
+        key = np.random.SeedSequence([self.seed, self.step, self.world.rank, purpose])
+        seed = int(key.generate_state(1, np.uint64)[0] >> 1)
+        return torch.Generator(self.model.H_init.device).manual_seed(seed)

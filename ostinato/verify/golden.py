@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from ostinato.models import RECURSIVE_MODELS
 from ostinato.verify.comparison import Comparison, Recording
 from ostinato.verify.golden_arc import is_arc, verify_arc
+from ostinato.verify.golden_eqr import verify_eqr
 from ostinato.verify.golden_mhc import verify_mhc
 from ostinato.verify.golden_recursive import verify_recursive
 
@@ -55,10 +56,13 @@ def verify_golden(path: Path) -> list[Comparison]:
     golden, metadata = read_golden(path)
     if metadata.get("model") in RECURSIVE_MODELS:
         return verify_recursive(golden, metadata)
+    if metadata.get("model") == "eqr":
+        return verify_eqr(golden, metadata)
     if "layer_index" in metadata:
         return verify_mhc(golden, metadata)
     model = metadata.get("model", "a model that it does not name")
-    raise ValueError(f"recorded from {model}; this version knows {', '.join(RECURSIVE_MODELS)}")
+    known = ", ".join([*RECURSIVE_MODELS, "eqr"])
+    raise ValueError(f"recorded from {model}; this version knows {known}")
 
 
 def read_golden(path: Path) -> tuple[Recording, dict[str, str]]:

@@ -92,9 +92,14 @@ def trm_step(w: Weights, c, z_H: Tensor, z_L: Tensor, x: Tensor) -> tuple[Tensor
     for _ in range(c.H_cycles):
         z_H, z_L = z_H.detach(), z_L.detach()
         for _ in range(c.L_cycles):
-            z_L = reason(f, c, z_L, z_H + x)
-        z_H = reason(f, c, z_H, z_L)
+            z_L = damped(c, z_L, reason(f, c, z_L, z_H + x))
+        z_H = damped(c, z_H, reason(f, c, z_H, z_L))
     return z_H, z_L
+
+
+def damped(c, h: Tensor, u: Tensor) -> Tensor:
+    """EqR's h ← (1 - λ)·h + λ·u, without noise."""
+    return h - c.damping * (h - u)
 
 
 def hrm_step(w: Weights, c, z_H: Tensor, z_L: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,8 +108,8 @@ def hrm_step(w: Weights, c, z_H: Tensor, z_L: Tensor, x: Tensor) -> tuple[Tensor
     for _ in range(c.H_cycles):
         for _ in range(c.L_cycles):
             z_H, z_L = z_H.detach(), z_L.detach()
-            z_L = reason(f_L, c, z_L, z_H + x)
-        z_H = reason(f_H, c, z_H, z_L)
+            z_L = damped(c, z_L, reason(f_L, c, z_L, z_H + x))
+        z_H = damped(c, z_H, reason(f_H, c, z_H, z_L))
     return z_H, z_L
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ostinato.data import sudoku
 from ostinato.models import Output, RecursiveConfig, RecursiveModel, State
+from ostinato.models.recursive import REPLACE, Relaxation
 
 SURE = 8.0
 
@@ -34,7 +35,7 @@ class StandIn(RecursiveModel, ABC):
         self.reset_parameters()
         self.H_init.zero_()
 
-    def refine(self, state: State, x: Tensor) -> State:
+    def refine(self, state: State, x: Tensor, relax: Relaxation = REPLACE) -> State:
         return State(state.z_H + 1, state.z_L)
 
     def forward(
@@ -44,6 +45,7 @@ class StandIn(RecursiveModel, ABC):
         puzzle_ids: Tensor,
         puzzle_rows: Tensor | None = None,
         H_cycles: int | None = None,
+        relax: Relaxation = REPLACE,
     ) -> tuple[State, Output]:
         state = self.refine(state, inputs)
         return state, self.reply(state, inputs, puzzle_ids)

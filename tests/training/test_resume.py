@@ -40,6 +40,7 @@ MODELS = {
     "trm": TRMConfig(**SHAPE),
     "trm-mlp": TRMConfig(**SHAPE, mlp_t=True, pos_encodings="none"),
     "hrm": HRMConfig(**SHAPE, H_layers=1),
+    "eqr": TRMConfig(**SHAPE, initial_state="random", damping=0.95, noise=0.01),
 }
 
 

@@ -301,7 +301,7 @@ MUTANTS = [
     Mutant(
         "no gradient but in TRM's last call for z_L and z_H",
         "models.trm:TRM.refine",
-        {"z_L = self.L_level(z_L, z_H + x": "z_L = self.L_level(z_L.detach(), z_H.detach() + x"},
+        {"self.L_level(z_L, z_H + x": "self.L_level(z_L.detach(), z_H.detach() + x"},
         "Gradient of a step",
         "TRM-MLP",
     ),
@@ -317,6 +317,37 @@ MUTANTS = [
         "models.trm:TRM.refine",
         {"self.L_level(z_H, z_L, self.rotary)": "self.L_level(z_H, z_L + x, self.rotary)"},
         "H and L cycles",
+        "TRM",
+    ),
+    Mutant(
+        "damping of TRM's z_L alone",
+        "models.trm:TRM.refine",
+        {"relax(z_H, ": "(lambda h, u: u)(z_H, "},
+        "Damping (EqR)",
+        "TRM",
+    ),
+    Mutant(
+        "damping of HRM's z_L in the last call alone",
+        "models.hrm:HRM.refine",
+        {
+            "            z_L = relax(z_L, self.L_level(z_L, z_H + x, self.rotary))\n": (
+                "            z_L = self.L_level(z_L, z_H + x, self.rotary)\n"
+            )
+        },
+        "Damping (EqR)",
+        "HRM",
+    ),
+    Mutant(
+        "the same noise for every puzzle",
+        "models.recursive:Relaxation.draw",
+        {"torch.randn(like.shape, ": "torch.randn(like[:1].shape, "},
+        "Noise (EqR)",
+    ),
+    Mutant(
+        "random starts that are the same at every position",
+        "models.recursive:RecursiveModel.initial_state",
+        {"self.H_init.new_empty(shape)": "self.H_init.new_empty(shape)[:, :1]"},
+        "Random starts (EqR)",
         "TRM",
     ),
     Mutant(
@@ -344,8 +375,8 @@ MUTANTS = [
         "HRM's z_H after every z_L",
         "models.hrm:HRM.refine",
         {
-            "            z_L = self.L_level(z_L, z_H + x, self.rotary)\n": (
-                "            z_L = self.L_level(z_L, z_H + x, self.rotary)\n"
+            "            z_L = relax(z_L, self.L_level(z_L, z_H + x, self.rotary))\n": (
+                "            z_L = relax(z_L, self.L_level(z_L, z_H + x, self.rotary))\n"
                 "            z_H = self.H_level(z_H, z_L, self.rotary)\n"
             )
         },

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ostinato.models import HRM, TRM, HRMConfig, RecursiveModel, TRMConfig
+from ostinato.models.recursive import Relaxation
 from ostinato.verify import reference
 from ostinato.verify.check import apart, check, relatively_apart
 from ostinato.verify.specimens import (
@@ -22,9 +23,10 @@ TITLE = "Recursion"
 
 
 def our_step(model: RecursiveModel) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One supervision step: z_H, z_L, logits, q."""
+    """Take one supervision step: z_H, z_L, logits, q."""
     puzzles = batch(model)
-    state, output = model(some_state(model), puzzles.inputs, puzzles.puzzle_ids)
+    relax = model.relaxation(torch.Generator())
+    state, output = model(some_state(model), puzzles.inputs, puzzles.puzzle_ids, relax=relax)
     q = [output.q_halt] if output.q_continue is None else [output.q_halt, output.q_continue]
     return *state, output.logits, torch.stack(q, dim=1)
 
@@ -224,6 +226,36 @@ def precision(name: str) -> float:
     exact.load_state_dict(model.state_dict())
     pairs = zip(our_step(model), reference_step(exact), strict=True)
     return max(apart(ours, expected) for ours, expected in pairs)
+
+
+@check("Damping (EqR)", "", "h ← (1 - λ)·h + λ·u at every call, λ 0.95", 1e-12, MODELS)
+def damping(name: str) -> float:
+    """State, logits and q of a step."""
+    model = specimen(name, damping=0.95)
+    pairs = zip(our_step(model), reference_step(model), strict=True)
+    return max(apart(ours, expected) for ours, expected in pairs)
+
+
+@check("Noise (EqR)", "", "standard normal times σ, anew for every element and call", 0.02)
+def noise() -> float:
+    """Relative error of the std, and the correlation of two calls and of two puzzles."""
+    relax = Relaxation(noise=0.01, generators=[torch.Generator().manual_seed(0)])
+    still = torch.zeros(2, 200, 100)
+    first, second = (relax(still, still) / 0.01 for _ in range(2))
+    alike = [(first * second).mean().abs().item(), (first[0] * first[1]).mean().abs().item()]
+    return max(*alike, *(abs(x.std().item() - 1) for x in (first, second)))
+
+
+@check("Random starts (EqR)", "", "truncated normal of std 1 at every position", 0.05, MODELS)
+def random_starts(name: str) -> float:
+    """Relative error of the std over 200 puzzles, and of the bound at 2.274; and what is saved."""
+    model = specimen(name, initial_state="random")
+    state = model.initial_state(200, torch.Generator().manual_seed(0))
+    z = torch.stack(list(state)).double()
+    spread = z.std(dim=(1, 2)).mean().item()
+    saved = {"H_init", "L_init"} & model.state_dict().keys()
+    error = max(abs(spread - 1), abs(z.abs().max().item() / 2.2737 - 1))
+    return math.inf if saved or torch.equal(state.z_H, state.z_L) else error
 
 
 @check("Number of parameters", "002 004", "as published, puzzle rows aside: 6,828,034 and so on")
