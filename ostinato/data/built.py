@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Integer, UInt64
@@ -87,7 +87,7 @@ class BuiltData(PuzzleData):
         Raises ValueError if there are not as many.
         """
 
-    def facts(self) -> dict[str, object]:
+    def facts(self) -> dict[str, Any]:
         """List what the files depend on; the folder's name holds a hash of it."""
         facts = asdict(self) | {"build": self.BUILD}
         del facts["augment"]

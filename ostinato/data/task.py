@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -189,7 +189,7 @@ class Task(ABC):
         rows: Rows,
         ratings: Float32[np.ndarray, " rows"] | None,
         rated_by: str | None,
-        **notes: object,
+        **notes: Any,
     ) -> PuzzleSet:
         """Make a split of a data set out of rows."""
         return PuzzleSet.of_examples(

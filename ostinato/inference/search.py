@@ -148,12 +148,14 @@ class Search:
     def stages(self, usual: int) -> list[tuple[Way, int, int]]:
         """Way, number of attempts and steps of each, stage by stage; `usual` steps are usual."""
         steps = self.restart_depth * usual
-        together: list[tuple[Way, int, int]] = [("restart", self.restarts, steps)]
+        restarts: list[tuple[Way, int, int]] = [("restart", self.restarts, steps)]
+        if self.one_by_one:
+            restarts = [("restart", 1, steps)] * self.restarts
         stages: list[tuple[Way, int, int]] = [
             ("plain", 1, self.depth * usual),
             ("symmetry", self.views, self.view_depth * usual),
             ("noise", self.rollouts, self.rollout_depth * usual),
-            *([("restart", 1, steps)] * self.restarts if self.one_by_one else together),
+            *restarts,
             ("guess", self.guesses, self.guess_steps),
         ]
         return [stage for stage in stages if stage[1]]

@@ -1,7 +1,7 @@
 """`MazeData`: the settings of a maze data set."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -72,7 +72,7 @@ class MazeData(BuiltData):
         """Least number of steps of the shortest path of generated mazes."""
         return default_length(self.size) if self.min_length is None else self.min_length
 
-    def facts(self) -> dict[str, object]:
+    def facts(self) -> dict[str, Any]:
         return super().facts() | {"min_length": self.length}
 
     def generates(self, split: str) -> bool:

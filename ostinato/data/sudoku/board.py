@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Integer
 
 BLANK = 1
+DIGITS = "123456789"
 BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
 """Size → rows and columns of a box."""
 SIZES = tuple(BOXES)
@@ -50,11 +51,15 @@ class Board:
 
     @property
     def vocab_size(self) -> int:
-        return self.size + 2
+        return len(self.symbols)
 
     @property
     def fewest_givens(self) -> int:
         return MINIMUM_GIVENS[self.size]
+
+    @property
+    def symbols(self) -> str:
+        return ".." + DIGITS[: self.size]
 
     @cached_property
     def cell_units(self) -> Integer[np.ndarray, "cells 3"]:
@@ -68,3 +73,13 @@ class Board:
         """The cells of every row, then of every column, then of every box."""
         members = np.argsort(self.cell_units.T, axis=1, kind="stable")
         return members.reshape(3 * self.size, self.size)
+
+    def format(self, tokens: Integer[np.ndarray, " cells"]) -> str:
+        """Write one line of digits, with `.` for everything that is not a digit."""
+        return "".join(self.symbols[t] if self.is_digit(t) else "." for t in tokens.tolist())
+
+    def is_digit(self, token: int) -> bool:
+        return BLANK < token < self.vocab_size
+
+    def place(self, cell: int) -> str:
+        return f"row {cell // self.size + 1}, column {cell % self.size + 1}"

@@ -1,7 +1,7 @@
 """`SudokuData`: the settings of a Sudoku data set."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -77,7 +77,7 @@ class SudokuData(BuiltData):
             high if self.max_givens is None else self.max_givens,
         )
 
-    def facts(self) -> dict[str, object]:
+    def facts(self) -> dict[str, Any]:
         facts = super().facts() | {"givens": self.givens}
         del facts["min_givens"], facts["max_givens"]
         return facts
@@ -119,7 +119,8 @@ class SudokuData(BuiltData):
         stacked = (
             torch.stack(tokens, dim=1).flatten(0, 1) for tokens in zip(*variants, strict=True)
         )
-        with_copies = Rows(*(t.numpy() for t in stacked), rows.ratings.repeat(1 + self.num_aug))
+        inputs, labels = (tokens.numpy() for tokens in stacked)
+        with_copies = Rows(inputs, labels, rows.ratings.repeat(1 + self.num_aug))
         ratings, rated_by = self.task.rate(with_copies, None)
         report(f"train: {len(rows)} puzzles with {self.num_aug} copies each")
         return self.task.puzzle_set(

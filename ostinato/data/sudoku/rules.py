@@ -20,7 +20,6 @@ from ostinato.data.symmetries import Symmetries
 from ostinato.data.tables import Cells, Rows, read_cells
 from ostinato.data.task import Mark, Task
 
-DIGITS = "123456789"
 FOREIGN = 255  # stands for a character that is neither digit nor blank
 CHUNK = 100_000
 """Rows of a table that are parsed together."""
@@ -31,10 +30,6 @@ class Sudoku(Board, Task):
     """Fill the board so that no digit stands twice in a row, a column or a box."""
 
     guessable: ClassVar[bool] = True
-
-    @property
-    def symbols(self) -> str:
-        return ".." + DIGITS[: self.size]
 
     def parse(self, text: str) -> UInt8[np.ndarray, " cells"]:
         """Read a board written with digits and `.` or `0` for blanks; white space is free.
@@ -59,10 +54,6 @@ class Sudoku(Board, Task):
             raise ValueError(f"the givens contradict each other: {conflicts[0]}; correct one")
         return tokens
 
-    def format(self, tokens: Integer[np.ndarray, " cells"]) -> str:
-        """Write one line of digits, with `.` for everything that is not a digit."""
-        return "".join(self.symbols[t] if self.is_digit(t) else "." for t in tokens.tolist())
-
     def draw(self, tokens: Integer[np.ndarray, " cells"], mark: Mark | None = None) -> str:
         """Draw a board of several lines, with rules between the boxes."""
         symbols = list(self.format(tokens))
@@ -77,12 +68,6 @@ class Sudoku(Board, Task):
             boxes = [cells[col : col + self.box_cols] for col in range(0, self.size, self.box_cols)]
             lines.append(" │ ".join(" ".join(box) for box in boxes))
         return "\n".join(lines)
-
-    def is_digit(self, token: int) -> bool:
-        return BLANK < token < self.vocab_size
-
-    def place(self, cell: int) -> str:
-        return f"row {cell // self.size + 1}, column {cell % self.size + 1}"
 
     def conflicts(self, tokens: Integer[np.ndarray, " cells"]) -> list[str]:
         """List every repeated digit, as in `["digit 5 stands twice in row 3"]`, rows first."""
