@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from ostinato.inference.generate import Piece, Sampling, generate
     from ostinato.inference.solve import Solution, solve
     from ostinato.inference.think import Step, think
-    from ostinato.models.pretrained import load
+    from ostinato.weights.load import load
 
 _HOMES = {
-    "load": "ostinato.models.pretrained",
+    "load": "ostinato.weights.load",
     "think": "ostinato.inference.think",
     "Step": "ostinato.inference.think",
     "solve": "ostinato.inference.solve",

@@ -13,7 +13,7 @@ import torch
 from ostinato.bench.measure import Spread, peak_memory, seconds_of
 from ostinato.inference.generate import Sampling, next_tokens
 from ostinato.models import NanoChat, NanoChatConfig
-from ostinato.models.presets import size_of
+from ostinato.models.sizes import size_of
 
 READ_BYTES = 2**28
 """Length of the stretch of memory that is read; more than caches hold."""

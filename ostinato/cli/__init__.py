@@ -32,7 +32,7 @@ VERBS = {
     "recipes": "list the recipes",
     "models": "list the models with their sizes and what memory they need",
 }
-"""Verb → what it does. `ostinato.cli.VERB_verb` holds the code."""
+"""Verb → what it does. `ostinato.cli.VERB` holds the code."""
 
 Command = Callable[[], int]
 
@@ -56,7 +56,7 @@ def parse(argv: list[str]) -> Command:
             from ostinato.cli.arguments import suggestion
 
             raise ValueError(f"unknown verb {verb!r}{suggestion(verb, VERBS)}")
-        return import_module(f"ostinato.cli.{verb}_verb").parse(words)
+        return import_module(f"ostinato.cli.{verb}").parse(words)
     except ValueError as error:
         raise fail(str(error)) from error
 

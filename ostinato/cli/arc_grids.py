@@ -4,8 +4,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ostinato.data.arc.grids import PALETTE, Grid
 from ostinato.data.arc.sources import ArcTask
+from ostinato.data.grids import PALETTE, Grid
 from ostinato.evaluation.arc import ATTEMPTS, ArcVotes
 
 

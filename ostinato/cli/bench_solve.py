@@ -56,11 +56,11 @@ class BenchSolve:
 
     def run(self) -> int:
         from ostinato.bench.solving import bench_solving, cases_of
-        from ostinato.cli.eval_verb import Eval, find_puzzles
+        from ostinato.cli.eval import Eval, find_puzzles
         from ostinato.inference.think import usual_batch_size
         from ostinato.models import RecursiveModel
-        from ostinato.models.pretrained import load
         from ostinato.training.run import pick_device
+        from ostinato.weights.load import load
 
         model = load(
             self.model,
@@ -107,7 +107,7 @@ def print_table(model: str, speed: "SolvingSpeed") -> None:
     """The result with its units, a line for each case."""
     from rich.console import Console
 
-    from ostinato.cli.eval_tables import percent, table
+    from ostinato.cli.tables import percent, table
 
     screen = Console(highlight=False)
     compiled = ", compiled" if speed.compiled else ""

@@ -38,8 +38,8 @@ class Chat:
         from ostinato.inference.chat import Dialogue
         from ostinato.inference.generate import tokenizer_of
         from ostinato.models import NanoChat
-        from ostinato.models.pretrained import load
         from ostinato.training.run import pick_device
+        from ostinato.weights.load import load
 
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, not {self.max_tokens}")

@@ -59,11 +59,11 @@ class EvalText:
         from ostinato.evaluation.text import evaluate
         from ostinato.files import write_json
         from ostinato.models import NanoChat
-        from ostinato.models.pretrained import load
         from ostinato.training.config import TextRecipe
         from ostinato.training.config_file import read_config
         from ostinato.training.run import pick_device
         from ostinato.training.run_folder import RunFolder
+        from ostinato.weights.load import load
 
         folder = RunFolder(self.model)
         recipe = read_config(folder.config, TextRecipe)

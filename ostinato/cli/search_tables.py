@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from rich.console import Console
 
-from ostinato.cli.eval_tables import percent, rating_table, span, table
+from ostinato.cli.tables import percent, rating_table, span, table
 from ostinato.evaluation.puzzles import Evaluation
 from ostinato.evaluation.search import SearchEvaluation
 from ostinato.inference.search import FIXED, Search

@@ -14,7 +14,7 @@ from ostinato.numbers import to_json
 
 if TYPE_CHECKING:
     from ostinato.evaluation.arc import ArcVotes
-    from ostinato.training.test_time import TestTimeTraining
+    from ostinato.training.new_tasks import TestTimeTraining
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class SolveArc:
 
     def run(self) -> int:
         from ostinato.data.arc.sources import read_tasks
-        from ostinato.training.test_time import TestTimeTraining
+        from ostinato.training.new_tasks import TestTimeTraining
 
         tasks = read_tasks(self.arc)
         settings = TestTimeTraining(
@@ -67,7 +67,7 @@ class SolveArc:
 
     def learn(self, tasks: list, settings: "TestTimeTraining", folder: Path) -> "ArcVotes":
         """The votes for all tests of the tasks."""
-        from ostinato.training.test_time import learn_and_vote
+        from ostinato.training.new_tasks import learn_and_vote
 
         def report(line: str) -> None:
             print(line, file=sys.stderr)

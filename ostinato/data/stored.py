@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from ostinato.data.arc.rows import DrawnRows
 from ostinato.data.build_once import build_once
 from ostinato.data.built import PuzzleData
 from ostinato.data.contradictions import check_examples
+from ostinato.data.drawn_rows import DrawnRows
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.task import Task
 from ostinato.data.tasks import TASKS

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from ostinato.data.arc.dataset import read_names, read_test_tasks
-from ostinato.data.arc.grids import Grid, crops
 from ostinato.data.arc.sources import ArcTask, Pair
 from ostinato.data.arc.variants import Variant
 from ostinato.data.batches import test_batches
+from ostinato.data.grids import Grid, crops
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.evaluation.puzzles import Answers
 from ostinato.inference.think import think, usual_batch_size

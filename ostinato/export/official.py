@@ -8,8 +8,8 @@ import yaml
 
 from ostinato.files import atomic, make_folder, write_text
 from ostinato.models import RecursiveModel
-from ostinato.models.official import to_official_file, to_official_weights
-from ostinato.models.pretrained import describe
+from ostinato.weights.load import describe
+from ostinato.weights.official import to_official_file, to_official_weights
 
 LOSS_HEAD = "losses@ACTLossHead"
 

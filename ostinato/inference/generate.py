@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ostinato.data.tokenizer import TOKENIZER_FILE, BytePairTokenizer
+from ostinato.data.text.tokenizer import TOKENIZER_FILE, BytePairTokenizer
 from ostinato.models.nanochat import NanoChat
 from ostinato.numbers import Seed, check_numbers
 

@@ -52,7 +52,7 @@ Cache = list[KeyValueCache]
 
 @dataclass(frozen=True)
 class NanoChatConfig:
-    """Options of nanochat; `ostinato.models.presets` has named sets of them."""
+    """Options of nanochat; `ostinato.models.sizes` has named sets of them."""
 
     vocab_size: Count = 4096
     seq_len: Count = 256

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ostinato.data.arc.grids import PALETTE
 from ostinato.data.arc.sources import Colour, Rows
+from ostinato.data.grids import PALETTE
 from ostinato.decoding import convert_each
 from ostinato.evaluation.arc import VOTES
 from ostinato.files import atomic

@@ -7,7 +7,7 @@ they were measured stands in docs/results.md.
 from dataclasses import replace
 
 from ostinato.data.text import TextData
-from ostinato.models.presets import preset_named
+from ostinato.models.sizes import preset_named
 from ostinato.training.config import TextRecipe, TextTrainingConfig
 
 

@@ -5,8 +5,8 @@ trained, as in the originals' `freeze_weights`; without it everything goes on le
 """
 
 from ostinato.models import RecursiveModel
-from ostinato.models.pretrained import load_pretrained, read_pretrained
 from ostinato.training.config import TrainingConfig
+from ostinato.weights.load import load_pretrained, read_pretrained
 
 
 def start_from(model: RecursiveModel, config: TrainingConfig) -> None:

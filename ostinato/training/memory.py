@@ -2,8 +2,8 @@
 
 import torch
 
-from ostinato.models.memory import check_memory, layers_of, model_bytes
 from ostinato.training.config import AnyRecipe, TextRecipe, with_dtypes
+from ostinato.weights.memory import check_memory, layers_of, model_bytes
 
 COPIES = 3
 """Of each parameter: itself, its gradient, and a moment of the optimiser."""

@@ -16,7 +16,6 @@ from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.tasks import TASKS
 from ostinato.evaluation.puzzles import evaluate
 from ostinato.files import write_json
-from ostinato.models.pretrained import save_weights
 from ostinato.models.recursive import REPLACE, Relaxation
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.distributed import World
@@ -27,6 +26,7 @@ from ostinato.training.run_folder import RunFolder
 from ostinato.training.schedule import cycles_at
 from ostinato.training.slots import Slots, draw_minimum_steps, target_q_continue
 from ostinato.training.state import TrainState
+from ostinato.weights.load import save_weights
 
 
 def load_split(data: Path, split: str) -> PuzzleSet:

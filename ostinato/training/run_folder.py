@@ -36,7 +36,7 @@ import torch
 from msgspec import Meta
 
 from ostinato import decoding
-from ostinato.data.tokenizer import TOKENIZER_FILE
+from ostinato.data.text.tokenizer import TOKENIZER_FILE
 from ostinato.decoding import convert, decode_json, read_text
 from ostinato.files import open_known, remedy, remove_partial_files, write_json, write_text
 

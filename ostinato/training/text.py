@@ -16,9 +16,8 @@ from ostinato.data.text import TokenSet
 from ostinato.data.text.token_set import WindowOrder
 from ostinato.evaluation.text import evaluate
 from ostinato.files import write_json
+from ostinato.inference.inspect import stream_report
 from ostinato.models import NanoChat
-from ostinato.models.pretrained import save_weights
-from ostinato.models.stream_report import stream_report
 from ostinato.training.config import TextRecipe, TextTrainingConfig
 from ostinato.training.distributed import World
 from ostinato.training.lion import Lion
@@ -26,6 +25,7 @@ from ostinato.training.loop import Loop, Outcome, Work
 from ostinato.training.muon import make_muon
 from ostinato.training.run_folder import RunFolder
 from ostinato.training.state import WeightState
+from ostinato.weights.load import save_weights
 
 
 def load_split(data: Path, split: str) -> TokenSet:

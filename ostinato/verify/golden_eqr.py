@@ -15,10 +15,10 @@ from ostinato.inference.search import RESIDUAL_STEPS
 from ostinato.inference.stream import change_of
 from ostinato.inference.think import take_step
 from ostinato.models import State
-from ostinato.models.official import from_official_config, from_official_weights
 from ostinato.models.trm import TRM, TRMConfig
 from ostinato.verify.comparison import PRECISIONS, Comparison, Recording, Tally
 from ostinato.verify.golden_recursive import MARGIN
+from ostinato.weights.official import from_official_config, from_official_weights
 
 
 def verify_eqr(golden: Recording, metadata: dict[str, str]) -> list[Comparison]:

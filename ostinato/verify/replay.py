@@ -15,16 +15,16 @@ from torch import Tensor
 from ostinato.data.batches import Batch
 from ostinato.decoding import convert, decode_json
 from ostinato.models import RECURSIVE_MODELS, Output, RecursiveModel, State
-from ostinato.models.official import (
-    from_official_config,
-    from_official_name,
-    from_official_weights,
-)
-from ostinato.models.pretrained import load_weights
 from ostinato.training.losses import act_loss
 from ostinato.training.optimizers import AdamATan2, SparseSignSGD
 from ostinato.training.slots import Slots, target_q_continue
 from ostinato.verify.comparison import Recording
+from ostinato.weights.load import load_weights
+from ostinato.weights.official import (
+    from_official_config,
+    from_official_name,
+    from_official_weights,
+)
 
 METRICS = {
     "count": "halted_count",

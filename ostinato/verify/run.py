@@ -15,8 +15,6 @@ from ostinato.evaluation.puzzles import Evaluation, evaluate
 from ostinato.evaluation.text import evaluate as evaluate_text
 from ostinato.inference.generate import tokenizer_of
 from ostinato.models import NanoChat, RecursiveModel
-from ostinato.models.pretrained import load, read_pretrained
-from ostinato.models.weight_files import locate
 from ostinato.training.checkpoint import Checkpoints, load_checkpoint
 from ostinato.training.config import AnyRecipe, Recipe, TextRecipe, read_recipe
 from ostinato.training.distributed import World
@@ -24,6 +22,8 @@ from ostinato.training.fit import tensors_of
 from ostinato.training.run_folder import RunFolder, read_json
 from ostinato.training.state import TrainState
 from ostinato.training.text import TextState
+from ostinato.weights.files import locate
+from ostinato.weights.load import load, read_pretrained
 
 ROUNDING = 0.005
 """Share of puzzles, and of cells, whose answers rounding may decide: where a model has no answer

@@ -12,7 +12,7 @@ import torch
 from ostinato.cli import main
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import Sudoku, generate
-from ostinato.models import safetensors_file
+from ostinato.weights import safetensors_file
 
 TINY = (
     "--hidden-size 16 --num-heads 2 --puzzle-emb-ndim 16 --H-cycles 1 --L-cycles 1 --L-layers 1 "

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from ostinato.cli import main
-from ostinato.cli.eval_tables import percent, shown_steps, span
-from ostinato.cli.eval_verb import progress
+from ostinato.cli.eval import progress
+from ostinato.cli.tables import percent, shown_steps, span
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import Sudoku, SudokuData, generate, rate
 from ostinato.evaluation.puzzles import evaluate
 from ostinato.evaluation.search import evaluate_search
 from ostinato.inference.search import SEARCHES, Search
 from ostinato.models import TRM, TRMConfig
-from ostinato.models.pretrained import load, save_weights
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.config_file import write_config
+from ostinato.weights.load import load, save_weights
 
 MODEL = TRMConfig(
     task="sudoku4",
@@ -232,7 +232,7 @@ def test_tables_need_a_model_of_their_puzzles(run: Path, capsys):
 
 
 def test_progress_goes_to_standard_error(capsys, monkeypatch):
-    monkeypatch.setattr("ostinato.cli.eval_verb.PAUSE", 0.0)
+    monkeypatch.setattr("ostinato.cli.eval.PAUSE", 0.0)
     with progress(3000) as show:
         show(1000)
         show(3000)

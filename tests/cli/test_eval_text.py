@@ -9,7 +9,7 @@ from ostinato.cli import main
 from ostinato.data.text import TokenSet
 from ostinato.evaluation.text import evaluate
 from ostinato.evaluation.text_baselines import ByteTrigram, xz_bits_per_byte
-from ostinato.models.pretrained import load
+from ostinato.weights.load import load
 
 SMALL = (
     "--num-tokens 262 --vocab-size 262 --num-validation 2 --num-test 2 --seq-len 16 "

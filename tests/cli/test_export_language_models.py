@@ -11,10 +11,10 @@ import torch
 import ostinato
 from ostinato.cli import main
 from ostinato.data.text import TextData
-from ostinato.data.tokenizer import BytePairTokenizer
-from ostinato.export import check
+from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.models import TRM, NanoChat, NanoChatConfig, TRMConfig
-from ostinato.models.pretrained import save_weights
+from ostinato.weights import agreement as check
+from ostinato.weights.load import save_weights
 
 TOKENIZER = BytePairTokenizer.train(["the cat sat on the mat"], 270)
 CONFIG = NanoChatConfig(

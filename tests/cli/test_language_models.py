@@ -10,11 +10,11 @@ import torch
 
 import ostinato
 from ostinato.cli import main
-from ostinato.data.tokenizer import BytePairTokenizer
+from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.models import TRM, NanoChat, NanoChatConfig, TRMConfig
-from ostinato.models.presets import PRESETS
-from ostinato.models.pretrained import save_weights
+from ostinato.models.sizes import PRESETS
 from ostinato.recipes import recipe_named
+from ostinato.weights.load import save_weights
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the log", "naïve café, 日本"]
 

@@ -38,7 +38,7 @@ class LookUp(StandIn):
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ostinato.models.pretrained.load", lambda *_, **__: LookUp())
+    monkeypatch.setattr("ostinato.weights.load.load", lambda *_, **__: LookUp())
     Path("run").mkdir()
     return "run"
 

@@ -14,12 +14,13 @@ import pytest
 from rich.console import Console
 
 import ostinato
-from ostinato.cli import boards, main, parse, solve_verb
+from ostinato.cli import boards, main, parse
+from ostinato.cli import solve as solve_verb
 from ostinato.data import sudoku
 from ostinato.data.puzzle_files import WrittenPuzzle
 from ostinato.inference.search import FIXED
-from ostinato.models.pretrained import save_weights
 from ostinato.weights import FOLDER
+from ostinato.weights.load import save_weights
 from tests.data.test_sudoku_oracle import is_solved
 from tests.inference.stand_in import LookUp
 from tests.inference.test_think import random_model
@@ -43,7 +44,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def look_up(monkeypatch, run_folder):
     """Any run holds a model that is right."""
-    monkeypatch.setattr("ostinato.models.pretrained.load", lambda *_, **__: LookUp())
+    monkeypatch.setattr("ostinato.weights.load.load", lambda *_, **__: LookUp())
     monkeypatch.setattr(boards, "PAUSE", 0.0)
     return run_folder
 
@@ -249,7 +250,7 @@ def test_colours_tell_givens_answers_and_faults_apart():
 def test_a_model_that_comes_with_the_package(capsys, look_up, monkeypatch):
     loaded = []
     monkeypatch.setattr(
-        "ostinato.models.pretrained.load", lambda path, _, **__: loaded.append(path) or LookUp()
+        "ostinato.weights.load.load", lambda path, _, **__: loaded.append(path) or LookUp()
     )
     for words in ([PUZZLE], ["sudoku9", PUZZLE], [look_up, PUZZLE]):
         assert solve(capsys, *words)[0] == 0
@@ -259,7 +260,7 @@ def test_a_model_that_comes_with_the_package(capsys, look_up, monkeypatch):
 
 def test_what_it_fails_on_is_for_the_large_model(capsys, monkeypatch):
     untrained = random_model()
-    monkeypatch.setattr("ostinato.models.pretrained.load", lambda *_, **__: untrained)
+    monkeypatch.setattr("ostinato.weights.load.load", lambda *_, **__: untrained)
     code, out, _ = solve(capsys, PUZZLE)
     assert code == 1
     assert out.endswith("\n--search guesses tries more. The model sudoku9-large sees more.\n")

@@ -17,9 +17,9 @@ import torch
 
 import ostinato
 from ostinato.cli import main
-from ostinato.data.tokenizer import BytePairTokenizer
+from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.models import NanoChat, NanoChatConfig
-from ostinato.models.pretrained import save_weights
+from ostinato.weights.load import save_weights
 from tests.cli.test_bad_input import TINY, error_of
 
 TOKENIZER = BytePairTokenizer.train(["the cat sat on the mat"], 270)
@@ -239,5 +239,5 @@ def test_too_little_memory(work, capsys, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         torch.empty(2**60, dtype=torch.uint8)
 
-    monkeypatch.setattr("ostinato.models.pretrained.load", refuse)
+    monkeypatch.setattr("ostinato.weights.load.load", refuse)
     assert "not enough memory" in error_of(["inspect", "runs/chat"], capsys)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostinato.data.arc.grids import CANVAS, crops, place
 from ostinato.data.arc.sources import ArcTask, read_folder, task_from_json
 from ostinato.data.arc.variants import SAME_COLOURS, Variant
+from ostinato.data.grids import CANVAS, crops, place
 from ostinato.data.puzzles import PuzzleSet
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "arc"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostinato.data.tokenizer import SEPARATOR, BytePairTokenizer
+from ostinato.data.text.tokenizer import SEPARATOR, BytePairTokenizer
 from ostinato.inference.generate import Tokenizer
 
 TEXTS = ["low lower lowest", "def low(new):\n    return new\n", "größer, größer, größte – ✓ 🎈"]

@@ -23,7 +23,7 @@ from ostinato.evaluation.puzzles import (
     wilson_interval,
 )
 from ostinato.models import TRM, TRMConfig
-from ostinato.models.pretrained import save_weights
+from ostinato.weights.load import save_weights
 
 SEQ, VOCAB, STEPS, COUNT = 6, 5, 3, 23
 IGNORED = 9
@@ -146,7 +146,7 @@ import torch.distributed as dist
 
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.evaluation.puzzles import evaluate
-from ostinato.models.pretrained import load
+from ostinato.weights.load import load
 from ostinato.training.distributed import World
 
 folder, rank = Path(sys.argv[1]), int(sys.argv[2])

@@ -28,14 +28,11 @@ from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.tasks import TASKS, InTables, OnBoards
 from ostinato.data.text.dataset import TextData
 from ostinato.data.text.token_set import TokenSet
-from ostinato.data.tokenizer import BytePairTokenizer
+from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.decoding import read_npz
 from ostinato.evaluation.arc import ArcVotes
-from ostinato.export.gguf import GGUFForm, write_gguf
 from ostinato.export.official import write_official
 from ostinato.models import TRM, NanoChat, NanoChatConfig, TRMConfig
-from ostinato.models.llama2c import HEADER, Llama2cTokenizer, load_llama2c
-from ostinato.models.pretrained import describe, save_weights
 from ostinato.plot.curves import read_curves
 from ostinato.plot.search import Speed, lines_of
 from ostinato.recipes import recipe_named
@@ -43,7 +40,10 @@ from ostinato.training.checkpoint import load_checkpoint, save_checkpoint
 from ostinato.training.config import read_recipe
 from ostinato.training.config_file import write_config
 from ostinato.training.run_folder import RunFolder, read_json
+from ostinato.weights.gguf_write import GGUFForm, write_gguf
+from ostinato.weights.load import describe, save_weights
 from tests.fuzz import mutations
+from tests.models.llama2c import HEADER, Llama2cTokenizer, load_llama2c
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 INPUTS = max(200, settings().max_examples)

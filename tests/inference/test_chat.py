@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ostinato.data.tokenizer import BytePairTokenizer
+from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.inference.chat import Dialogue, Turn, fitting
 from ostinato.inference.generate import Sampling, generate
 from ostinato.models.nanochat import NanoChat, NanoChatConfig

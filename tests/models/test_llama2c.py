@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ostinato.inference.generate import Sampling, generate
-from ostinato.models.llama2c import Llama2cTokenizer, load_llama2c
+from tests.models.llama2c import Llama2cTokenizer, load_llama2c
 
 FOLDER = Path(__file__).parents[1] / "golden" / "llama2c"
 STEPS = 256
@@ -45,7 +45,7 @@ def test_truncated_files_are_refused(keep: int, tmp_path: Path):
 
 
 def test_the_rotary_tables_of_the_file_are_ours():
-    from ostinato.models.llama2c import HEADER, tensor_shapes
+    from tests.models.llama2c import HEADER, tensor_shapes
 
     model = load_llama2c(FOLDER / "stories260K.bin")
     shapes = tensor_shapes(model.config)

@@ -18,13 +18,14 @@ from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import SudokuData
 from ostinato.evaluation.puzzles import evaluate
 from ostinato.models import MODELS as CLASSES
-from ostinato.models import HRMConfig, TRMConfig, recursive, safetensors_file
+from ostinato.models import HRMConfig, TRMConfig, recursive
 from ostinato.training import puzzles
 from ostinato.training.checkpoint import load_checkpoint
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.distributed import World
 from ostinato.training.run import run
 from ostinato.training.run_folder import RunFolder
+from ostinato.weights import safetensors_file
 from tests.training.processes import exit_codes, how_it_ends, in_processes
 
 CPU = torch.device("cpu")

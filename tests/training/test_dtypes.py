@@ -11,11 +11,11 @@ import torch
 
 from ostinato.data.sudoku import SudokuData
 from ostinato.models import TRMConfig
-from ostinato.models.pretrained import load
 from ostinato.recipes import all_recipes
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.run import run
 from ostinato.training.state import TrainState
+from ostinato.weights.load import load
 
 MODEL = TRMConfig(
     task="sudoku4", vocab_size=6, seq_len=16, hidden_size=16, num_heads=2, expansion=1.0,

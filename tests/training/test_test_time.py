@@ -9,8 +9,8 @@ import torch
 from ostinato.data.arc.sources import ArcTask, task_from_json
 from ostinato.evaluation.arc import ArcVotes
 from ostinato.models import TRM, TRMConfig
-from ostinato.models.pretrained import load, save_weights
-from ostinato.training.test_time import TestTimeTraining, learn_and_vote
+from ostinato.training.new_tasks import TestTimeTraining, learn_and_vote
+from ostinato.weights.load import load, save_weights
 
 SIDE = 4
 CONFIG = TRMConfig(

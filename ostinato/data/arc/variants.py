@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ostinato.data.arc.grids import COLOURS, Grid
 from ostinato.data.dihedral import transform, undo
+from ostinato.data.grids import COLOURS, Grid
 
 SAME_COLOURS = "0123456789"
 NAME = re.compile(r"(?s)(.+?)(?:\|\|\|t([0-7])\|\|\|([0-9]{10}))?")

@@ -12,7 +12,12 @@ import numpy as np
 from ostinato.data.build_once import build_once
 from ostinato.data.text.corpora import Corpus, read_corpus
 from ostinato.data.text.token_set import FACTS_FILE, token_dtype, write_split
-from ostinato.data.tokenizer import MIN_VOCAB_SIZE, SEPARATOR, TOKENIZER_FILE, BytePairTokenizer
+from ostinato.data.text.tokenizer import (
+    MIN_VOCAB_SIZE,
+    SEPARATOR,
+    TOKENIZER_FILE,
+    BytePairTokenizer,
+)
 from ostinato.files import write_json
 from ostinato.numbers import Natural, Seed, check_numbers
 

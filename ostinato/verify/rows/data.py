@@ -10,11 +10,11 @@ from ostinato.data.metadata import Metadata
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import Sudoku
 from ostinato.models import HRM, Output, State
-from ostinato.models.official import to_official_name
 from ostinato.training.slots import Slots
 from ostinato.verify.check import apart, check
 from ostinato.verify.replay import METRICS, OFFICIAL_SLOTS, SLOT_TENSORS
 from ostinato.verify.specimens import MODELS, specimen
+from ostinato.weights.official import to_official_name
 
 TITLE = "Data and names"
 SOLVED = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"

@@ -11,7 +11,8 @@ from safetensors import safe_open
 import ostinato
 from ostinato.export.official import write_official
 from ostinato.models import HRM, TRM, HRMConfig, RecursiveModel, TRMConfig
-from ostinato.models.official import (
+from ostinato.verify.golden_recursive import floor_group
+from ostinato.weights.official import (
     ARCH_NAMES,
     from_official_config,
     from_official_name,
@@ -19,7 +20,6 @@ from ostinato.models.official import (
     from_official_weights,
     to_official_name,
 )
-from ostinato.verify.golden_recursive import floor_group
 from tests.verify.recordings import measured
 
 GOLDEN = Path(__file__).parents[1] / "golden"

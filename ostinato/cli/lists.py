@@ -27,7 +27,7 @@ class Models:
 
     def run(self) -> int:
         from ostinato.models import RecursiveConfig
-        from ostinato.models.presets import PRESETS, size_of
+        from ostinato.models.sizes import PRESETS, size_of
         from ostinato.recipes import all_recipes
 
         rows: list[dict[str, Any]] = []

@@ -15,27 +15,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ostinato.export.check import (
-    TOLERANCE,
-    Agreement,
-    check,
-    logit_error,
-    with_half_scales,
-    without_activation_rounding,
-)
-from ostinato.export.single_stream import single_stream, streams_alike
 from ostinato.files import atomic, make_folder
 from ostinato.inference.generate import tokenizer_of
 from ostinato.layers import PackedTernaryLinear, Ternary, TernaryLinear
 from ostinato.layers.rotary import adjacent_pair_rows
-from ostinato.models.gguf import digest_of
-from ostinato.models.gguf_blocks import (
-    BlockType,
-    ggml_type,
-    gguf_package,
-    misfit,
-    pack,
-)
 from ostinato.models.gguf_layout import (
     ARCHITECTURES,
     DESCRIPTION_KEY,
@@ -48,7 +31,24 @@ from ostinato.models.gguf_layout import (
     paired_heads,
 )
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
-from ostinato.models.pretrained import describe, load
+from ostinato.weights.agreement import (
+    TOLERANCE,
+    Agreement,
+    check,
+    logit_error,
+    with_half_scales,
+    without_activation_rounding,
+)
+from ostinato.weights.gguf import digest_of
+from ostinato.weights.gguf_blocks import (
+    BlockType,
+    ggml_type,
+    gguf_package,
+    misfit,
+    pack,
+)
+from ostinato.weights.load import describe, load
+from ostinato.weights.single_stream import single_stream, streams_alike
 
 FILE_TYPES = {
     "f32": "ALL_F32",

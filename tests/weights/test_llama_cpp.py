@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ostinato.data.tokenizer import BytePairTokenizer
-from ostinato.export.gguf import export_gguf
-from ostinato.models.gguf_blocks import BlockType
+from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
+from ostinato.weights.gguf_blocks import BlockType
+from ostinato.weights.gguf_write import export_gguf
 
 TEXT = inspect.getsource(textwrap)  # a module that hardly changes from one Python to the next
 LENGTH, WINDOWS = 128, 8

@@ -16,18 +16,7 @@ from ostinato.decoding import convert, decode_json
 from ostinato.models import MODELS, NanoChat, NanoChatConfig, RecursiveConfig, RecursiveModel
 from ostinato.models.digest import digest
 from ostinato.models.dtypes import choose_dtype
-from ostinato.models.gguf import is_gguf, packed_tensors, read_gguf
-from ostinato.models.memory import check_layers, check_memory, model_bytes, without_memory
-from ostinato.models.official import (
-    TABLE,
-    from_official_file,
-    from_official_weights,
-    infer_sizes,
-    recognise,
-    without_derived,
-)
-from ostinato.models.safetensors_file import write_safetensors
-from ostinato.models.weight_files import (
+from ostinato.weights.files import (
     CONFIGS,
     TOKENIZER,
     locate,
@@ -36,6 +25,17 @@ from ostinato.models.weight_files import (
     settings_beside,
     tokenizer_beside,
 )
+from ostinato.weights.gguf import is_gguf, packed_tensors, read_gguf
+from ostinato.weights.memory import check_layers, check_memory, model_bytes, without_memory
+from ostinato.weights.official import (
+    TABLE,
+    from_official_file,
+    from_official_weights,
+    infer_sizes,
+    recognise,
+    without_derived,
+)
+from ostinato.weights.safetensors_file import write_safetensors
 
 METADATA_KEY = "ostinato"
 DAMAGED = "is damaged (its SHA-256 does not match): restore it from a copy"

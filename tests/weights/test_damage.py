@@ -11,11 +11,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import ostinato
-from ostinato.data.tokenizer import BytePairTokenizer
-from ostinato.export.gguf import GGUFForm, write_gguf
+from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.models import TRM, NanoChat, NanoChatConfig, TRMConfig
-from ostinato.models.memory import check_memory, model_bytes
-from ostinato.models.pretrained import save_weights
+from ostinato.weights.gguf_write import GGUFForm, write_gguf
+from ostinato.weights.load import save_weights
+from ostinato.weights.memory import check_memory, model_bytes
 
 TOKENIZER = BytePairTokenizer.train(["the cat sat on the mat"] * 3, 270)
 PUZZLES = TRMConfig(hidden_size=16, num_heads=2, puzzle_emb_ndim=16, L_layers=1, expansion=1.0)

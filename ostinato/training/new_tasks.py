@@ -23,10 +23,10 @@ from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.stored import StoredData, first_variants
 from ostinato.evaluation.arc import ArcVotes, vote
 from ostinato.models import HRMConfig, RecursiveModel, TRMConfig
-from ostinato.models.pretrained import load
 from ostinato.numbers import Count, Natural, NonNegative, Seed, check_numbers
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.run import run
+from ostinato.weights.load import load
 
 
 @dataclass(frozen=True)

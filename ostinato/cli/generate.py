@@ -38,8 +38,8 @@ class Generate:
     def run(self) -> int:
         from ostinato.data.text.dataset import unescaped
         from ostinato.models import NanoChat
-        from ostinato.models.pretrained import load
         from ostinato.training.run import pick_device
+        from ostinato.weights.load import load
 
         if not self.prompt:
             raise ValueError("the prompt is empty: give some text to continue")

@@ -5,8 +5,8 @@ from typing import Any
 
 from ostinato.files import make_folder, write_json, write_text
 from ostinato.models import NanoChat
-from ostinato.models.pretrained import Model, describe, save_weights
-from ostinato.models.weight_files import TOKENIZER, WEIGHTS
+from ostinato.weights.files import TOKENIZER, WEIGHTS
+from ostinato.weights.load import Model, describe, save_weights
 
 
 def write_hub(model: Model, folder: Path, **notes: Any) -> Path:

@@ -10,10 +10,10 @@ import tyro
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
 from ostinato.files import file_name, home_path
-from ostinato.models.gguf_blocks import BlockType
 from ostinato.models.gguf_layout import Architecture
-from ostinato.models.weight_files import TOKENIZER, WEIGHTS
 from ostinato.weights import packaged
+from ostinato.weights.files import TOKENIZER, WEIGHTS
+from ostinato.weights.gguf_blocks import BlockType
 from ostinato.weights.words import unknown_model
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ostinato.models import NanoChat
-    from ostinato.models.pretrained import Pretrained
+    from ostinato.weights.load import Pretrained
 
 TRAINING_SETTINGS = {
     "global_batch_size": "global_batch_size",
@@ -81,10 +81,10 @@ class Export:
     they are not there on a module of Python's standard library."""
 
     def run(self) -> int:
-        from ostinato.export.hub import write_hub
         from ostinato.export.official import write_official
         from ostinato.models import NanoChat, RecursiveModel
-        from ostinato.models.pretrained import build, read_pretrained
+        from ostinato.weights.load import build, read_pretrained
+        from ostinato.weights.save import write_hub
 
         if self.format != "gguf" and (self.architecture, self.blocks) != ("auto", "auto"):
             raise ValueError("--architecture and --blocks are for --format gguf")
@@ -111,11 +111,11 @@ class Export:
 
     def write_language_model(self, model: "NanoChat", folder: Path, notes: dict[str, Any]) -> Path:
         """Write it, and say on standard error how well the file agrees with it."""
-        from ostinato.export.check import check
-        from ostinato.export.gguf import export_gguf
-        from ostinato.export.hub import write_hub
         from ostinato.models import NanoChat
-        from ostinato.models.pretrained import load
+        from ostinato.weights.agreement import check
+        from ostinato.weights.gguf_write import export_gguf
+        from ostinato.weights.load import load
+        from ostinato.weights.save import write_hub
 
         tokens, text = real_tokens(model, self.data_root)
         if self.format == "gguf":

@@ -20,13 +20,13 @@ from ostinato.data.csv_files import hub_files
 from safetensors.torch import load_file, save_file
 
 import ostinato
-from ostinato.export.hub import write_hub
 from ostinato.export.official import write_official
 from ostinato.models import HRM, TRM, HRMConfig, NanoChat, NanoChatConfig, RecursiveModel, TRMConfig
 from ostinato.models.dtypes import computes_in_bfloat16
-from ostinato.models.official import from_official_weights, to_official_weights
-from ostinato.models.pretrained import Model, load_weights, save_weights
-from ostinato.models.weight_files import read_tensors
+from ostinato.weights.files import read_tensors
+from ostinato.weights.load import Model, load_weights, save_weights
+from ostinato.weights.official import from_official_weights, to_official_weights
+from ostinato.weights.save import write_hub
 
 ROOT = Path(__file__).parents[2]
 SHAPE = {

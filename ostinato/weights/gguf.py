@@ -12,7 +12,6 @@ from ostinato.decoding import decode_json
 from ostinato.layers import Ternary, TernaryLinear
 from ostinato.layers.rotary import half_split_rows
 from ostinato.models.digest import digest
-from ostinato.models.gguf_blocks import BLOCK_TYPES, BlockType, gguf_package, unpack
 from ostinato.models.gguf_layout import (
     ARCHITECTURES,
     DESCRIPTION_KEY,
@@ -25,6 +24,7 @@ from ostinato.models.gguf_layout import (
     paired_heads,
 )
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
+from ostinato.weights.gguf_blocks import BLOCK_TYPES, BlockType, gguf_package, unpack
 
 MAGIC = b"GGUF"
 UNREADABLE = (*(LookupError, ValueError, ArithmeticError, MemoryError, RuntimeError, OSError),)
@@ -48,7 +48,7 @@ class GGUFFile:
     source: str
     architecture: Architecture
     description: dict[str, Any]
-    """What `ostinato.models.pretrained.describe` made of the model."""
+    """What `ostinato.weights.load.describe` made of the model."""
     tokenizer: str
     """Content of its `tokenizer.json`; empty if it has none."""
     tensors: dict[str, StoredTensor]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ostinato.cli import Command, eval_text
-from ostinato.cli.eval_tables import print_tables
 from ostinato.cli.search_arguments import read_search
+from ostinato.cli.tables import print_tables
 from ostinato.inference.search import FIXED, SEARCHES, Search
 from ostinato.numbers import to_json
 
@@ -87,9 +87,9 @@ class Eval:
         from ostinato.evaluation.tallies import tally_for
         from ostinato.files import write_json
         from ostinato.models import RecursiveModel
-        from ostinato.models.pretrained import load
         from ostinato.training.run import pick_device
         from ostinato.training.run_folder import RunFolder
+        from ostinato.weights.load import load
 
         if world.size > 1 and self.how != FIXED:
             raise ValueError("a search is measured by one process: leave out torchrun")

@@ -82,8 +82,8 @@ class Solve:
         from ostinato.data.tasks import TASKS
         from ostinato.inference.solve import solve
         from ostinato.models import RecursiveModel
-        from ostinato.models.pretrained import load
         from ostinato.training.run import pick_device
+        from ostinato.weights.load import load
 
         model = load(
             path,
@@ -168,7 +168,7 @@ def find_model(words: list[str]) -> tuple[Path, list[str]]:
 
 def way_out(config: "RecursiveConfig", model: Path) -> str:
     """Say why a model cannot read written puzzles, and which command does what is wanted."""
-    from ostinato.data.arc.grids import VOCAB_SIZE
+    from ostinato.data.grids import VOCAB_SIZE
     from ostinato.data.tasks import TASKS
 
     if config.vocab_size == VOCAB_SIZE:

@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import ostinato
-from ostinato.data.tokenizer import BytePairTokenizer
+from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.export import gguf as export
-from ostinato.export.check import logit_error
-from ostinato.export.gguf import GGUFForm, choose_form, export_gguf, write_gguf
-from ostinato.export.single_stream import single_stream, streams_alike
 from ostinato.layers import PackedTernaryLinear, Ternary
-from ostinato.models.gguf_blocks import BlockType, pack, unpack
 from ostinato.models.gguf_layout import OURS
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
+from ostinato.weights.agreement import logit_error
+from ostinato.weights.gguf_blocks import BlockType, pack, unpack
+from ostinato.weights.gguf_write import GGUFForm, choose_form, export_gguf, write_gguf
+from ostinato.weights.single_stream import single_stream, streams_alike
 
 TOKENIZER = BytePairTokenizer.train(["the cat sat on the mat", "naïve café, 日本"] * 3, 280)
 SMALL = NanoChatConfig(

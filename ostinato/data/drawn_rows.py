@@ -19,8 +19,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int, Int64, Integer, UInt8
 
-from ostinato.data.arc.grids import FIRST_COLOUR, Grid, place
 from ostinato.data.dihedral import TURNING, transform
+from ostinato.data.grids import FIRST_COLOUR, Grid, place
 from ostinato.decoding import rises
 
 

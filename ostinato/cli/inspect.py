@@ -13,7 +13,7 @@ from ostinato.numbers import to_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ostinato.models.stream_report import StreamReport
+    from ostinato.inference.inspect import StreamReport
     from ostinato.models.ternary_report import TernaryReading
 
 PERMUTATIONS_SHOWN = 3
@@ -38,11 +38,11 @@ class Inspect:
     def run(self) -> int:
         from rich.console import Console
 
+        from ostinato.inference.inspect import stream_report
         from ostinato.inference.probe import probe_tokens
         from ostinato.models import NanoChat
-        from ostinato.models.pretrained import load
-        from ostinato.models.stream_report import stream_report
         from ostinato.models.ternary_report import ternary_report
+        from ostinato.weights.load import load
 
         model = load(self.model, kind=NanoChat, forward_dtype="auto")
         streams = stream_report(model, probe_tokens(model, self.text))
