@@ -11,7 +11,8 @@ import torch
 
 from ostinato.inference.generate import Sampling, next_tokens
 from ostinato.models import NanoChat, NanoChatConfig
-from ostinato.weights.load import load, save_weights
+from ostinato.weights.load import load
+from ostinato.weights.save import save_weights
 
 PACKAGES = "ostinato torch numpy safetensors tokenizers gguf".split()
 SMALL = NanoChatConfig(vocab_size=64, seq_len=16, hidden_size=128, num_layers=2, num_heads=4)

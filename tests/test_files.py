@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ostinato.data.array_file import write_array
 from ostinato.data.build_once import build_once
+from ostinato.data.metadata import write_array
 from ostinato.files import (
     WriteError,
     atomic,

@@ -32,7 +32,10 @@ VERBS = {
     "recipes": "list the recipes",
     "models": "list the models with their sizes and what memory they need",
 }
-"""Verb → what it does. `ostinato.cli.VERB` holds the code."""
+"""Verb → what it does. The class `Verb` in `ostinato.cli.verb` holds the code."""
+
+HOMES = {"chat": "generate", "doctor": "lists", "recipes": "lists", "models": "lists"}
+"""Verb → module, where it shares one with another verb."""
 
 Command = Callable[[], int]
 
@@ -56,7 +59,12 @@ def parse(argv: list[str]) -> Command:
             from ostinato.cli.arguments import suggestion
 
             raise ValueError(f"unknown verb {verb!r}{suggestion(verb, VERBS)}")
-        return import_module(f"ostinato.cli.{verb}").parse(words)
+        module = import_module(f"ostinato.cli.{HOMES.get(verb, verb)}")
+        if hasattr(module, "parse"):  # its words need more than a dataclass
+            return module.parse(words)
+        from ostinato.cli.arguments import read
+
+        return read(getattr(module, verb.capitalize()), words, verb).run
     except ValueError as error:
         raise fail(str(error)) from error
 

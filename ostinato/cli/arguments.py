@@ -5,12 +5,16 @@ import io
 import re
 from collections.abc import Iterable
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass, make_dataclass, replace
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import tyro
 
+from ostinato.inference.search import Search, search_named
 from ostinato.numbers import check_numbers
+from ostinato.recipes import recipe_named, recipes
+from ostinato.training.config import AnyRecipe
 
 T = TypeVar("T")
 
@@ -48,13 +52,13 @@ def read(kind: type[T], words: list[str], verb: str, usage: str = "") -> T:
 def flags(kind: Any) -> list[str]:
     """The flags of a dataclass and of those within it."""
     found = []
-    for field in fields(kind):
-        marks = getattr(field.type, "__metadata__", ())
-        if is_dataclass(field.type):
-            found += flags(field.type)
+    for setting in fields(kind):
+        marks = getattr(setting.type, "__metadata__", ())
+        if is_dataclass(setting.type):
+            found += flags(setting.type)
         elif tyro.conf.Positional not in marks:
             names = [mark.name for mark in marks if getattr(mark, "name", None)]
-            found.append("--" + (names or [field.name])[0].replace("_", "-"))
+            found.append("--" + (names or [setting.name])[0].replace("_", "-"))
     return found
 
 
@@ -82,3 +86,59 @@ def seconds(text: str) -> float:
         raise ValueError(f"{text!r} is no duration: write 90s, 25m or 1h30m")
     hours, minutes, rest = (float(part or 0) for part in match.groups())
     return 3600 * hours + 60 * minutes + rest
+
+
+T = TypeVar("T")
+
+
+def read_recipe(
+    kind: type[T],
+    words: list[str],
+    verb: str,
+    parts: tuple[str, ...] = ("model", "data", "training"),
+) -> tuple[T, AnyRecipe]:
+    """The `kind` that the words behind RECIPE spell, and the recipe with the settings among them.
+
+    Only settings of `parts` can be changed. Without RECIPE, the recipes are listed.
+    Raises ValueError in one line, SystemExit after help or the list.
+    """
+    if not words or words[0] in ("-h", "--help"):
+        lines = [f"  {name:<26} {summary}" for name, summary in recipes().items()]
+        print(f"usage: ostinato {verb} RECIPE [--help] [settings]\n\nrecipes:")
+        print("\n".join(lines))
+        raise SystemExit(0 if words else 2)
+    name, *settings = words
+    recipe = recipe_named(name)
+    # A class with the recipe's own types and values, so that no subcommands are needed
+    with_settings = make_dataclass(
+        kind.__name__,
+        [(p, type(getattr(recipe, p)), field(default=getattr(recipe, p))) for p in parts],
+        bases=(kind,),
+        frozen=True,
+    )
+    with_settings.__doc__ = kind.__doc__
+    arguments = read(with_settings, settings, verb, name)
+    return arguments, replace(recipe, **{part: getattr(arguments, part) for part in parts})
+
+
+T = TypeVar("T")
+
+
+def read_search(kind: type[T], words: list[str], verb: str) -> T:
+    """The `kind` that the words spell, whose field `how` is a `Search`, each setting with a flag.
+
+    The settings start from those of the search that `--search` names, verified if `how` is so by
+    default or the search needs it. Raises ValueError in one line, SystemExit after help.
+    """
+    start: Search = kind.how  # pyright: ignore[reportAttributeAccessIssue]
+    for word, behind in pairwise([*words, ""]):
+        flag, _, value = word.partition("=")
+        if flag == "--search":
+            named = search_named(value or behind)
+            start = replace(named, verify=start.verify or named.verify)
+    started = make_dataclass(
+        kind.__name__, [("how", Search, field(default=start))], bases=(kind,), frozen=True
+    )
+    started.__doc__ = kind.__doc__
+    arguments = read(started, words, verb)
+    return kind(**{f.name: getattr(arguments, f.name) for f in fields(kind)})  # pyright: ignore

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ostinato.cli import Command
-from ostinato.cli.recipe_arguments import read_recipe
+from ostinato.cli.arguments import read_recipe
 from ostinato.numbers import to_json
 from ostinato.training.config import AnyRecipe
 

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ostinato.cli import Command, eval_text
-from ostinato.cli.search_arguments import read_search
+from ostinato.cli.arguments import read_search
 from ostinato.cli.tables import print_tables
 from ostinato.inference.search import FIXED, SEARCHES, Search
 from ostinato.numbers import to_json
 
 if TYPE_CHECKING:
     from ostinato.data.puzzles import PuzzleSet
-    from ostinato.evaluation.arc import ArcVotes
+    from ostinato.evaluation.arc import ArcVotes, Tally
     from ostinato.evaluation.puzzles import Evaluation
-    from ostinato.evaluation.tallies import Tally
     from ostinato.models import RecursiveModel
     from ostinato.training.distributed import World
     from ostinato.training.run_folder import RunFolder
@@ -80,11 +79,10 @@ class Eval:
 
     def measure(self, world: "World") -> int:
         """This process's part of it; the main one prints and writes."""
-        from ostinato.cli.search_tables import print_search
-        from ostinato.evaluation.arc import ArcVotes
+        from ostinato.cli.tables import print_search
+        from ostinato.evaluation.arc import ArcVotes, tally_for
         from ostinato.evaluation.puzzles import evaluate
         from ostinato.evaluation.search import evaluate_search
-        from ostinato.evaluation.tallies import tally_for
         from ostinato.files import write_json
         from ostinato.models import RecursiveModel
         from ostinato.training.run import pick_device

@@ -133,7 +133,7 @@ def names_a_text_run(words: list[str]) -> bool:
 
 def baselines(train_set: "TokenSet", held_out: "TokenSet") -> dict[str, float]:
     """Bits per byte by other means."""
-    from ostinato.evaluation.text_baselines import ByteTrigram, xz_bits_per_byte
+    from ostinato.evaluation.text import ByteTrigram, xz_bits_per_byte
 
     return {
         "byte trigram": ByteTrigram(train_set.texts()).bits_per_byte(held_out.texts()),

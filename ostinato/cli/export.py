@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from ostinato.cli import Command
-from ostinato.cli.arguments import read
 from ostinato.files import file_name, home_path
-from ostinato.models.gguf_layout import Architecture
 from ostinato.weights import packaged
 from ostinato.weights.files import TOKENIZER, WEIGHTS
+from ostinato.weights.gguf import Architecture
 from ostinato.weights.gguf_blocks import BlockType
 from ostinato.weights.words import unknown_model
 
@@ -81,9 +79,9 @@ class Export:
     they are not there on a module of Python's standard library."""
 
     def run(self) -> int:
-        from ostinato.export.official import write_official
         from ostinato.models import NanoChat, RecursiveModel
         from ostinato.weights.load import build, read_pretrained
+        from ostinato.weights.official import write_official
         from ostinato.weights.save import write_hub
 
         if self.format != "gguf" and (self.architecture, self.blocks) != ("auto", "auto"):
@@ -172,7 +170,7 @@ def real_tokens(model: "NanoChat", data_root: Path) -> "tuple[Int[Tensor, '1 seq
     import numpy as np
 
     from ostinato.data.text import TokenSet
-    from ostinato.inference.probe import probe_tokens
+    from ostinato.inference.inspect import probe_tokens
 
     for path in sorted(data_root.glob(f"*/{TOKENIZER}")):
         # The tokenizer of a run is that of its data set, byte for byte
@@ -182,11 +180,6 @@ def real_tokens(model: "NanoChat", data_root: Path) -> "tuple[Int[Tensor, '1 seq
             tokens = texts.windows(np.zeros(1, np.int64), length)
             return tokens.to(model.embed_tokens.weight.device), f"{path.parent}, validation"
     return probe_tokens(model), "Python's module textwrap"
-
-
-def parse(words: list[str]) -> Command:
-    """The words behind `ostinato export`."""
-    return read(Export, words, "export").run
 
 
 def check_overwrites_nothing(folder: Path, source: Path) -> None:

@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ostinato.cli import Command
-from ostinato.cli.arguments import read
 from ostinato.numbers import to_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ostinato.inference.inspect import StreamReport
-    from ostinato.models.ternary_report import TernaryReading
+    from ostinato.inference.inspect import StreamReport, TernaryReading
 
 PERMUTATIONS_SHOWN = 3
 
@@ -38,10 +35,8 @@ class Inspect:
     def run(self) -> int:
         from rich.console import Console
 
-        from ostinato.inference.inspect import stream_report
-        from ostinato.inference.probe import probe_tokens
+        from ostinato.inference.inspect import probe_tokens, stream_report, ternary_report
         from ostinato.models import NanoChat
-        from ostinato.models.ternary_report import ternary_report
         from ostinato.weights.load import load
 
         model = load(self.model, kind=NanoChat, forward_dtype="auto")
@@ -128,8 +123,3 @@ def heaviest(weights: Sequence[float]) -> str:
 def numbers(values: Sequence[float]) -> str:
     """Values in a row."""
     return " ".join(f"{value:.3f}" for value in values)
-
-
-def parse(words: list[str]) -> Command:
-    """The words behind `ostinato inspect`."""
-    return read(Inspect, words, "inspect").run

@@ -6,8 +6,6 @@ from typing import Annotated
 
 import tyro
 
-from ostinato.cli import Command
-from ostinato.cli.arguments import read
 from ostinato.weights import packaged
 from ostinato.weights.words import unknown_model
 
@@ -45,8 +43,3 @@ class Plot:
         else:
             print(plot(self.source, self.output))
         return 0
-
-
-def parse(words: list[str]) -> Command:
-    """What the words behind `plot` ask for."""
-    return read(Plot, words, "plot").run

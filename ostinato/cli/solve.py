@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from ostinato.cli import Command
-from ostinato.cli.search_arguments import read_search
+from ostinato.cli.arguments import read_search
 from ostinato.data.puzzle_files import (
     STANDARD_INPUT,
     Split,

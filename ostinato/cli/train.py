@@ -41,7 +41,7 @@ class Train:
 
 def parse(words: list[str]) -> Command:
     """What the words behind `train` ask for."""
-    from ostinato.cli.recipe_arguments import read_recipe
+    from ostinato.cli.arguments import read_recipe
 
     arguments, recipe = read_recipe(Train, words, "train")
     return lambda: run(recipe, arguments)

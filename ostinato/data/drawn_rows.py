@@ -6,7 +6,7 @@ variant of them, about ten bytes where two canvases have 1800:
     all__grids.npy         colours of all grids, one after the other
     all__shapes.npy        rows and columns of each; pair k has the grids 2k, its input, and 2k+1
     all__first_pairs.npy   the pairs of puzzle p begin with this one
-    all__symmetries.npy    the symmetry of puzzle p, a number of `ostinato.data.dihedral`
+    all__symmetries.npy    the symmetry of puzzle p, a number of `ostinato.data.symmetries`
     all__colours.npy       the new names of the ten colours in puzzle p
     all__corners.npy       row and column at which example i stands on the canvas
 
@@ -19,8 +19,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int, Int64, Integer, UInt8
 
-from ostinato.data.dihedral import TURNING, transform
 from ostinato.data.grids import FIRST_COLOUR, Grid, place
+from ostinato.data.symmetries import TURNING, transform
 from ostinato.decoding import rises
 
 

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from msgspec import Meta
 
 from ostinato.decoding import convert, read_json
-from ostinato.files import write_text
+from ostinato.files import atomic, write_text
 
 REMEDY = "correct it, or build the data set again"
 Count = Annotated[int, Meta(ge=0, lt=2**31)]
@@ -69,3 +70,22 @@ class Metadata:
         notes = content.pop("notes")
         assert not content.keys() & notes.keys(), "a note has the name of a field"
         write_text(path, json.dumps(content | notes, indent=2) + "\n")
+
+
+ROWS_AT_ONCE = 4096
+
+
+def write_array(path: Path, array: Any) -> None:
+    """Write an array, or rows that are drawn as they are asked for, as `np.save` does.
+
+    Never as a mapped file: where the disk is full, the system kills a process that writes to one.
+    """
+    header = {
+        "descr": np.lib.format.dtype_to_descr(array.dtype),
+        "fortran_order": False,
+        "shape": array.shape,
+    }
+    with atomic(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for begin in range(0, len(array), ROWS_AT_ONCE):
+            file.write(np.ascontiguousarray(array[begin : begin + ROWS_AT_ONCE]).data)

@@ -29,10 +29,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int32, Integer, Real
 
-from ostinato.data.array_file import write_array
 from ostinato.data.drawn_rows import FILES as DRAWN_FILES
 from ostinato.data.drawn_rows import DrawnRows, drawn_rows
-from ostinato.data.metadata import Metadata
+from ostinato.data.metadata import Metadata, write_array
 from ostinato.decoding import read_npy, rises
 
 

@@ -13,13 +13,12 @@ merge theirs.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ostinato.data.arc.dataset import read_names, read_test_tasks
-from ostinato.data.arc.sources import ArcTask, Pair
-from ostinato.data.arc.variants import Variant
+from ostinato.data.arc.dataset import NAMES, TASKS, read_names, read_test_tasks
+from ostinato.data.arc.sources import ArcTask, Pair, Variant
 from ostinato.data.batches import test_batches
 from ostinato.data.grids import Grid, crops
 from ostinato.data.puzzles import PuzzleSet
@@ -209,3 +208,34 @@ def key_of(grid: Grid) -> Key:
 def grid_of_key(key: Key) -> Grid:
     """The grid of these bytes."""
     return np.frombuffer(key, np.uint8, offset=2).reshape(key[0], key[1])
+
+
+@runtime_checkable
+class Tally(Protocol):
+    """Takes in the answers of one evaluation, or one process's part of them."""
+
+    def add(self, answers: Answers) -> None:
+        """Count these answers."""
+        ...
+
+    def merge(self, other: Any) -> None:
+        """Add what another tally of the same kind has counted in another process."""
+        ...
+
+    def shares(self) -> dict[str, float]:
+        """The scores by name, from 0 to 1."""
+        ...
+
+    def files(self) -> dict[str, object]:
+        """What else comes of it: name of a file → its JSON."""
+        ...
+
+
+def tally_for(folder: Path, split: str) -> Tally | None:
+    """What is to be counted beside the accuracy for a split of a data set; None: nothing.
+
+    The tests of ARC are voted on, and a data set that lists them has such a test split. Raises
+    ValueError if its files are faulty.
+    """
+    listed = (folder / NAMES).exists() and (folder / TASKS).exists()
+    return ArcVotes.of_folder(folder) if split == "test" and listed else None

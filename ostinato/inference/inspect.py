@@ -1,12 +1,15 @@
 """What the residual streams of a nanochat do on some text, sub-layer by sub-layer."""
 
+import textwrap
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ostinato.layers import HyperConnection
+from ostinato.inference.generate import check_prompt, tokenizer_of
+from ostinato.layers import HyperConnection, PackedTernaryLinear, TernaryLinear
 from ostinato.layers.hyper_connections import Mixing, divergence, gain
 from ostinato.models.nanochat import Block, NanoChat
 
@@ -82,3 +85,51 @@ def read_connection(
         divergence=divergence(streams),
         gain=gain(product),
     )
+
+
+@dataclass(frozen=True)
+class TernaryReading:
+    """One matrix, as inference uses it."""
+
+    matrix: str
+    """Such as "blocks.3.attention.q_proj"."""
+    rows: int
+    columns: int
+    zeros: float
+    """Share of the weights that are 0; near 1/3 for a normal distribution."""
+    smallest_scale: float
+    mean_scale: float
+    largest_scale: float
+
+
+def ternary_report(model: NanoChat) -> list[TernaryReading]:
+    """Every ternary matrix in order; none for the full-precision twin."""
+    readings = []
+    for name, module in model.named_modules():
+        if isinstance(module, TernaryLinear | PackedTernaryLinear):
+            codes, scales = module.ternary()
+            readings.append(
+                TernaryReading(
+                    matrix=name,
+                    rows=codes.shape[0],
+                    columns=codes.shape[1],
+                    zeros=(codes == 0).float().mean().item(),
+                    smallest_scale=scales.min().item(),
+                    mean_scale=scales.mean().item(),
+                    largest_scale=scales.max().item(),
+                )
+            )
+    return readings
+
+
+def probe_tokens(model: NanoChat, text: str = "") -> Int[Tensor, "1 seq"]:
+    """The first tokens of `text`, as many as the model reads, on its device.
+
+    Without a text, that of Python's own module textwrap, which is on every machine.
+    Raises ValueError if the model has no tokenizer, or one that does not fit.
+    """
+    tokenizer = tokenizer_of(model)
+    tokens = tokenizer.encode(text or Path(textwrap.__file__).read_text("utf-8"))
+    tokens = tokens[: model.config.seq_len]
+    check_prompt(model, tokens)
+    return torch.tensor([tokens], device=model.embed_tokens.weight.device)

@@ -1,7 +1,7 @@
 """Rotary position embedding (RoFormer, arXiv 2104.09864), half-split layout."""
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -37,23 +37,3 @@ def apply_rotary(
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     rotated = wide * cos[:, None, :] + rotate_half(wide) * sin[:, None, :]
     return rotated.to(x.dtype)
-
-
-def half_split_rows(
-    weight: Shaped[Tensor, "rows in_features"], num_heads: int
-) -> Shaped[Tensor, "rows in_features"]:
-    """Reorder a query or key projection from adjacent pairs (x[2i], x[2i + 1]) to our half-split.
-
-    Llama's released weights and llama.cpp's `llama` architecture have adjacent pairs. Attention
-    does not care for the order of a head's entries, so only the rows have to move.
-    """
-    pairs = weight.unflatten(0, (num_heads, -1, 2))
-    return pairs.transpose(1, 2).flatten(0, 2)
-
-
-def adjacent_pair_rows(
-    weight: Shaped[Tensor, "rows in_features"], num_heads: int
-) -> Shaped[Tensor, "rows in_features"]:
-    """The inverse of `half_split_rows`."""
-    halves = weight.unflatten(0, (num_heads, 2, -1))
-    return halves.transpose(1, 2).flatten(0, 2)

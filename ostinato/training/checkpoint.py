@@ -18,8 +18,7 @@ from torch import Tensor
 
 from ostinato.decoding import decode_json
 from ostinato.files import WriteError, remove_partial_files
-from ostinato.models.digest import digest
-from ostinato.weights.safetensors_file import DTYPES, write_safetensors
+from ostinato.weights.safetensors_file import DTYPES, digest, write_safetensors
 
 VERSION = 1
 """Raised when an older Ostinato could not read what is written."""

@@ -26,7 +26,7 @@ from ostinato.training.run_folder import RunFolder
 from ostinato.training.schedule import cycles_at
 from ostinato.training.slots import Slots, draw_minimum_steps, target_q_continue
 from ostinato.training.state import TrainState
-from ostinato.weights.load import save_weights
+from ostinato.weights.save import save_weights
 
 
 def load_split(data: Path, split: str) -> PuzzleSet:

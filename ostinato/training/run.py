@@ -22,10 +22,10 @@ from ostinato.training.config import (
 )
 from ostinato.training.config_file import differences, write_config
 from ostinato.training.distributed import World
-from ostinato.training.fit import Misfit
 from ostinato.training.loop import Outcome
 from ostinato.training.memory import check_recipe
 from ostinato.training.run_folder import RunFolder
+from ostinato.training.state import Misfit
 
 
 class Kind(Protocol):

@@ -1,24 +1,24 @@
 """Everything a run needs to go on: built once, saved to and restored from checkpoints."""
 
 from collections import deque
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ostinato.models import RECURSIVE_MODELS, RecursiveModel, State
-from ostinato.training.config import Recipe
+from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.distributed import World
 from ostinato.training.ema import EMA
-from ostinato.training.fit import Misfit, check_optimizers, check_shapes, tensors_of
-from ostinato.training.init_from import freeze_weights, start_from
 from ostinato.training.optimizers import SparseSignSGD, make_optimizers
 from ostinato.training.slots import Slots
+from ostinato.weights.load import load_pretrained, read_pretrained
 
 
 @dataclass(kw_only=True)
@@ -228,3 +228,87 @@ class TrainState(WeightState):
         key = np.random.SeedSequence([self.seed, self.step, self.world.rank, purpose])
         seed = int(key.generate_state(1, np.uint64)[0] >> 1)
         return torch.Generator(self.model.H_init.device).manual_seed(seed)
+
+
+def start_from(model: RecursiveModel, config: TrainingConfig) -> None:
+    """Give `model` the weights of `config.init_from`, and its puzzle rows or their mean.
+
+    The model keeps its own settings, such as cycles and dtype. Raises ValueError, with the remedy,
+    if the file cannot be read, or if a tensor is missing, extra or mis-shaped.
+    """
+    load_pretrained(model, read_pretrained(config.init_from), config.puzzle_embeddings)
+
+
+def freeze_weights(model: RecursiveModel) -> None:
+    """Leave nothing but the puzzle rows to train. ValueError if there are none."""
+    if model.puzzle_emb is None:
+        raise ValueError("frozen weights need puzzle rows to train: set puzzle_emb_ndim above 0")
+    model.requires_grad_(False)
+
+
+MOMENTS = {
+    "AdamW": {"step", "exp_avg", "exp_avg_sq"},
+    "AdamATan2": {"exp_avg", "exp_avg_sq"},
+    "Muon": {"momentum_buffer"},
+    "Lion": {"momentum"},
+}
+"""Optimiser → what it keeps of each weight."""
+
+
+class Misfit(ValueError):
+    """A checkpoint is of another run: in words, what differs."""
+
+
+def check_shapes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raise `Misfit` that names a tensor which is missing, extra or mis-shaped."""
+    for problem, names in (
+        ("lacks", wanted.keys() - found.keys()),
+        ("has too much:", found.keys() - wanted.keys()),
+    ):
+        if names:
+            raise Misfit(f"{problem} {min(names)}")
+    for name, tensor in found.items():
+        if tensor.shape != wanted[name].shape:
+            shapes = f"{list(tensor.shape)}, not {list(wanted[name].shape)}"
+            raise Misfit(f"{name} has shape {shapes}")
+
+
+def check_optimizers(found: list[dict[str, Any]], wanted: list[Optimizer]) -> None:
+    """Raise `Misfit` if saved optimisers are of another kind, or for other weights."""
+    if len(found) != len(wanted):
+        raise Misfit(f"optimizers: {len(found)}, not {len(wanted)}")
+    for saved, optimizer in zip(found, wanted, strict=True):
+        sizes = [len(group["params"]) for group in saved["param_groups"]]
+        weights = [group["params"] for group in optimizer.param_groups]
+        if sizes != [len(group) for group in weights]:
+            raise Misfit(f"{type(optimizer).__name__} is for other weights")
+        names = next(MOMENTS[c.__name__] for c in type(optimizer).__mro__ if c.__name__ in MOMENTS)
+        flat = [weight for group in weights for weight in group]
+        for index, moments in saved["state"].items():
+            if moments.keys() != names:
+                raise Misfit(
+                    f"an optimiser with {', '.join(moments)} is not {type(optimizer).__name__}"
+                )
+            check_moments(moments, flat[index])
+
+
+def check_moments(moments: dict[str, Any], weight: Tensor) -> None:
+    """Raise `Misfit` if an optimiser's moments are not those of `weight`."""
+    for name, moment in moments.items():
+        if isinstance(moment, Tensor) and moment.ndim and moment.shape != weight.shape:
+            raise Misfit(
+                f"{name} of a weight of shape {list(weight.shape)} has {list(moment.shape)}"
+            )
+
+
+def tensors_of(node: Any, path: str) -> dict[str, Tensor]:
+    """Return the tensors in a tree, by their path."""
+    if isinstance(node, Tensor):
+        return {path: node}
+    if isinstance(node, list | tuple):
+        node = dict(enumerate(node))
+    found = {}
+    if isinstance(node, dict):
+        for key, value in node.items():
+            found |= tensors_of(value, f"{path}/{key}" if path else str(key))
+    return found

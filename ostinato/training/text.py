@@ -20,12 +20,11 @@ from ostinato.inference.inspect import stream_report
 from ostinato.models import NanoChat
 from ostinato.training.config import TextRecipe, TextTrainingConfig
 from ostinato.training.distributed import World
-from ostinato.training.lion import Lion
 from ostinato.training.loop import Loop, Outcome, Work
-from ostinato.training.muon import make_muon
+from ostinato.training.optimizers import Lion, make_muon
 from ostinato.training.run_folder import RunFolder
 from ostinato.training.state import WeightState
-from ostinato.weights.load import save_weights
+from ostinato.weights.save import save_weights
 
 
 def load_split(data: Path, split: str) -> TokenSet:

@@ -19,8 +19,7 @@ import torch
 from msgspec import Meta
 
 from ostinato.data.arc.dataset import NAMES, TASKS, read_names
-from ostinato.data.arc.sources import ArcTask, Pair, read_folder
-from ostinato.data.arc.variants import Variant
+from ostinato.data.arc.sources import ArcTask, Pair, Variant, read_folder
 from ostinato.data.grids import FIRST_COLOUR, place
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.decoding import read_json, read_npz

@@ -18,9 +18,8 @@ from ostinato.models import NanoChat, RecursiveModel
 from ostinato.training.checkpoint import Checkpoints, load_checkpoint
 from ostinato.training.config import AnyRecipe, Recipe, TextRecipe, read_recipe
 from ostinato.training.distributed import World
-from ostinato.training.fit import tensors_of
 from ostinato.training.run_folder import RunFolder, read_json
-from ostinato.training.state import TrainState
+from ostinato.training.state import TrainState, tensors_of
 from ostinato.training.text import TextState
 from ostinato.weights.files import locate
 from ostinato.weights.load import load, read_pretrained

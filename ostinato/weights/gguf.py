@@ -2,29 +2,50 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from ostinato.decoding import decode_json
 from ostinato.layers import Ternary, TernaryLinear
-from ostinato.layers.rotary import half_split_rows
-from ostinato.models.digest import digest
-from ostinato.models.gguf_layout import (
-    ARCHITECTURES,
-    DESCRIPTION_KEY,
-    EXACT_SCALES,
-    OURS,
-    SHA256_KEY,
-    TOKENIZER_KEY,
-    Architecture,
-    gguf_name,
-    paired_heads,
-)
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 from ostinato.weights.gguf_blocks import BLOCK_TYPES, BlockType, gguf_package, unpack
+from ostinato.weights.safetensors_file import digest
+
+Architecture = Literal["llama", "bitnet", "ostinato-nanochat"]
+ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
+OURS: Architecture = "ostinato-nanochat"
+
+DESCRIPTION_KEY = "ostinato"
+"""Model, configuration and notes, as JSON."""
+TOKENIZER_KEY = "tokenizer.huggingface.json"
+SHA256_KEY = "ostinato.sha256"
+
+EXACT_SCALES = "group_scales"
+"""Ending of the tensors of our architecture with scales in F32."""
+
+PARTS = {
+    "embed_tokens": "token_embd",
+    "final_norm": "output_norm",
+    "lm_head": "output",
+    "attention_norm": "attn_norm",
+    "attention.q_proj": "attn_q",
+    "attention.k_proj": "attn_k",
+    "attention.v_proj": "attn_v",
+    "attention.o_proj": "attn_output",
+    "attention.sub_norm": "attn_sub_norm",
+    "attention_connection": "attn_streams",
+    "feedforward_norm": "ffn_norm",
+    "feedforward.gate_proj": "ffn_gate",
+    "feedforward.up_proj": "ffn_up",
+    "feedforward.down_proj": "ffn_down",
+    "feedforward.sub_norm": "ffn_sub_norm",
+    "feedforward_connection": "ffn_streams",
+}
+"""Our name of a part of the model, or of a block, → theirs."""
 
 MAGIC = b"GGUF"
 UNREADABLE = (*(LookupError, ValueError, ArithmeticError, MemoryError, RuntimeError, OSError),)
@@ -199,3 +220,44 @@ def unpaired(rows: Tensor, name: str, file: GGUFFile, config: NanoChatConfig) ->
     """Rows in the order of our rotary positions."""
     heads = paired_heads(name, file.architecture, config)
     return half_split_rows(rows, heads).contiguous() if heads else rows
+
+
+def gguf_name(ours: str) -> str:
+    """`blocks.0.attention.q_proj.weight` → `blk.0.attn_q.weight`."""
+    prefix, name = "", ours
+    if ours.startswith("blocks."):
+        _, index, name = ours.split(".", 2)
+        prefix = f"blk.{index}."
+    part = max((p for p in PARTS if name.startswith(f"{p}.")), key=len)
+    return prefix + PARTS[part] + name.removeprefix(part)
+
+
+def paired_heads(ours: str, architecture: Architecture, config: NanoChatConfig) -> int:
+    """Heads of a matrix whose rows `architecture` wants in adjacent pairs; 0: it leaves them.
+
+    llama.cpp turns adjacent pairs in `llama`, halves in `bitnet` (`llama_model_rope_type`).
+    """
+    if architecture != "llama":
+        return 0
+    heads = {".attention.q_proj.": config.num_heads, ".attention.k_proj.": config.kv_heads}
+    return next((number for part, number in heads.items() if part in ours), 0)
+
+
+def half_split_rows(
+    weight: Shaped[Tensor, "rows in_features"], num_heads: int
+) -> Shaped[Tensor, "rows in_features"]:
+    """Reorder a query or key projection from adjacent pairs (x[2i], x[2i + 1]) to our half-split.
+
+    Llama's released weights and llama.cpp's `llama` architecture have adjacent pairs. Attention
+    does not care for the order of a head's entries, so only the rows have to move.
+    """
+    pairs = weight.unflatten(0, (num_heads, -1, 2))
+    return pairs.transpose(1, 2).flatten(0, 2)
+
+
+def adjacent_pair_rows(
+    weight: Shaped[Tensor, "rows in_features"], num_heads: int
+) -> Shaped[Tensor, "rows in_features"]:
+    """The inverse of `half_split_rows`."""
+    halves = weight.unflatten(0, (num_heads, 2, -1))
+    return halves.transpose(1, 2).flatten(0, 2)

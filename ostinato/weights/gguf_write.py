@@ -1,7 +1,7 @@
 """A nanochat as one GGUF file, for Ostinato and, where the model is a plain Llama, for llama.cpp.
 
 The integers and scales of the training quantiser are written as they are; see
-`ostinato.models.gguf_layout` for what the architectures hold and how exactly. A model that an
+`ostinato.weights.gguf` for what the architectures hold and how exactly. A model that an
 architecture or a block type cannot express is refused.
 """
 
@@ -18,18 +18,6 @@ from torch import Tensor
 from ostinato.files import atomic, make_folder
 from ostinato.inference.generate import tokenizer_of
 from ostinato.layers import PackedTernaryLinear, Ternary, TernaryLinear
-from ostinato.layers.rotary import adjacent_pair_rows
-from ostinato.models.gguf_layout import (
-    ARCHITECTURES,
-    DESCRIPTION_KEY,
-    EXACT_SCALES,
-    OURS,
-    SHA256_KEY,
-    TOKENIZER_KEY,
-    Architecture,
-    gguf_name,
-    paired_heads,
-)
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 from ostinato.weights.agreement import (
     TOLERANCE,
@@ -39,7 +27,19 @@ from ostinato.weights.agreement import (
     with_half_scales,
     without_activation_rounding,
 )
-from ostinato.weights.gguf import digest_of
+from ostinato.weights.gguf import (
+    ARCHITECTURES,
+    DESCRIPTION_KEY,
+    EXACT_SCALES,
+    OURS,
+    SHA256_KEY,
+    TOKENIZER_KEY,
+    Architecture,
+    adjacent_pair_rows,
+    digest_of,
+    gguf_name,
+    paired_heads,
+)
 from ostinato.weights.gguf_blocks import (
     BlockType,
     ggml_type,
@@ -47,7 +47,8 @@ from ostinato.weights.gguf_blocks import (
     misfit,
     pack,
 )
-from ostinato.weights.load import describe, load
+from ostinato.weights.load import load
+from ostinato.weights.save import describe
 from ostinato.weights.single_stream import single_stream, streams_alike
 
 FILE_TYPES = {

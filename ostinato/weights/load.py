@@ -4,8 +4,7 @@ Checkpoints of the originals are read too, from disk or from the Hub (see `offic
 """
 
 import difflib
-import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints, overload
 
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from ostinato.decoding import convert, decode_json
 from ostinato.models import MODELS, NanoChat, NanoChatConfig, RecursiveConfig, RecursiveModel
-from ostinato.models.digest import digest
 from ostinato.models.dtypes import choose_dtype
 from ostinato.weights.files import (
     CONFIGS,
@@ -35,12 +33,11 @@ from ostinato.weights.official import (
     recognise,
     without_derived,
 )
-from ostinato.weights.safetensors_file import write_safetensors
+from ostinato.weights.safetensors_file import digest
+from ostinato.weights.save import METADATA_KEY, Model
 
-METADATA_KEY = "ostinato"
 DAMAGED = "is damaged (its SHA-256 does not match): restore it from a copy"
 
-Model = RecursiveModel | NanoChat
 Config = RecursiveConfig | NanoChatConfig
 Kind = TypeVar("Kind", RecursiveModel, NanoChat)
 
@@ -74,27 +71,6 @@ class Description:
     model: str
     config: dict[str, Any]
     notes: dict[str, Any] = field(default_factory=dict)
-
-
-def describe(model: Model, **notes: Any) -> dict[str, Any]:
-    """What a weights file says of itself: "model", "config" and "notes", as JSON can hold them."""
-    name = next(name for name, (cls, _) in MODELS.items() if type(model) is cls)
-    return {"model": name, "config": asdict(model.config), "notes": notes}
-
-
-def save_weights(path: Path, model: Model, **notes: Any) -> None:
-    """Write weights and configuration of `model` to `path`, atomically, with `notes` (JSON).
-
-    Not the tokenizer of a language model: that is a file of its own. Raises ValueError for a
-    packed model, whose weights have lost what training goes on from.
-    """
-    if isinstance(model, NanoChat) and model.is_packed:
-        raise ValueError("a packed model has no fp32 weights to save: save the one it was made of")
-    tensors, text = model.state_dict(), json.dumps(describe(model, **notes))
-    metadata = {METADATA_KEY: text, "sha256": digest(text, tensors)}
-    if isinstance(model, NanoChat) and model.tokenizer_json:
-        metadata["tokenizer_sha256"] = digest(model.tokenizer_json, {})
-    write_safetensors(path, tensors, metadata)
 
 
 @overload

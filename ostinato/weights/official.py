@@ -6,13 +6,16 @@ they take from the data set (the sizes of vocabulary, grid and puzzle table) sta
 
 import re
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
+import yaml
 from torch import Tensor
 
-from ostinato.models import RECURSIVE_MODELS, NanoChat
-from ostinato.models.recursive import RecursiveConfig, RecursiveModel
+from ostinato.files import atomic, make_folder, write_text
+from ostinato.models import RECURSIVE_MODELS, NanoChat, RecursiveConfig, RecursiveModel
+from ostinato.weights.save import describe
 
 PREFIX = "_orig_mod.model.inner."
 """What stands before the names in their files: `torch.compile`, the loss head, the ACT wrapper."""
@@ -234,3 +237,41 @@ def _resolve(value: Any, arch: dict[str, Any]) -> Any:
     if isinstance(value, str) and (match := re.fullmatch(r"\$\{\.(\w+)\}", value)):
         return arch.get(match[1], value)
     return value
+
+
+LOSS_HEAD = "losses@ACTLossHead"
+
+
+def write_official(
+    model: RecursiveModel,
+    folder: Path,
+    step: int | None = None,
+    training: dict[str, Any] | None = None,
+    loss_type: str = "stablemax_cross_entropy",
+    halt_exploration_prob: float = 0.1,
+) -> Path:
+    """Write `step_N` (without a step: `checkpoint`) and `all_config.yaml`; returns the former.
+
+    The weights are those of `model`, with its puzzle rows; `ostinato.load` gives an equal model
+    back. `training` holds settings of the first level under the originals' names; theirs are the
+    defaults for what their code asks of every model, the loss and the exploration.
+    Raises ValueError if the originals have no such model.
+    """
+    name = describe(model)["model"]
+    arch = {
+        "loss": {"name": LOSS_HEAD, "loss_type": loss_type},
+        "halt_exploration_prob": halt_exploration_prob,
+    }
+    content = to_official_file(name, model.config, training or {}, arch)
+    weights = to_official_weights(model)
+    make_folder(folder)
+    path = folder / ("checkpoint" if step is None else f"step_{step}")
+    with atomic(path) as file:
+        try:
+            torch.save({name: weight.cpu().contiguous() for name, weight in weights.items()}, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # such as a full disk
+                raise error.__context__ from error
+            raise
+    write_text(folder / "all_config.yaml", yaml.safe_dump(content))
+    return path

@@ -1,5 +1,6 @@
 """Write tensors as a safetensors file, whole or not at all."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,3 +49,13 @@ def write_safetensors(
 def content(tensor: Tensor) -> memoryview:
     """Return the bytes of a tensor."""
     return tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data
+
+
+def digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of a text and of tensors: names, dtypes, shapes, bytes."""
+    content = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        content.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().reshape(-1)
+        content.update(flat.view(torch.uint8).numpy().data)
+    return content.hexdigest()

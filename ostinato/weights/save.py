@@ -1,12 +1,39 @@
-"""A model as a folder for the Hub: its weights without pickle, and its settings to read."""
+"""Write trained weights: one safetensors file, or a folder as the Hub has it."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ostinato.files import make_folder, write_json, write_text
-from ostinato.models import NanoChat
+from ostinato.models import MODELS, NanoChat, RecursiveModel
 from ostinato.weights.files import TOKENIZER, WEIGHTS
-from ostinato.weights.load import Model, describe, save_weights
+from ostinato.weights.safetensors_file import digest, write_safetensors
+
+METADATA_KEY = "ostinato"
+"""Key of the description in the metadata of a safetensors file."""
+Model = RecursiveModel | NanoChat
+
+
+def describe(model: Model, **notes: Any) -> dict[str, Any]:
+    """Describe a model for its weights file: "model", "config" and "notes", as JSON."""
+    name = next(name for name, (cls, _) in MODELS.items() if type(model) is cls)
+    return {"model": name, "config": asdict(model.config), "notes": notes}
+
+
+def save_weights(path: Path, model: Model, **notes: Any) -> None:
+    """Write weights and configuration of `model` to `path`, atomically, with `notes` (JSON).
+
+    Not the tokenizer of a language model: that is a file of its own. Raises ValueError for a
+    packed model, whose weights have lost what training goes on from.
+    """
+    if isinstance(model, NanoChat) and model.is_packed:
+        raise ValueError("a packed model has no fp32 weights to save: save the one it was made of")
+    tensors, text = model.state_dict(), json.dumps(describe(model, **notes))
+    metadata = {METADATA_KEY: text, "sha256": digest(text, tensors)}
+    if isinstance(model, NanoChat) and model.tokenizer_json:
+        metadata["tokenizer_sha256"] = digest(model.tokenizer_json, {})
+    write_safetensors(path, tensors, metadata)
 
 
 def write_hub(model: Model, folder: Path, **notes: Any) -> Path:

@@ -9,8 +9,7 @@ import torch
 
 from ostinato.bench import measure, training
 from ostinato.bench.measure import Spread, measure_peak
-from ostinato.bench.subjects import puzzle_flops, random_batches, text_flops
-from ostinato.bench.training import bench_training
+from ostinato.bench.training import bench_training, puzzle_flops, random_batches, text_flops
 from ostinato.cli import main
 from ostinato.layers.feedforward import swiglu_width
 from ostinato.models import HRM, TRM, HRMConfig, NanoChat, NanoChatConfig, TRMConfig

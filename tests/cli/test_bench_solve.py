@@ -11,7 +11,7 @@ from ostinato.cli import main
 from ostinato.data import sudoku
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.models import TRM, TRMConfig
-from ostinato.weights.load import save_weights
+from ostinato.weights.save import save_weights
 from tests.inference.stand_in import LookUp, steps_needed
 
 SUDOKU = sudoku.Sudoku(4)

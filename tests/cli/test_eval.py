@@ -20,7 +20,8 @@ from ostinato.inference.search import SEARCHES, Search
 from ostinato.models import TRM, TRMConfig
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.config_file import write_config
-from ostinato.weights.load import load, save_weights
+from ostinato.weights.load import load
+from ostinato.weights.save import save_weights
 
 MODEL = TRMConfig(
     task="sudoku4",

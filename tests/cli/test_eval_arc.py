@@ -16,7 +16,7 @@ from ostinato.data.stored import StoredData
 from ostinato.models import TRM, TRMConfig
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.config_file import write_config
-from ostinato.weights.load import save_weights
+from ostinato.weights.save import save_weights
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "arc"

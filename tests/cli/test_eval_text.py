@@ -7,8 +7,7 @@ import pytest
 
 from ostinato.cli import main
 from ostinato.data.text import TokenSet
-from ostinato.evaluation.text import evaluate
-from ostinato.evaluation.text_baselines import ByteTrigram, xz_bits_per_byte
+from ostinato.evaluation.text import ByteTrigram, evaluate, xz_bits_per_byte
 from ostinato.weights.load import load
 
 SMALL = (

@@ -9,12 +9,12 @@ import yaml
 
 import ostinato
 from ostinato.cli import main, parse
-from ostinato.export.official import write_official
 from ostinato.models import HRM, TRM, HRMConfig, TRMConfig
 from ostinato.recipes import recipe_named
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.config_file import write_config
-from ostinato.weights.load import save_weights
+from ostinato.weights.official import write_official
+from ostinato.weights.save import save_weights
 
 SHAPE = {
     "task": "sudoku4",

@@ -14,7 +14,7 @@ from ostinato.data.text import TextData
 from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.models import TRM, NanoChat, NanoChatConfig, TRMConfig
 from ostinato.weights import agreement as check
-from ostinato.weights.load import save_weights
+from ostinato.weights.save import save_weights
 
 TOKENIZER = BytePairTokenizer.train(["the cat sat on the mat"], 270)
 CONFIG = NanoChatConfig(

@@ -14,7 +14,7 @@ from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.models import TRM, NanoChat, NanoChatConfig, TRMConfig
 from ostinato.models.sizes import PRESETS
 from ostinato.recipes import recipe_named
-from ostinato.weights.load import save_weights
+from ostinato.weights.save import save_weights
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the log", "naïve café, 日本"]
 

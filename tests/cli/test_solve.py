@@ -20,7 +20,7 @@ from ostinato.data import sudoku
 from ostinato.data.puzzle_files import WrittenPuzzle
 from ostinato.inference.search import FIXED
 from ostinato.weights import FOLDER
-from ostinato.weights.load import save_weights
+from ostinato.weights.save import save_weights
 from tests.data.test_sudoku_oracle import is_solved
 from tests.inference.stand_in import LookUp
 from tests.inference.test_think import random_model

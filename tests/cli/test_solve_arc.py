@@ -10,13 +10,13 @@ import torch
 from rich.console import Console
 
 from ostinato.cli import main
-from ostinato.cli.arc_grids import paint, show_answers
+from ostinato.cli.solve_arc import paint, show_answers
 from ostinato.data.arc.sources import task_from_json
 from ostinato.data.grids import PALETTE
 from ostinato.evaluation.arc import ArcVotes, Candidate, key_of
 from ostinato.files import write_json
 from ostinato.models import TRM, TRMConfig
-from ostinato.weights.load import save_weights
+from ostinato.weights.save import save_weights
 
 TASK = {
     "train": [{"input": [[1, 2]], "output": [[2, 1]]}],

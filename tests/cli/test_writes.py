@@ -19,7 +19,7 @@ import ostinato
 from ostinato.cli import main
 from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.models import NanoChat, NanoChatConfig
-from ostinato.weights.load import save_weights
+from ostinato.weights.save import save_weights
 from tests.cli.test_bad_input import TINY, error_of
 
 TOKENIZER = BytePairTokenizer.train(["the cat sat on the mat"], 270)

@@ -10,9 +10,14 @@ import pytest
 
 from ostinato.data.arc.builder import build
 from ostinato.data.arc.dataset import ArcData, read_names, read_test_tasks, write
-from ostinato.data.arc.sources import ArcTask, read_tasks, task_from_json
-from ostinato.data.arc.twins import twins
-from ostinato.data.arc.variants import Variant, random_variant
+from ostinato.data.arc.sources import (
+    ArcTask,
+    Variant,
+    random_variant,
+    read_tasks,
+    task_from_json,
+    twins,
+)
 from ostinato.data.batches import training_batches
 from ostinato.data.puzzles import PuzzleSet
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostinato.data.arc.sources import ArcTask, read_folder, task_from_json
-from ostinato.data.arc.variants import SAME_COLOURS, Variant
+from ostinato.data.arc.sources import SAME_COLOURS, ArcTask, Variant, read_folder, task_from_json
 from ostinato.data.grids import CANVAS, crops, place
 from ostinato.data.puzzles import PuzzleSet
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostinato.data.dihedral import INVERSE, sources, transform, undo
+from ostinato.data.symmetries import INVERSE, sources, transform, undo
 
 NUMBERS = range(8)
 GRIDS = st.tuples(st.integers(1, 6), st.integers(1, 6)).map(

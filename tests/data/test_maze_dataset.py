@@ -8,10 +8,10 @@ import huggingface_hub
 import numpy as np
 import pytest
 
-from ostinato.data.dihedral import transform
 from ostinato.data.maze import Maze, MazeData, generate, labelled
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.stored import StoredData, recognise
+from ostinato.data.symmetries import transform
 from tests.data.test_stored import write_foreign
 
 SPLITS = ("train", "validation", "test")

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostinato.data.dihedral import transform
 from ostinato.data.maze import Maze, shortest_path
 from ostinato.data.maze.paths import FREE, PATH
+from ostinato.data.symmetries import transform
 from tests.data.maze_oracle import (
     board_of,
     distances,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostinato.data.sudoku import Sudoku, count_solutions, rate, solve
-from ostinato.data.sudoku.candidates import candidates_of, solvable, tokens_of
+from ostinato.data.sudoku.generator import candidates_of, solvable, tokens_of
 from ostinato.data.sudoku.solver import solutions
 from tests.data.test_sudoku_oracle import KNOWN_ANSWER, KNOWN_PUZZLE, grids_4x4, is_solved
 

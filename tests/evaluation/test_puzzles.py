@@ -23,7 +23,7 @@ from ostinato.evaluation.puzzles import (
     wilson_interval,
 )
 from ostinato.models import TRM, TRMConfig
-from ostinato.weights.load import save_weights
+from ostinato.weights.save import save_weights
 
 SEQ, VOCAB, STEPS, COUNT = 6, 5, 3, 23
 IGNORED = 9

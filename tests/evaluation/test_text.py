@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from ostinato.data.text import TextData, TokenSet
-from ostinato.evaluation.text import evaluate
-from ostinato.evaluation.text_baselines import ByteTrigram, xz_bits_per_byte
+from ostinato.evaluation.text import ByteTrigram, evaluate, xz_bits_per_byte
 from ostinato.models import NanoChat, NanoChatConfig
 
 

@@ -31,7 +31,6 @@ from ostinato.data.text.token_set import TokenSet
 from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.decoding import read_npz
 from ostinato.evaluation.arc import ArcVotes
-from ostinato.export.official import write_official
 from ostinato.models import TRM, NanoChat, NanoChatConfig, TRMConfig
 from ostinato.plot.curves import read_curves
 from ostinato.plot.search import Speed, lines_of
@@ -41,7 +40,8 @@ from ostinato.training.config import read_recipe
 from ostinato.training.config_file import write_config
 from ostinato.training.run_folder import RunFolder, read_json
 from ostinato.weights.gguf_write import GGUFForm, write_gguf
-from ostinato.weights.load import describe, save_weights
+from ostinato.weights.official import write_official
+from ostinato.weights.save import describe, save_weights
 from tests.fuzz import mutations
 from tests.models.llama2c import HEADER, Llama2cTokenizer, load_llama2c
 

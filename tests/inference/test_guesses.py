@@ -6,8 +6,7 @@ import torch
 
 from ostinato.data import sudoku
 from ostinato.data.maze import Maze
-from ostinato.inference.guesses import Guesses
-from ostinato.inference.pursuit import Question
+from ostinato.inference.pursuit import Guesses, Question
 from ostinato.inference.search import SEARCHES, Search
 from ostinato.inference.stream import think_stream
 from ostinato.models import Output

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ostinato.layers import CausalAttention, KeyValueCache, Linear, RotaryEmbedding
-from ostinato.layers.rotary import adjacent_pair_rows, half_split_rows
+from ostinato.weights.gguf import adjacent_pair_rows, half_split_rows
 
 DIM, HEADS, SEQ = 24, 4, 7
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ostinato.decoding import read_bytes
-from ostinato.layers.rotary import half_split_rows
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
+from ostinato.weights.gguf import half_split_rows
 
 HEADER = struct.Struct("<7i")
 RMS_NORM_EPS = 1e-5

@@ -17,7 +17,6 @@ from ostinato.data.metadata import Metadata
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.stored import StoredData
 from ostinato.evaluation.puzzles import evaluate
-from ostinato.export.official import write_official
 from ostinato.models import HRM, HRMConfig, TRMConfig
 from ostinato.training.checkpoint import load_checkpoint
 from ostinato.training.config import Recipe, TrainingConfig, with_dtypes
@@ -25,7 +24,8 @@ from ostinato.training.config_file import read_config
 from ostinato.training.distributed import World
 from ostinato.training.run import run
 from ostinato.training.state import TrainState
-from ostinato.weights.load import save_weights
+from ostinato.weights.official import write_official
+from ostinato.weights.save import save_weights
 
 ANSWERS = (3, 1, 4, 2, 5, 3)
 """The token that fills the answer of each new puzzle: nothing but its id tells."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.optim import Optimizer
 
-from ostinato.training.muon import Muon
+from ostinato.training.optimizers import Muon
 
 SETTINGS = {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.1, "ns_steps": 4}
 SHAPES = [(8, 8), (6, 12), (12, 6)]

@@ -10,7 +10,8 @@ from ostinato.data.arc.sources import ArcTask, task_from_json
 from ostinato.evaluation.arc import ArcVotes
 from ostinato.models import TRM, TRMConfig
 from ostinato.training.new_tasks import TestTimeTraining, learn_and_vote
-from ostinato.weights.load import load, save_weights
+from ostinato.weights.load import load
+from ostinato.weights.save import save_weights
 
 SIDE = 4
 CONFIG = TRMConfig(

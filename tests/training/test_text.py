@@ -19,8 +19,8 @@ from ostinato.training import text
 from ostinato.training.checkpoint import load_checkpoint
 from ostinato.training.config import TextRecipe, TextTrainingConfig
 from ostinato.training.distributed import World
-from ostinato.training.lion import Lion
 from ostinato.training.loop import TrainingError
+from ostinato.training.optimizers import Lion
 from ostinato.training.run import run
 from ostinato.training.text import TextState, next_token_loss, train_step
 

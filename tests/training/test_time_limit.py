@@ -16,8 +16,8 @@ from ostinato.training.checkpoint import load_checkpoint
 from ostinato.training.config import LoopConfig
 from ostinato.training.distributed import World
 from ostinato.training.loop import Loop, Outcome, Work
-from ostinato.training.progress import duration
 from ostinato.training.run_folder import RunFolder
+from ostinato.training.tracking import duration
 
 STEP, VALIDATION, SAVING = 10.0, 35.0, 4.0
 

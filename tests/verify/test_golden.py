@@ -10,10 +10,10 @@ from rich.console import Console
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ostinato.cli.verify import print_golden
 from ostinato.verify.comparison import Recording
 from ostinato.verify.golden import GoldenResult, read_golden, verify_folder
 from ostinato.verify.golden_recursive import compare, floor_group, kind_of
-from ostinato.verify.tables import print_golden
 from tests.verify.recordings import GOLDEN, RECURSIVE, Measured, measured
 
 KINDS = ["outputs", "carry", "loss", "metrics", "gradients", "final weights", "evaluation"]

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ostinato.cli.verify import print_deviations, print_section
 from ostinato.verify.check import Row, apart, check
 from ostinato.verify.golden import read_golden
 from ostinato.verify.report import DEVIATIONS, Measured, Section, measure, to_markdown
 from ostinato.verify.rows import TOPICS, checks_of
-from ostinato.verify.tables import print_deviations, print_section
 
 ROOT = Path(__file__).parent.parent.parent
 CHECKS = [check for topic in TOPICS for check in checks_of(topic)]

@@ -18,7 +18,7 @@ from ostinato.training.checkpoint import load_checkpoint, save_checkpoint
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.run import run
 from ostinato.verify.run import verify_run
-from ostinato.weights.load import save_weights
+from ostinato.weights.save import save_weights
 
 MODEL = HRMConfig(
     task="sudoku4",

@@ -14,8 +14,8 @@ import ostinato
 from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.models import TRM, NanoChat, NanoChatConfig, TRMConfig
 from ostinato.weights.gguf_write import GGUFForm, write_gguf
-from ostinato.weights.load import save_weights
 from ostinato.weights.memory import check_memory, model_bytes
+from ostinato.weights.save import save_weights
 
 TOKENIZER = BytePairTokenizer.train(["the cat sat on the mat"] * 3, 270)
 PUZZLES = TRMConfig(hidden_size=16, num_heads=2, puzzle_emb_ndim=16, L_layers=1, expansion=1.0)

@@ -10,16 +10,16 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from ostinato.export import gguf as export
 from torch import Tensor
 from torch.nn import functional as F
 
 import ostinato
 from ostinato.data.text.tokenizer import BytePairTokenizer
-from ostinato.export import gguf as export
 from ostinato.layers import PackedTernaryLinear, Ternary
-from ostinato.models.gguf_layout import OURS
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 from ostinato.weights.agreement import logit_error
+from ostinato.weights.gguf import OURS
 from ostinato.weights.gguf_blocks import BlockType, pack, unpack
 from ostinato.weights.gguf_write import GGUFForm, choose_form, export_gguf, write_gguf
 from ostinato.weights.single_stream import single_stream, streams_alike

@@ -20,13 +20,12 @@ from ostinato.data.csv_files import hub_files
 from safetensors.torch import load_file, save_file
 
 import ostinato
-from ostinato.export.official import write_official
 from ostinato.models import HRM, TRM, HRMConfig, NanoChat, NanoChatConfig, RecursiveModel, TRMConfig
 from ostinato.models.dtypes import computes_in_bfloat16
 from ostinato.weights.files import read_tensors
-from ostinato.weights.load import Model, load_weights, save_weights
-from ostinato.weights.official import from_official_weights, to_official_weights
-from ostinato.weights.save import write_hub
+from ostinato.weights.load import load_weights
+from ostinato.weights.official import from_official_weights, to_official_weights, write_official
+from ostinato.weights.save import Model, save_weights, write_hub
 
 ROOT = Path(__file__).parents[2]
 SHAPE = {

@@ -9,7 +9,6 @@ import yaml
 from safetensors import safe_open
 
 import ostinato
-from ostinato.export.official import write_official
 from ostinato.models import HRM, TRM, HRMConfig, RecursiveModel, TRMConfig
 from ostinato.verify.golden_recursive import floor_group
 from ostinato.weights.official import (
@@ -19,6 +18,7 @@ from ostinato.weights.official import (
     from_official_settings,
     from_official_weights,
     to_official_name,
+    write_official,
 )
 from tests.verify.recordings import measured
 

@@ -17,13 +17,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from ostinato.data.arc.sources import ArcTask, Pair
-from ostinato.data.arc.variants import Variant
-from ostinato.data.dihedral import transform
+from ostinato.data.arc.sources import ArcTask, Pair, Variant
 from ostinato.data.drawn_rows import drawn_rows
 from ostinato.data.grids import COLOURS, PAD, VOCAB_SIZE, Grid
 from ostinato.data.metadata import Metadata
 from ostinato.data.puzzles import PuzzleSet
+from ostinato.data.symmetries import transform
 
 BLANK = "<blank>"
 """The name of id 0, which fills up batches."""

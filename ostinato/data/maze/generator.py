@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from ostinato.data.maze.paths import (
     FREE,
@@ -17,7 +17,6 @@ from ostinato.data.maze.paths import (
     has_one_shortest_path,
     shortest_path,
 )
-from ostinato.data.maze.perfect import perfect_mazes
 from ostinato.data.maze.rules import Maze
 from ostinato.data.tables import Rows
 
@@ -109,3 +108,41 @@ def _chances(batch: int, rng: np.random.Generator) -> np.ndarray:
 def _far_share(maze: Maze, min_length: int) -> int:
     """With so many far cells a start is kept in any case: all, or an eighth if that is rare."""
     return maze.seq_len if min_length <= 2 * maze.size else maze.seq_len // 8
+
+
+def perfect_mazes(
+    count: int, size: int, rng: np.random.Generator
+) -> Bool[np.ndarray, "mazes size size"]:
+    """The free cells of random mazes of an odd `size`.
+
+    Every second cell of every second row is a room. The walls between neighbouring rooms fall in
+    random order, each if its rooms are not yet connected: a spanning tree of minimum weight, with
+    random weights (Kruskal 1956).
+    """
+    assert size % 2, "rooms would touch the border on two sides alone"
+    free = np.zeros((count, size, size), bool)
+    free[:, ::2, ::2] = True
+    rooms = size // 2 + 1
+    number = np.arange(rooms**2).reshape(rooms, rooms)
+    across = np.stack([number[:, :-1], number[:, 1:]], -1).reshape(-1, 2)
+    down = np.stack([number[:-1], number[1:]], -1).reshape(-1, 2)
+    pairs = np.concatenate([across, down])
+    # A wall is halfway between its rooms
+    rows, cols = (pairs // rooms).sum(1), (pairs % rooms).sum(1)
+    neighbours = pairs.tolist()
+    for maze in free:
+        parents = list(range(rooms**2))
+        for wall in rng.permutation(len(neighbours)):
+            first, second = (_root(parents, room) for room in neighbours[wall])
+            if first != second:
+                parents[first] = second
+                maze[rows[wall], cols[wall]] = True
+    return free
+
+
+def _root(parents: list[int], room: int) -> int:
+    """The room that stands for all that `room` is connected with."""
+    while parents[room] != room:
+        parents[room] = parents[parents[room]]
+        room = parents[room]
+    return room

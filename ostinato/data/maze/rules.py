@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Bool, Float32, Integer, UInt8, UInt64
 from torch import Generator
 
-from ostinato.data.dihedral import sources
 from ostinato.data.maze.paths import FREE, GOAL, PATH, START, WALL, distances, follow, shortest_path
-from ostinato.data.symmetries import Symmetries
+from ostinato.data.symmetries import Symmetries, sources
 from ostinato.data.tables import Rows
 from ostinato.data.task import Mark, Task, hashes
 

@@ -21,7 +21,7 @@ from jaxtyping import Int64, Integer
 from msgspec import Meta
 from torch import Tensor
 
-from ostinato.data.array_file import write_array
+from ostinato.data.metadata import write_array
 from ostinato.data.text.tokenizer import TOKENIZER_FILE, BytePairTokenizer
 from ostinato.decoding import read_json, read_npy, rises
 from ostinato.files import atomic, write_text
