@@ -12,7 +12,7 @@ from ostinato.verify.replay import Rounding
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 RECURSIVE = sorted(
-    path.stem for path in GOLDEN.glob("*.safetensors") if not path.stem.startswith("mhc")
+    path.stem for path in GOLDEN.glob("*.safetensors") if path.stem[:3] in ("hrm", "trm")
 )
 
 
