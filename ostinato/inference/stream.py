@@ -25,8 +25,9 @@ from ostinato.data.tasks import task_named
 from ostinato.inference.pursuit import Pursuit, Question, Thought, Turn
 from ostinato.inference.search import FIXED, RESIDUAL_STEPS, Attempt, Search
 from ostinato.inference.think import Step, check_tokens, take_step, usual_batch_size
+from ostinato.layers import Relaxation
 from ostinato.models import RecursiveModel, State
-from ostinato.models.recursive import Relaxation, wants_to_halt
+from ostinato.models.recursive import wants_to_halt
 
 READ_AHEAD = 16
 """Puzzles that may be read before the oldest is done, in batches: it bounds what is kept so that

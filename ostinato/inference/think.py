@@ -13,9 +13,8 @@ from torch import Tensor
 
 from ostinato.data.task import Task
 from ostinato.data.tasks import TASKS, task_named
-from ostinato.layers import Linear
+from ostinato.layers import REPLACE, Linear, Relaxation
 from ostinato.models import Output, RecursiveModel, State
-from ostinato.models.recursive import REPLACE, Relaxation
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,12 @@ from ostinato.layers.hyper_connections import HyperConnection, Residual
 from ostinato.layers.initialization import truncated_normal_
 from ostinato.layers.linear import Linear
 from ostinato.layers.norm import RMSNorm, rms_norm
+from ostinato.layers.relaxation import REPLACE, Relaxation
 from ostinato.layers.rotary import RotaryEmbedding, apply_rotary
 from ostinato.layers.ternary import PackedTernaryLinear, Ternary, TernaryLinear
 
 __all__ = [
+    "REPLACE",
     "Attention",
     "CausalAttention",
     "Embedding",
@@ -20,6 +22,7 @@ __all__ = [
     "Linear",
     "PackedTernaryLinear",
     "RMSNorm",
+    "Relaxation",
     "Residual",
     "RotaryEmbedding",
     "SparseEmbedding",

@@ -16,14 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ostinato.models.recursive import (
-    Block,
-    ReasoningModule,
-    RecursiveConfig,
-    RecursiveModel,
-    Relaxation,
-    State,
-)
+from ostinato.layers import Relaxation
+from ostinato.models.recursive import Block, ReasoningModule, RecursiveConfig, RecursiveModel, State
 from ostinato.numbers import Count, Natural
 
 

@@ -9,7 +9,6 @@ EqR (arXiv 2605.21488) is a TRM whose latents start at random and move with damp
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple
 
@@ -19,9 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ostinato.layers import (
+    REPLACE,
     Attention,
     Embedding,
     Linear,
+    Relaxation,
     RotaryEmbedding,
     SparseEmbedding,
     SwiGLU,
@@ -136,41 +137,6 @@ class State(NamedTuple):
         return State(self.z_H.detach(), self.z_L.detach())
 
 
-@dataclass(frozen=True)
-class Relaxation:
-    """Move a latent h towards u, which the network returned: h ← (1 - λ)·h + λ·u + σ·ε.
-
-    TRM and HRM have λ = 1 and σ = 0, so that u takes the place of h. Source: EqR (arXiv
-    2605.21488), `damping` λ and `noise` σ; ε is standard normal, drawn anew at every call.
-    """
-
-    damping: float | Float[Tensor, "batch 1 1"] = 1.0
-    noise: float | Float[Tensor, "batch 1 1"] = 0.0
-    generators: Sequence[torch.Generator | None] = ()
-    """Where ε comes from: one generator for the batch, or one a row (None: no noise in it)."""
-
-    def __call__(
-        self, h: Float[Tensor, "batch length dim"], u: Float[Tensor, "batch length dim"]
-    ) -> Float[Tensor, "batch length dim"]:
-        if isinstance(self.damping, Tensor) or self.damping != 1:
-            u = ((1 - self.damping) * h + self.damping * u).to(u.dtype)
-        if isinstance(self.noise, Tensor) or self.noise != 0:
-            u = u + (self.noise * self.draw(u)).to(u.dtype)
-        return u
-
-    def draw(self, like: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch length dim"]:
-        """Draw ε for a batch, in fp32."""
-        if len(self.generators) == 1:
-            return torch.randn(like.shape, generator=self.generators[0], device=like.device)
-        rows = [
-            torch.zeros(like.shape[1:], device=like.device)
-            if generator is None
-            else torch.randn(like.shape[1:], generator=generator, device=like.device)
-            for generator in self.generators
-        ]
-        return torch.stack(rows)
-
-
 class Output(NamedTuple):
     """What the model says after a supervision step."""
 
@@ -178,10 +144,6 @@ class Output(NamedTuple):
     q_halt: Float[Tensor, " batch"]
     """Above 0: "my answer is right" (a logit, fp32)."""
     q_continue: Float[Tensor, " batch"] | None
-
-
-REPLACE = Relaxation()
-"""The network's output takes the latent's place."""
 
 
 def swiglu(config: RecursiveConfig, dim: int) -> SwiGLU:

@@ -16,13 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ostinato.layers import RotaryEmbedding, rms_norm
+from ostinato.layers import Relaxation, RotaryEmbedding, rms_norm
 from ostinato.models.recursive import (
     Block,
     ReasoningModule,
     RecursiveConfig,
     RecursiveModel,
-    Relaxation,
     State,
     swiglu,
 )

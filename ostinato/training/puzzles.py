@@ -16,7 +16,7 @@ from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.tasks import TASKS
 from ostinato.evaluation.puzzles import evaluate
 from ostinato.files import write_json
-from ostinato.models.recursive import REPLACE, Relaxation
+from ostinato.layers import REPLACE, Relaxation
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.distributed import World
 from ostinato.training.feed import AlignedFeed, Feed, StreamFeed

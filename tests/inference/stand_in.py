@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ostinato.data import sudoku
+from ostinato.layers import REPLACE, Relaxation
 from ostinato.models import Output, RecursiveConfig, RecursiveModel, State
-from ostinato.models.recursive import REPLACE, Relaxation
 
 SURE = 8.0
 

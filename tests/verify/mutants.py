@@ -339,7 +339,7 @@ MUTANTS = [
     ),
     Mutant(
         "the same noise for every puzzle",
-        "models.recursive:Relaxation.draw",
+        "layers.relaxation:Relaxation.draw",
         {"torch.randn(like.shape, ": "torch.randn(like[:1].shape, "},
         "Noise (EqR)",
     ),

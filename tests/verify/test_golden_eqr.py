@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ostinato.models.recursive import Relaxation
+from ostinato.layers import Relaxation
 from ostinato.verify import golden_eqr
 from ostinato.verify.golden import verify_golden
 

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from ostinato.layers import Relaxation
 from ostinato.models import HRM, TRM, HRMConfig, RecursiveModel, TRMConfig
-from ostinato.models.recursive import Relaxation
 from ostinato.verify import reference
 from ostinato.verify.check import apart, check, relatively_apart
 from ostinato.verify.specimens import (
