@@ -39,7 +39,7 @@ class PuzzleData(ABC):
         """Build the data set below `root`, unless it is there; return its folder."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BuiltData(PuzzleData):
     """Describe a data set of one kind: random puzzles, or rows of CSV files.
 

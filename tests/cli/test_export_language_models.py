@@ -1,5 +1,6 @@
 """`ostinato export` of a language model, and the exported file with the other verbs."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -30,6 +31,9 @@ CONFIG = NanoChatConfig(
 def save(folder: Path, config: NanoChatConfig) -> Path:
     folder.mkdir()
     TOKENIZER.save(folder / "tokenizer.json")
+    facts = json.loads((folder / "text.json").read_text())
+    facts["tokenizer_sha256"] = hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
+    (folder / "text.json").write_text(json.dumps(facts))
     rng = torch.Generator().manual_seed(0)
     model = NanoChat(config, rng)
     with torch.no_grad():
@@ -83,6 +87,9 @@ def test_the_text_is_that_of_the_own_data_if_it_is_there(run: Path, capsys):
     words = "export chat --format gguf"
     assert "of Python's module textwrap" in printed(words, capsys)[1]  # another tokenizer
     TOKENIZER.save(folder / "tokenizer.json")
+    facts = json.loads((folder / "text.json").read_text())
+    facts["tokenizer_sha256"] = hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
+    (folder / "text.json").write_text(json.dumps(facts))
     assert f"tokens of {folder}, validation\n" in printed(words, capsys)[1]
     assert "textwrap" in printed(f"{words} --data-root elsewhere", capsys)[1]
 

@@ -78,7 +78,10 @@ def test_lines_of_searches():
 
 @pytest.mark.parametrize(
     ("content", "flags", "message"),
-    [("[1]", "", "is not what ostinato bench solve"), ("{}", "--tasks all", "--tasks needs")],
+    [
+        ("[1]", "", "give what ostinato bench solve --json prints"),
+        ("{}", "--tasks all", "--tasks needs"),
+    ],
 )
 def test_other_files_are_refused(
     tmp_path: Path,

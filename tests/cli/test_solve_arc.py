@@ -79,7 +79,7 @@ def test_new_tasks_are_learnt_and_answered(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--arc", "nowhere.json"], "nowhere.json: not readable"),
+        (["--arc", "nowhere.json"], "nowhere.json cannot be read"),
         (["--arc", "TASK", "--steps", "0"], "steps must be at least 1"),
         (["--arc", "TASK", "--watch"], "unknown setting --watch"),
         (["." * 9], "run answers tasks of ARC: use ostinato solve "),

@@ -25,7 +25,7 @@ from ostinato.data.arc.dataset import ArcData
 from ostinato.data.arc.sources import read_kaggle, read_tasks
 from ostinato.data.puzzle_files import read_puzzles
 from ostinato.data.puzzles import PuzzleSet
-from ostinato.data.tasks import TASKS, InTables, OnBoards
+from ostinato.data.tasks import TASKS
 from ostinato.data.text.dataset import TextData
 from ostinato.data.text.token_set import TokenSet
 from ostinato.data.text.tokenizer import BytePairTokenizer
@@ -91,13 +91,11 @@ def read_arc(folder: Path) -> None:
 
 def read_table(task: str, path: Path) -> PuzzleSet:
     kind = TASKS[task]
-    assert isinstance(kind, InTables)
     return kind.read_table(path, ignore)
 
 
 def read_boards(path: Path) -> None:
     kind = TASKS["maze3"]
-    assert isinstance(kind, OnBoards)
     list(read_puzzles(path, kind.boards))
 
 

@@ -58,7 +58,7 @@ def test_named_searches():
     [
         ({"depth": 0}, "depth must be at least 1, not 0"),
         ({"views": -1}, "views must be at least 0, not -1"),
-        ({"rollouts": 2, "sigma": math.inf}, "sigma is inf"),
+        ({"rollouts": 2, "sigma": math.inf}, "sigma must be a finite number, not inf"),
         ({"rollouts": 2, "sigma": -0.1}, "sigma is -0.1"),
         ({"views": 2, "select": "first"}, "it needs early_exit"),
         ({"sigma": 0.5}, "sigma does nothing without rollouts"),

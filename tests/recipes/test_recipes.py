@@ -49,7 +49,7 @@ def test_its_model_fits_its_data(name: str):
         assert recipe.data.num_tokens <= recipe.model.vocab_size
         return
     assert isinstance(recipe.data, SudokuData | MazeData)
-    task = recipe.data.maze if isinstance(recipe.data, MazeData) else recipe.data.sudoku
+    task = recipe.data.task
     assert recipe.model.task == task.name
     assert (recipe.model.vocab_size, recipe.model.seq_len) == (task.vocab_size, task.seq_len)
 

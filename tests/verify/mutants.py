@@ -114,7 +114,9 @@ MUTANTS = [
     Mutant(
         "width not rounded before it is rounded up",
         "layers.feedforward:swiglu_width",
-        {"-(-round(expansion * dim * 2 / 3) // INNER_MULTIPLE)": "int(expansion * dim / 384)"},
+        {
+            "-(-max(1, round(expansion * dim * 2 / 3)) // INNER_MULTIPLE)": "int(expansion * dim / 384)"
+        },
         "SwiGLU width",
     ),
     Mutant(
@@ -229,7 +231,7 @@ MUTANTS = [
         "trainable initial state",
         "models.recursive:RecursiveModel.__init__",
         {
-            'self.register_buffer("H_init", torch.empty(dim, dtype=config.dtype))': (
+            'self.register_buffer("H_init", torch.empty(dim, dtype=config.dtype), persistent=fixed)': (
                 "self.H_init = nn.Parameter(torch.empty(dim, dtype=config.dtype))"
             )
         },
@@ -239,7 +241,7 @@ MUTANTS = [
         "initial state not saved",
         "models.recursive:RecursiveModel.__init__",
         {
-            '"L_init", torch.empty(dim, dtype=config.dtype)': (
+            '"L_init", torch.empty(dim, dtype=config.dtype), persistent=fixed': (
                 '"L_init", torch.empty(dim, dtype=config.dtype), persistent=False'
             )
         },

@@ -94,7 +94,10 @@ def test_a_run_as_it_was_left(copy: Path, capsys: pytest.CaptureFixture[str]):
 def test_weights_alone_have_no_scores(copy: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["verify", "run/model.safetensors"]) == 0
     assert capsys.readouterr().out.count("passed") == 1
-    for words, message in ((["nowhere"], "there is no"), (["run", "--golden", "x"], "leave out")):
+    for words, message in (
+        (["nowhere"], "nowhere does not exist"),
+        (["run", "--golden", "x"], "leave out"),
+    ):
         with pytest.raises(SystemExit) as end:
             main(["verify", *words])
         assert end.value.code == 2 and message in capsys.readouterr().err

@@ -10,7 +10,6 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from ostinato.export import gguf as export
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,6 +17,7 @@ import ostinato
 from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.layers import PackedTernaryLinear, Ternary
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
+from ostinato.weights import gguf_write as export
 from ostinato.weights.agreement import logit_error
 from ostinato.weights.gguf import OURS
 from ostinato.weights.gguf_blocks import BlockType, pack, unpack

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
-from ostinato.data.csv_files import hub_files
 from safetensors.torch import load_file, save_file
 
 import ostinato
+from ostinato.data.tables import hub_files
 from ostinato.models import HRM, TRM, HRMConfig, NanoChat, NanoChatConfig, RecursiveModel, TRMConfig
 from ostinato.models.dtypes import computes_in_bfloat16
 from ostinato.weights.files import read_tensors
