@@ -31,9 +31,6 @@ CONFIG = NanoChatConfig(
 def save(folder: Path, config: NanoChatConfig) -> Path:
     folder.mkdir()
     TOKENIZER.save(folder / "tokenizer.json")
-    facts = json.loads((folder / "text.json").read_text())
-    facts["tokenizer_sha256"] = hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
-    (folder / "text.json").write_text(json.dumps(facts))
     rng = torch.Generator().manual_seed(0)
     model = NanoChat(config, rng)
     with torch.no_grad():

@@ -115,7 +115,9 @@ MUTANTS = [
         "width not rounded before it is rounded up",
         "layers.feedforward:swiglu_width",
         {
-            "-(-max(1, round(expansion * dim * 2 / 3)) // INNER_MULTIPLE)": "int(expansion * dim / 384)"
+            "-(-max(1, round(expansion * dim * 2 / 3)) // INNER_MULTIPLE)": (
+                "int(expansion * dim / 384)"
+            )
         },
         "SwiGLU width",
     ),
@@ -231,9 +233,8 @@ MUTANTS = [
         "trainable initial state",
         "models.recursive:RecursiveModel.__init__",
         {
-            'self.register_buffer("H_init", torch.empty(dim, dtype=config.dtype), persistent=fixed)': (
-                "self.H_init = nn.Parameter(torch.empty(dim, dtype=config.dtype))"
-            )
+            'self.register_buffer("H_init", torch.empty(dim, dtype=config.dtype), persistent=fixed)'
+            "": "self.H_init = nn.Parameter(torch.empty(dim, dtype=config.dtype))"
         },
         "Initial states are buffers",
     ),
