@@ -7,14 +7,14 @@ import pytest
 import ostinato
 from ostinato.data.puzzle_files import read_puzzles
 from ostinato.data.sudoku import Sudoku, generate
-from ostinato.weights import DEFAULT, packaged
+from ostinato.weights import DEFAULTS, packaged
 
 LARGEST = 12_000_000
 """Bytes that the package may take for them."""
 
 
 def test_all_of_them_are_small_and_described():
-    assert DEFAULT in packaged()
+    assert set(DEFAULTS) <= packaged().keys()
     assert sum(path.stat().st_size for path in packaged().values()) <= LARGEST
     for name, path in packaged().items():
         card = path.with_suffix(".md").read_text("utf-8")
@@ -27,7 +27,7 @@ def test_the_default_solves_puzzles_it_has_not_seen(tmp_path: Path):
     puzzles, answers = generate(sudoku, 40, (32, 40), seed=2026)
     file = tmp_path / "puzzles.txt"
     file.write_text("".join(sudoku.format(puzzle) + "\n" for puzzle in puzzles))
-    model = ostinato.load(DEFAULT)
+    model = ostinato.load(DEFAULTS[0])
     solutions = list(ostinato.solve(model, read_puzzles(file)))
     right = [
         solution.answer == sudoku.format(answer)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import cache, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,7 +20,7 @@ from ostinato.data.puzzle_files import (
 )
 from ostinato.inference.search import CONFIRMED, SEARCHES, Search
 from ostinato.numbers import to_json
-from ostinato.weights import DEFAULT, LARGE, packaged
+from ostinato.weights import DEFAULTS, packaged
 from ostinato.weights.words import is_meant_as_model, names_model, unknown_model
 
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 class Solve:
     """Solve puzzles with a trained model, and check its answers by the rules.
 
-    The model comes first, if it is another than the one that comes with the package: a run folder
-    or a .safetensors file. Then puzzles (Sudoku: digits, and . or 0 for blanks; maze: # for walls,
-    . or spaces, S and G), files of puzzles, or - for standard input, which is also read if there
-    is no puzzle.
+    Pass a model first to override the bundled ones: its name, a run folder or a .safetensors file.
+    Without one, sudoku9 thinks first, and sudoku9-large solves what it leaves. Then pass puzzles
+    (Sudoku: digits, and . or 0 for blanks; maze: # for walls, . or spaces, S and G), files of
+    puzzles, or - for standard input, which is also read if there is no puzzle.
 
     New tasks of ARC are learnt first: `ostinato solve RUN --arc TASKS` has settings of its own.
 
@@ -71,7 +72,7 @@ class Solve:
             raise ValueError("--watch draws boards and --json prints objects: choose one of them")
         if self.watch and (self.how.views or self.how.rollouts or self.how.guesses):
             raise ValueError("--watch shows plain thinking: leave it out, or the search")
-        path, words = find_model(list(self.words))
+        paths, words = find_models(list(self.words))
         sources = find_puzzles(words, self.file)
 
         # What is heavy comes after what can be wrong with the words
@@ -80,34 +81,38 @@ class Solve:
 
         from ostinato.cli.boards import show, verdict
         from ostinato.data.tasks import TASKS
-        from ostinato.inference.solve import solve
+        from ostinato.inference.relay import first_to_accept, solve_in_turn
         from ostinato.models import RecursiveModel
         from ostinato.training.run import pick_device
         from ostinato.weights.load import load
 
-        model = load(
-            path,
-            pick_device(self.device),
-            kind=RecursiveModel,
-            forward_dtype=self.forward_dtype,
-        )
-        if self.compile:
-            model.compile_reasoning(dynamic=True)
+        @cache
+        def model_of(path: Path) -> RecursiveModel:
+            settings = {"kind": RecursiveModel, "forward_dtype": self.forward_dtype}
+            model = load(path, pick_device(self.device), **settings)
+            if self.compile:
+                model.compile_reasoning(dynamic=True)
+            return model
+
+        models = [partial(model_of, path) for path in paths]
         screen = Console(highlight=False, soft_wrap=True)
-        task = TASKS.get(model.config.task)
+        config = models[0]().config
+        task = TASKS.get(config.task)
         if task is None:
-            raise ValueError(f"{path} {way_out(model.config, path)}")
+            raise ValueError(f"{paths[0]} {way_out(config, paths[0])}")
         puzzles = read_sources(sources, task.boards)
         first_two = list(islice(puzzles, 2))
         puzzles = chain(first_two, puzzles)
         many = len(first_two) > 1
         as_boards = self.watch or not (many or self.json)
         if as_boards:
+            how, steps = self.how, self.max_steps
             solutions = (
-                show(model, p, self.how, self.max_steps, self.watch, screen) for p in puzzles
+                show(first_to_accept(models, p, how, steps), p, how, steps, self.watch, screen)
+                for p in puzzles
             )
         else:
-            solutions = solve(model, puzzles, self.max_steps, self.batch_size, search=self.how)
+            solutions = solve_in_turn(models, puzzles, self.how, self.max_steps, self.batch_size)
 
         total = solved = hopeless = 0
         for solution in solutions:
@@ -126,8 +131,7 @@ class Solve:
             screen.print(f"{solved} of {total} puzzles solved")
         if solved + hopeless < total and not (self.json or self.watch or self.how.tries_again):
             name = "guesses" if self.how.verify and task.guessable else "cascade"
-            larger = f" The model {LARGE} sees more." if path == packaged()[DEFAULT] else ""
-            screen.print(f"--search {name} tries more.{larger}", style="dim")
+            screen.print(f"--search {name} tries more.", style="dim")
         return 0 if solved == total else 1
 
 
@@ -156,14 +160,15 @@ def parse(words: list[str]) -> Command:
     return read_search(Solve, [*flags, "--", *others], "solve").run
 
 
-def find_model(words: list[str]) -> tuple[Path, list[str]]:
-    """Tell where the model is, and which words stand behind it."""
+def find_models(words: list[str]) -> tuple[list[Path], list[str]]:
+    """Tell where the models are, quickest first, and which words stand behind them."""
     model, *others = words or [""]
     if names_model(model):
-        return Path(model) if os.path.exists(model) else packaged().get(model, Path(model)), others
+        shipped = packaged().get(model, Path(model))
+        return [Path(model) if os.path.exists(model) else shipped], others
     if is_missing(model) or (not os.path.exists(model) and is_meant_as_model(model)):
         raise unknown_model(model, "give a run folder, or a file of puzzles")
-    return packaged()[DEFAULT], words
+    return [packaged()[name] for name in DEFAULTS], words
 
 
 def way_out(config: "RecursiveConfig", model: Path) -> str:

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-DEFAULT = "sudoku9"
-"""What `ostinato solve` takes where no model is given."""
-LARGE = "sudoku9-large"
-"""What it names to those whose puzzles are too hard for that."""
+DEFAULTS = ("sudoku9", "sudoku9-large")
+"""The models that `ostinato solve` takes where none is given: the second one solves what the first
+one does not."""
 
 
 def packaged() -> dict[str, Path]:
