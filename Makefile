@@ -1,4 +1,4 @@
-# make demo   install, train a 4x4 Sudoku solver, measure it, watch it think
+# make demo   install, watch a hard Sudoku being solved, train a 4x4 solver, measure it
 # make test   install the tools too; every check
 # make lint   the quick checks alone
 # make fuzz   20,000 damaged files for each parser: hours
@@ -10,10 +10,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PUZZLE := .1..3..12..4..3.
+HARD := 6.........2..3..5..58.21.7.....9....2.5....9..9....3.7.7..5..3...1......5..8....4
 
 .PHONY: demo test lint fuzz clean
 
 demo: $(VENV)/installed
+	$(BIN)/ostinato solve $(HARD) --watch
 	$(BIN)/ostinato train sudoku4-tiny
 	$(BIN)/ostinato eval runs/sudoku4-tiny
 	$(BIN)/ostinato solve runs/sudoku4-tiny $(PUZZLE) --watch
