@@ -33,7 +33,7 @@ class BenchTrain:
 
 def parse(words: list[str]) -> Command:
     """The words behind `ostinato bench train`."""
-    arguments, recipe = read_recipe(BenchTrain, words, "bench train", ("model", "training"))
+    arguments, recipe = read_recipe(BenchTrain, words, "bench train", ("training", "model"))
     return lambda: run(recipe, arguments)
 
 
