@@ -11,10 +11,10 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
-from ostinato.cli.help import page, registry
+from ostinato.cli.help import page, purpose, registry
 from ostinato.inference.search import Search, search_named
 from ostinato.numbers import check_numbers
-from ostinato.recipes import recipe_named, recipes
+from ostinato.recipes import recipe_list, recipe_named
 from ostinato.training.config import AnyRecipe
 
 T = TypeVar("T")
@@ -108,9 +108,8 @@ def read_recipe(
     Raises ValueError in one line, SystemExit after help or the list.
     """
     if not words or words[0] in ("-h", "--help"):
-        lines = [f"  {name:<26} {summary}" for name, summary in recipes().items()]
-        print(f"usage: ostinato {verb} RECIPE [--help] [settings]\n\nrecipes:")
-        print("\n".join(lines))
+        print(f"usage: ostinato {verb} RECIPE [options]\n\n{purpose(kind)}\n\n{recipe_list()}")
+        print(f"\n`ostinato {verb} RECIPE --help` lists the options of a recipe.")
         raise SystemExit(0 if words else 2)
     name, *settings = words
     recipe = recipe_named(name)

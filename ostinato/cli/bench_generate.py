@@ -34,7 +34,7 @@ class BenchGenerate:
     def run(self) -> int:
         from ostinato.bench.generation import bench_generation
         from ostinato.models.dtypes import choose_dtype
-        from ostinato.models.sizes import preset_named
+        from ostinato.recipes.text import preset_named
         from ostinato.training.run import pick_device
 
         config, device = preset_named(self.preset), pick_device(self.device)

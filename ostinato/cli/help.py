@@ -127,14 +127,16 @@ def with_marks(hint: Any, default: Any) -> Any:
 
 def page(kind: type, prog: str, tables: str) -> str:
     """Return the help of a verb: usage, what it does, then the tables of settings by tyro."""
-    width = shutil.get_terminal_size().columns
     usage, _, _ = tables.partition("\n")
     words = re.sub(r"\[-h\]|\[--[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\]|\[OPTIONS\]", "", usage)
     start = re.search(r"^ (?:positional arguments|options) *$", tables, re.MULTILINE)
     assert start is not None
-    lines = [" ".join(words.split()) + " [options]", ""]
-    for paragraph in (inspect.getdoc(kind) or "").split("\n\n"):
-        as_it_is = any(line.startswith(" ") for line in paragraph.splitlines())
-        lines += [paragraph if as_it_is else textwrap.fill(paragraph, width), ""]
-    lines += [line.rstrip() for line in tables[start.start() :].rstrip().splitlines()]
-    return "\n".join(lines)
+    settings = [line.rstrip() for line in tables[start.start() :].rstrip().splitlines()]
+    return "\n".join([" ".join(words.split()) + " [options]", "", purpose(kind), "", *settings])
+
+
+def purpose(kind: type) -> str:
+    """Return the docstring of a verb's class, wrapped; a paragraph with indented lines stays."""
+    width = shutil.get_terminal_size().columns
+    paragraphs = (inspect.getdoc(kind) or "").split("\n\n")
+    return "\n\n".join(text if "\n " in text else textwrap.fill(text, width) for text in paragraphs)
