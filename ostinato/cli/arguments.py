@@ -7,36 +7,41 @@ from collections.abc import Iterable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import field, fields, is_dataclass, make_dataclass, replace
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
+from ostinato.cli.help import page, purpose, registry
 from ostinato.inference.search import Search, search_named
 from ostinato.numbers import check_numbers
-from ostinato.recipes import recipe_named, recipes
+from ostinato.recipes import recipe_list, recipe_named
 from ostinato.training.config import AnyRecipe
 
 T = TypeVar("T")
 
 
 def read(kind: type[T], words: list[str], verb: str, usage: str = "") -> T:
-    """An instance of the dataclass `kind` from the words behind a verb; its defaults fill the gaps.
+    """Read an instance of the dataclass `kind` from the words behind a verb.
 
-    Nested dataclasses are flattened. Raises ValueError in one line, SystemExit(0) after help.
+    Its defaults fill the gaps, and nested dataclasses are flattened. Raises ValueError in one line,
+    SystemExit(0) after help.
     """
+    words = [word.replace("--no-no-", "--", 1) for word in words]  # an old spelling
+    prog = f"ostinato {verb}" + (f" {usage}" if usage else "")
     output = io.StringIO()
     try:
         with redirect_stderr(output), redirect_stdout(output):
             arguments, unknown = tyro.cli(
                 kind,
                 args=words,
-                prog=f"ostinato {verb}" + (f" {usage}" if usage else ""),
+                prog=prog,
                 return_unknown_args=True,
+                registry=registry(),
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands),
             )
     except SystemExit as end:
         if end.code in (0, None):
-            print(output.getvalue(), end="")
+            print(page(kind, prog, output.getvalue()))
             raise
         raise ValueError(f"{one_line(output.getvalue())} (see ostinato {verb} --help)") from None
     if unknown:
@@ -51,11 +56,11 @@ def read(kind: type[T], words: list[str], verb: str, usage: str = "") -> T:
 
 def flags(kind: Any) -> list[str]:
     """The flags of a dataclass and of those within it."""
-    found = []
+    found, types = [], get_type_hints(kind)
     for setting in fields(kind):
         marks = getattr(setting.type, "__metadata__", ())
-        if is_dataclass(setting.type):
-            found += flags(setting.type)
+        if is_dataclass(types[setting.name]):
+            found += flags(types[setting.name])
         elif tyro.conf.Positional not in marks:
             names = [mark.name for mark in marks if getattr(mark, "name", None)]
             found.append("--" + (names or [setting.name])[0].replace("_", "-"))
@@ -95,7 +100,7 @@ def read_recipe(
     kind: type[T],
     words: list[str],
     verb: str,
-    parts: tuple[str, ...] = ("model", "data", "training"),
+    parts: tuple[str, ...] = ("training", "data", "model"),
 ) -> tuple[T, AnyRecipe]:
     """The `kind` that the words behind RECIPE spell, and the recipe with the settings among them.
 
@@ -103,9 +108,8 @@ def read_recipe(
     Raises ValueError in one line, SystemExit after help or the list.
     """
     if not words or words[0] in ("-h", "--help"):
-        lines = [f"  {name:<26} {summary}" for name, summary in recipes().items()]
-        print(f"usage: ostinato {verb} RECIPE [--help] [settings]\n\nrecipes:")
-        print("\n".join(lines))
+        print(f"usage: ostinato {verb} RECIPE [options]\n\n{purpose(kind)}\n\n{recipe_list()}")
+        print(f"\n`ostinato {verb} RECIPE --help` lists the options of a recipe.")
         raise SystemExit(0 if words else 2)
     name, *settings = words
     recipe = recipe_named(name)
@@ -137,7 +141,10 @@ def read_search(kind: type[T], words: list[str], verb: str) -> T:
             named = search_named(value or behind)
             start = replace(named, verify=start.verify or named.verify)
     started = make_dataclass(
-        kind.__name__, [("how", Search, field(default=start))], bases=(kind,), frozen=True
+        kind.__name__,
+        [("how", Annotated[Search, tyro.conf.arg(name="search")], field(default=start))],
+        bases=(kind,),
+        frozen=True,
     )
     started.__doc__ = kind.__doc__
     arguments = read(started, words, verb)

@@ -1,20 +1,27 @@
-"""`ostinato bench KIND`."""
+"""`ostinato bench KIND`: how fast it trains, solves and generates."""
 
-from importlib import import_module
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from ostinato.cli import Command
-from ostinato.cli.arguments import suggestion
+from ostinato.cli.arguments import read, read_recipe, suggestion
+from ostinato.numbers import to_json
+from ostinato.training.config import AnyRecipe
 
 KINDS = {
     "train": "training of a recipe",
     "solve": "a trained model on puzzles",
-    "generate": "writing, token by token, by a preset of nanochat",
+    "generate": "generation, token by token, by a preset of nanochat",
 }
-"""Kind → what is measured. `ostinato.cli.bench_KIND` holds the code."""
+"""Kind → what is measured."""
 
 
 def parse(words: list[str]) -> Command:
-    """What the words behind `bench` ask for."""
+    """Read the words behind `bench`."""
     if not words or words[0] in ("-h", "--help"):
         print("usage: ostinato bench KIND …\n\nMeasure the speed of\n")
         print("\n".join(f"  {kind:<9} {what}" for kind, what in KINDS.items()))
@@ -23,4 +30,170 @@ def parse(words: list[str]) -> Command:
     kind, *words = words
     if kind not in KINDS:
         raise ValueError(f"there is no bench {kind!r}{suggestion(kind, KINDS)}")
-    return import_module(f"ostinato.cli.bench_{kind}").parse(words)
+    if kind == "train":
+        arguments, recipe = read_recipe(BenchTrain, words, "bench train", ("training", "model"))
+        return lambda: arguments.run(recipe)
+    return read(BenchSolve if kind == "solve" else BenchGenerate, words, f"bench {kind}").run
+
+
+def say(line: str) -> None:
+    """Print a line of progress on standard error."""
+    print(line, file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class BenchTrain:
+    """Measure how fast a recipe trains, on random tokens, beside the machine's own speed.
+
+    That speed, the peak, is of a large product of matrices in the same dtype. It is measured in
+    turn with the training, several times: medians are shown with the least and the most.
+    Every setting of the recipe's model and training can be changed by a flag.
+    """
+
+    steps: int = 5
+    """Training steps of each repetition."""
+    repeat: int = 5
+    """Repetitions."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+    def run(self, recipe: AnyRecipe) -> int:
+        from ostinato.bench.training import bench_training
+        from ostinato.cli.bench_tables import print_training
+        from ostinato.training.run import pick_device
+
+        device = pick_device(recipe.training.device)
+        speed = bench_training(recipe, device, self.steps, self.repeat, report=say)
+        if self.json:
+            print(to_json(asdict(speed)))
+        else:
+            print_training(speed)
+        return 0
+
+
+@dataclass(frozen=True)
+class BenchSolve:
+    """Measure how many puzzles a second a trained model solves: with all steps for each, with early
+    exit, and with searches.
+
+    All are measured in turn, several times: medians are shown with the least and the most. The
+    first number of puzzles, batch_size and max_steps is measured for all of them, each further one
+    for fixed steps and early exit.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """A run folder, or a weights file (which needs --data)."""
+    data: Path | None = None
+    """Other puzzles: a data set folder, or a CSV file, or a folder with test.csv."""
+    split: str | None = None
+    """Part of the data set: test (the default), validation or train."""
+    puzzles: tuple[int, ...] = (256,)
+    """How many of them, from the first."""
+    batch_size: tuple[int, ...] = ()
+    """Puzzles to think about at a time (default: as many as `ostinato solve`)."""
+    max_steps: tuple[int, ...] = ()
+    """Steps to think about each puzzle (default: as many as in training)."""
+    searches: tuple[str, ...] = ()
+    """Named searches, such as cascade."""
+    search_sizes: tuple[float, ...] = (1.0,)
+    """Sizes of each search: so many times its depth, views, rollouts and guesses."""
+    repeat: int = 3
+    """Repetitions."""
+    compile: bool = False
+    """Compile the model; needs a C++ compiler."""
+    device: str = "auto"
+    """"auto": CUDA, else MPS, else CPU."""
+    forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Dtype to think in. "auto": as in training, but float32 on a CPU that is slow in bfloat16."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+    data_root: Path = Path("data")
+    """Where the data sets of runs are, or are built again."""
+
+    def run(self) -> int:
+        from ostinato.bench.solving import bench_solving, cases_of
+        from ostinato.cli.bench_tables import print_solving
+        from ostinato.cli.eval import Eval, find_puzzles
+        from ostinato.inference.think import usual_batch_size
+        from ostinato.models import RecursiveModel
+        from ostinato.training.run import pick_device
+        from ostinato.weights.load import load
+
+        model = load(
+            self.model,
+            pick_device(self.device),
+            kind=RecursiveModel,
+            forward_dtype=self.forward_dtype,
+        )
+        usual = [model.config.halt_max_steps]
+        for name in ("puzzles", "search_sizes"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty: give at least one number")
+        cases = cases_of(
+            list(self.searches),
+            list(self.puzzles),
+            list(self.batch_size) or [usual_batch_size(model)],
+            list(self.max_steps) or usual,
+            list(self.search_sizes),
+        )
+        where = Eval(self.model, data=self.data, split=self.split, data_root=self.data_root)
+        puzzles, _ = find_puzzles(where, model)
+        if self.compile:
+            model.compile_reasoning(dynamic=True)
+        speed = bench_solving(
+            model,
+            puzzles,
+            cases,
+            self.repeat,
+            self.compile,
+            report=say,
+        )
+        if self.json:
+            print(to_json({"model": str(self.model), **asdict(speed)}))
+        else:
+            print_solving(str(self.model), speed)
+        return 0
+
+
+@dataclass(frozen=True)
+class BenchGenerate:
+    """Measure how fast a preset of nanochat writes, with random weights and one text at a time.
+
+    The speed at which the machine reads memory, which limits it, is measured in turn with that.
+    """
+
+    preset: tyro.conf.Positional[str] = "nano-125m"
+    """Name of the preset: see `ostinato models`."""
+    tokens: int = 32
+    """Tokens to write in each repetition."""
+    repeat: int = 5
+    """Repetitions."""
+    device: str = "auto"
+    """"auto": CUDA, else MPS, else CPU."""
+    forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Dtype to compute in. "auto": the preset's, but float32 on a CPU that is slow in bfloat16."""
+    json: bool = False
+    """Print one JSON object instead of lines."""
+
+    def run(self) -> int:
+        from ostinato.bench.generation import bench_generation
+        from ostinato.cli.bench_tables import print_generation
+        from ostinato.models.dtypes import choose_dtype
+        from ostinato.recipes.text import preset_named
+        from ostinato.training.run import pick_device
+
+        config, device = preset_named(self.preset), pick_device(self.device)
+        dtype: Any = choose_dtype(self.forward_dtype, device, config.forward_dtype)
+        speed = bench_generation(
+            self.preset,
+            replace(config, forward_dtype=dtype),
+            device,
+            self.tokens,
+            self.repeat,
+            report=say,
+        )
+        if self.json:
+            print(to_json(asdict(speed)))
+            return 0
+        print_generation(speed)
+        return 0

@@ -26,8 +26,9 @@ class Models:
 
     def run(self) -> int:
         from ostinato.models import RecursiveConfig
-        from ostinato.models.sizes import PRESETS, size_of
+        from ostinato.models.sizes import size_of
         from ostinato.recipes import all_recipes
+        from ostinato.recipes.text import PRESETS
 
         rows: list[dict[str, Any]] = []
         for name, config in PRESETS.items():
@@ -80,10 +81,9 @@ class Recipes:
     """List the recipes: what they train, how long that takes and what came out."""
 
     def run(self) -> int:
-        from ostinato.recipes import recipes
+        from ostinato.recipes import recipe_list
 
-        for name, summary in recipes().items():
-            print(f"{name:<26} {summary}")
+        print(recipe_list())
         return 0
 
 

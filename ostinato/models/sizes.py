@@ -1,4 +1,4 @@
-"""Named sizes of nanochat. Whatever is said of a size is counted on its model."""
+"""What a size of nanochat needs, counted on its model."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -9,28 +9,9 @@ from torch import Tensor
 from ostinato.layers import RotaryEmbedding, TernaryLinear
 from ostinato.models.nanochat import Block, NanoChat, NanoChatConfig, Role
 
-PRESETS = {
-    "tiny": NanoChatConfig(vocab_size=2048, num_layers=4),
-    "d20": NanoChatConfig(vocab_size=50_257),
-    "nano-125m": NanoChatConfig(
-        vocab_size=50_257, seq_len=512, hidden_size=768, num_layers=12, num_heads=12
-    ),
-    "nano-560m": NanoChatConfig(
-        vocab_size=50_257, seq_len=512, hidden_size=1024, num_layers=24, num_heads=16
-    ),
-}
-"""Name → configuration."""
-
 FLOAT_BYTES = 4
 PROBE_TOKENS = 16
 """Length of the text on which a block is measured, and half that of the other."""
-
-
-def preset_named(name: str) -> NanoChatConfig:
-    """The configuration of a preset. Raises ValueError for an unknown name, listing those known."""
-    if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}: choose from {', '.join(PRESETS)}")
-    return PRESETS[name]
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,55 @@
-"""Recipes: functions that return all the settings of a run. Their docstrings are claims."""
+"""Recipes: functions that return all the settings of a run. Their docstrings are claims.
 
+The first line of a docstring says what is trained, and ends in ": for a GPU." where that is needed.
+"""
+
+import re
 from collections.abc import Callable
 from importlib import import_module
 
-from ostinato.training.config import AnyRecipe
+from ostinato.models import MODELS
+from ostinato.training.config import AnyRecipe, Recipe, TextRecipe
 
-MODULES = ("sudoku", "hrm", "maze", "arc", "text")
+MODULES = ("sudoku", "maze", "arc", "hrm", "text")
+FOR_A_GPU = re.compile(r": for (a GPU|GPUs)\.$")
 
 
 def all_recipes() -> dict[str, Callable[[], AnyRecipe]]:
-    """Name, as on the command line → function."""
+    """Return the recipes by their names on the command line."""
     found = {}
     for name in MODULES:
         module = import_module(f"ostinato.recipes.{name}")
         for attribute, value in vars(module).items():
-            if callable(value) and getattr(value, "__module__", "") == module.__name__:
+            result = getattr(value, "__annotations__", {}).get("return")
+            if result in (Recipe, TextRecipe) and value.__module__ == module.__name__:
                 found[attribute.replace("_", "-")] = value
     return found
 
 
 def recipes() -> dict[str, str]:
-    """Name → the first line of the recipe's docstring."""
+    """Return the first line of each recipe's docstring by its name."""
     return {name: (make.__doc__ or "").splitlines()[0] for name, make in all_recipes().items()}
 
 
+def recipe_list() -> str:
+    """List the recipes for people, by their models and by the machines that they need."""
+    lines = []
+    made = {name: make().model for name, make in all_recipes().items()}
+    for model, config in MODELS.values():
+        title = model.__name__.replace("NanoChat", "nanochat")
+        for machine, needs_gpu in (("on a laptop, without a GPU", False), ("on a GPU", True)):
+            found = [
+                f"  {name:<25} {FOR_A_GPU.sub('.', summary)}"
+                for name, summary in recipes().items()
+                if type(made[name]) is config and bool(FOR_A_GPU.search(summary)) == needs_gpu
+            ]
+            if found:
+                lines += [f"{title}, {machine}", *found, ""]
+    return "\n".join(lines).rstrip()
+
+
 def recipe_named(name: str) -> AnyRecipe:
-    """The recipe of that name; ValueError with a suggestion if there is none."""
+    """Return the recipe of that name; ValueError with a suggestion if there is none."""
     import difflib
 
     known = all_recipes()

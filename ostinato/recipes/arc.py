@@ -1,17 +1,18 @@
 """Recipes for ARC-AGI.
 
-pass@2 is the benchmark's score: the share of the tests that one of two answers solves.
+The benchmark's score is pass@2: the share of tests that one of two answers solves.
 """
 
 from dataclasses import replace
 
 from ostinato.data.arc.dataset import ArcData
-from ostinato.models import HRMConfig, TRMConfig
-from ostinato.recipes.small import SMALL
+from ostinato.models import TRMConfig
+from ostinato.recipes.sudoku import SMALL
 from ostinato.training.config import Recipe, TrainingConfig
 
-# Chosen by their size alone: the training tasks of ARC-1 whose demonstrations and test inputs keep
-# their shape and have at most 3 rows and columns. The last three by name are validated on.
+# The training tasks of ARC-1 whose demonstrations and test inputs keep their shape and have at most
+# 3 rows and columns; nothing but their size was looked at. The last three by name are for
+# validation.
 SMALLEST = tuple(
     "0d3d703e 25d8a9c8 25ff71a9 3c9b0459 5582e5ca 6150a2bd 6e02f1e3 74dd1130 794b24be 9565186b "
     "a85d4709 d037b0a7 ed36ccf7".split()
@@ -19,12 +20,12 @@ SMALLEST = tuple(
 
 
 def arc_tiny() -> Recipe:
-    """Ten of the smallest tasks of ARC-1 in a quarter of an hour on two CPU cores.
+    """Ten tiny tasks of ARC-1 in a quarter of an hour.
 
-    The tests of one of the ten are solved, by most of its variants (pass@2 10 %); all others
-    are not. The demonstrations are learnt by heart, 99.9 % of them: thirty variants of thirteen
-    tasks are too few to learn a rule from, and more of them take longer. The 3×3 canvas fits these
-    tasks only.
+    On two CPU cores. It solves the tests of one of the ten, by most of its variants (pass@2 10 %),
+    and no others. It learns the demonstrations by heart, 99.9 % of them: thirty variants of
+    thirteen tasks are too few to learn a rule from, and more of them take longer. The 3×3 canvas
+    fits these tasks only.
 
     ostinato train arc-tiny
     """
@@ -62,13 +63,13 @@ def arc_tiny() -> Recipe:
 
 
 def arc_1() -> Recipe:
-    """TRM on ARC-AGI-1, as its released code trains: for GPUs.
+    """TRM on ARC-AGI-1, as released: for GPUs.
 
-    Source: "Less is More" (arXiv 2510.04871) with the settings of its released code (L_cycles 4).
-    The tests of 20 training tasks choose the checkpoint, where the original trains on these and
-    chose on the evaluation tasks. ConceptARC, which the original trains on too, has to be named.
-    Theirs: 44.6 % at pass@2 on the 400 evaluation tasks, in about three days of four H100.
-    Ours: not run yet.
+    Source: "Less is More" (arXiv 2510.04871) with the settings of its released code; `--L-cycles 6`
+    is the number in the paper's text, which takes 7/5 of the time. The tests of 20 training tasks
+    choose the checkpoint, where the original trains on these and chose on the evaluation tasks. The
+    original also trains on ConceptARC, which has to be named here. Theirs: 44.6 % at pass@2 on the
+    400 evaluation tasks, in about three days of four H100. Ours: not run yet.
 
     ostinato train arc-1 --extra CONCEPT_ARC --compile
     torchrun --nproc-per-node 4 -m ostinato train arc-1 --extra CONCEPT_ARC --compile
@@ -96,21 +97,8 @@ def arc_1() -> Recipe:
     )
 
 
-def arc_1_paper() -> Recipe:
-    """TRM on ARC-AGI-1 with the L_cycles 6 that the paper names: for GPUs.
-
-    Source: as for arc-1, but the number of L-cycles of the paper's text. The score that is expected
-    is the same 44.6 %; a step takes 7/5 of the time. Ours: not run yet.
-
-    ostinato train arc-1-paper --extra CONCEPT_ARC --compile
-    torchrun --nproc-per-node 4 -m ostinato train arc-1-paper --extra CONCEPT_ARC --compile
-    """
-    recipe = arc_1()
-    return replace(recipe, name="arc-1-paper", model=replace(recipe.model, L_cycles=6))
-
-
 def arc_2() -> Recipe:
-    """TRM on ARC-AGI-2, as its released code trains: for GPUs.
+    """TRM on ARC-AGI-2, as released: for GPUs.
 
     Source: as for arc-1, with the tasks of ARC-AGI-2. Theirs: 7.8 % at pass@2 on the 120 evaluation
     tasks, in about three days of four H100. Ours: not run yet.
@@ -126,58 +114,4 @@ def arc_2() -> Recipe:
         data=ArcData(source="arc-agi-2"),
         # 100,000 epochs of 1280 tasks
         training=replace(recipe.training, total_steps=724_000),
-    )
-
-
-def arc_2_paper() -> Recipe:
-    """TRM on ARC-AGI-2 with the L_cycles 6 that the paper names: for GPUs.
-
-    Source: as for arc-2, but the number of L-cycles of the paper's text. The score that is expected
-    is the same 7.8 %; a step takes 7/5 of the time. Ours: not run yet.
-
-    ostinato train arc-2-paper --extra CONCEPT_ARC --compile
-    torchrun --nproc-per-node 4 -m ostinato train arc-2-paper --extra CONCEPT_ARC --compile
-    """
-    recipe = arc_2()
-    return replace(recipe, name="arc-2-paper", model=replace(recipe.model, L_cycles=6))
-
-
-def hrm_arc_1() -> Recipe:
-    """HRM on ARC-AGI-1 as its authors train it: 27 M weights, for GPUs.
-
-    Source: HRM (arXiv 2506.21734), the released settings. Theirs: 40.3 % at pass@2 on the 400
-    evaluation tasks, about a day of eight H100. Ours: not run yet.
-
-    ostinato train hrm-arc-1 --extra CONCEPT_ARC --compile
-    torchrun --nproc-per-node 8 -m ostinato train hrm-arc-1 --extra CONCEPT_ARC --compile
-    """
-    recipe = arc_1()
-    return Recipe(
-        name="hrm-arc-1",
-        model=HRMConfig(
-            vocab_size=12,
-            seq_len=900,
-            num_puzzle_identifiers=recipe.model.num_puzzle_identifiers,
-            forward_dtype="auto",
-        ),
-        data=recipe.data,
-        training=replace(recipe.training, total_steps=519_000, ema_decay=0.0),
-    )
-
-
-def hrm_arc_2() -> Recipe:
-    """HRM on ARC-AGI-2 as its authors train it: 27 M weights, for GPUs.
-
-    Source: as for hrm-arc-1. Theirs: 5.0 % at pass@2 on the 120 evaluation tasks. Ours: not run
-    yet.
-
-    ostinato train hrm-arc-2 --extra CONCEPT_ARC --compile
-    torchrun --nproc-per-node 8 -m ostinato train hrm-arc-2 --extra CONCEPT_ARC --compile
-    """
-    recipe = hrm_arc_1()
-    return replace(
-        recipe,
-        name="hrm-arc-2",
-        model=replace(recipe.model, num_puzzle_identifiers=arc_2().model.num_puzzle_identifiers),
-        data=arc_2().data,
     )

@@ -1,25 +1,27 @@
 """Recipes for mazes.
 
-Exact is the label itself, cell by cell. Mazes of 30×30 have very many shortest paths, of which the
-label is one: `ostinato eval` also reports how many answers are a shortest path, and a path at all.
+An answer is exact if it is the label, cell by cell. A maze of 30×30 has very many shortest paths,
+and the label is one of them: `ostinato eval` also counts answers that are any shortest path, or any
+path.
 """
 
 from dataclasses import replace
 
 from ostinato.data.maze import MazeData
 from ostinato.data.maze.dataset import HARD
-from ostinato.models import HRMConfig, TRMConfig
-from ostinato.recipes.small import LARGE_STEPS
+from ostinato.models import TRMConfig
+from ostinato.recipes.sudoku import LARGE_STEPS
 from ostinato.training.config import Recipe, TrainingConfig
 
 
 def maze_tiny() -> Recipe:
-    """9×9 perfect mazes, corridors without loops, in five minutes on two CPU cores.
+    """9×9 mazes without loops, in five minutes.
 
-    98.0 % of 1,000 unseen mazes solved by the shortest path (96.9 – 98.7). At most two steps a
-    maze: with more, most mazes leave before the last ones, which then go untrained and spoil what
-    was right. 128 batches of slots in turns: with few, the weights learn by heart what these hold.
-    Mazes with walls by chance (`--no-perfect --unique`) take far longer: 3.5 % after four minutes.
+    On two CPU cores. It solves 98.0 % of 1,000 unseen mazes by the shortest path (96.9 – 98.7). A
+    maze gets two steps at most: with more, most mazes leave before the last ones, which then go
+    untrained and spoil what was right. 128 batches of slots take turns: with few, the weights learn
+    by heart what these hold. Mazes with random walls (`--no-perfect --unique`) take far longer: 3.5
+    % after four minutes.
 
     ostinato train maze-tiny --compile --time-limit 5m
     """
@@ -70,12 +72,13 @@ MAZE_HARD = MazeData(
 
 
 def maze_hard() -> Recipe:
-    """TRM with attention on the 1000 mazes of Maze-Hard, as its released code trains: for GPUs.
+    """TRM with attention on Maze-Hard, as released: for GPUs.
 
-    Source: "Less is More" (arXiv 2510.04871) with the settings of its released code (L_cycles 4).
-    Its 1000 training mazes are all used; 200 generated ones of the same distribution choose the
-    checkpoint, where the original chose it on the test set. Symmetries are drawn at load time; the
-    paper builds all eight. Theirs: 85.3 % exact on the 1000 test mazes. Ours: not run yet.
+    Source: "Less is More" (arXiv 2510.04871) with the settings of its released code; `--L-cycles 6`
+    is the number in the paper's text, which takes 7/5 of the time. Its 1000 training mazes are all
+    used; 200 generated ones of the same distribution choose the checkpoint, where the original
+    chose it on the test set. Symmetries are drawn at load time; the paper builds all eight. Theirs:
+    85.3 % exact on the 1000 test mazes. Ours: not run yet.
 
     ostinato train maze-hard --compile
     torchrun --nproc-per-node 4 -m ostinato train maze-hard --compile
@@ -86,35 +89,4 @@ def maze_hard() -> Recipe:
         data=MAZE_HARD,
         # 65,104 steps are 50,000 epochs of 1000 mazes in batches of 768, as the original plans
         training=TrainingConfig(total_steps=65_104, global_batch_size=768),
-    )
-
-
-def maze_hard_paper() -> Recipe:
-    """TRM on Maze-Hard with the L_cycles 6 that the paper names: for GPUs.
-
-    Source: as for maze-hard, but the number of L-cycles of the paper's text. The score that is
-    expected is the same 85.3 %; a step takes 7/5 of the time. Ours: not run yet.
-
-    ostinato train maze-hard-paper --compile
-    torchrun --nproc-per-node 4 -m ostinato train maze-hard-paper --compile
-    """
-    recipe = maze_hard()
-    return replace(recipe, name="maze-hard-paper", model=replace(recipe.model, L_cycles=6))
-
-
-def hrm_maze_hard() -> Recipe:
-    """HRM on Maze-Hard as its authors train it: 27 M weights, 26,041 steps, for GPUs.
-
-    Source: HRM (arXiv 2506.21734), the released settings, without symmetries as its builder's
-    default. Theirs: 74.5 % exact on the 1000 test mazes. Ours: not run yet.
-
-    ostinato train hrm-maze-hard --compile
-    torchrun --nproc-per-node 8 -m ostinato train hrm-maze-hard --compile
-    """
-    return Recipe(
-        name="hrm-maze-hard",
-        model=HRMConfig(task="maze30", vocab_size=6, seq_len=900, forward_dtype="auto"),
-        data=replace(MAZE_HARD, augment=False),
-        # 20,000 epochs of 1000 mazes in batches of 768
-        training=TrainingConfig(total_steps=26_041, ema_decay=0.0),
     )

@@ -1,20 +1,49 @@
 """Recipes for Sudoku.
 
-Accuracies are exact matches on unseen puzzles; where they were measured stands in docs/results.md.
+Accuracies are exact matches on unseen puzzles; docs/results.md says how they were measured.
 """
 
 from dataclasses import replace
 
 from ostinato.data.sudoku import SudokuData
 from ostinato.models import TRMConfig
-from ostinato.recipes.small import LARGE_STEPS, SMALL
 from ostinato.training.config import Recipe, TrainingConfig
+
+SMALL = TrainingConfig(
+    total_steps=600,
+    global_batch_size=32,
+    optimizer="muon",
+    lr=3e-3,
+    muon_lr=3e-3,
+    muon_ns_steps=3,
+    weight_decay=0.05,
+    puzzle_emb_lr=1e-3,
+    puzzle_emb_weight_decay=0.05,
+    warmup_steps=20,
+    decay_start=0.3,
+    decay_shape="linear",
+    lr_min_ratio=0.0,
+    loss_type="softmax_cross_entropy",
+    ema_decay=0.99,
+    eval_every=200,
+    checkpoint_every=200,
+)
+
+LARGE_STEPS = replace(
+    SMALL,
+    muon_lr=0.02,
+    muon_scale="original",
+    muon_momentum=0.6,
+    muon_weight_decay=0.005,
+)
+"""Muon as in "Speed is Confidence" (arXiv 2601.19085); it needs the normalised SwiGLU, and slots
+that take turns where batches are as small as here."""
 
 
 def sudoku4_tiny() -> Recipe:
-    """4×4 Sudoku in a minute or two on two CPU cores: the demo.
+    """4×4 Sudoku in a minute or two: the demo.
 
-    99.9 % of 1,000 unseen puzzles exact (99.4 – 100.0).
+    On two CPU cores. It solves 99.9 % of 1,000 unseen puzzles (99.4 – 100.0).
 
     ostinato train sudoku4-tiny
     """
@@ -43,7 +72,9 @@ def sudoku4_tiny() -> Recipe:
 
 
 def sudoku6_tiny() -> Recipe:
-    """6×6 Sudoku with boxes of 2×3, small enough for two CPU cores.
+    """6×6 Sudoku with boxes of 2×3.
+
+    It is small enough for two CPU cores.
 
     ostinato train sudoku6-tiny
     """
@@ -58,11 +89,11 @@ def sudoku6_tiny() -> Recipe:
 
 
 def sudoku9_easy() -> Recipe:
-    """9×9 Sudoku with 32 to 44 givens, within an hour on two CPU cores.
+    """9×9 Sudoku with 32 to 44 givens, within an hour.
 
-    93.5 % of 2,000 unseen puzzles exact (92.4 – 94.5) after 58 minutes on two cores without fast
-    bfloat16; `--forward-dtype bfloat16` is faster where the processor has AMX. The small batch
-    needs far fewer puzzles than a large one, but makes the weights noisy: the rate falls early,
+    It solves 93.5 % of 2,000 unseen puzzles (92.4 – 94.5) after 58 minutes on two CPU cores without
+    fast bfloat16; `--forward-dtype bfloat16` is faster on a processor with AMX. The small batch
+    needs far fewer puzzles than a large one, but makes the weights noisy, so the rate falls early:
     from where the measured run was at the time.
 
     ostinato train sudoku9-easy --compile
@@ -102,18 +133,19 @@ def sudoku9_easy() -> Recipe:
 
 
 def sudoku9() -> Recipe:
-    """9×9 Sudoku of every difficulty, on two CPU cores: the model that comes with the package.
+    """9×9 Sudoku of every difficulty, in two hours.
 
-    97.9 % of 1,000 unseen puzzles with 30 to 40 givens exact (96.8 – 98.6), 15.0 % of 500 of
-    Sudoku-Extreme (12.1 – 18.4), after 101 minutes on two cores that did other work as well.
-    Sudoku-Extreme's training rows (0 takes all; give the folder of your own with --source) and
-    generated puzzles, from easy to hard, so that what the easy ones teach helps with the hard ones.
-    Muon with large steps needs the normalised SwiGLU, and small batches need slots that take turns:
-    with the same 32 at every step, the weights learn their puzzles by heart.
+    It solves 97.9 % of 1,000 unseen puzzles with 30 to 40 givens (96.8 – 98.6) and 15.0 % of 500 of
+    Sudoku-Extreme (12.1 – 18.4), after 101 minutes on two CPU cores that also did other work. It
+    trains on the training rows of Sudoku-Extreme (0 takes all; give a folder of your own with
+    --source) and on generated puzzles, from easy to hard: the easy ones teach what helps with the
+    hard ones. Muon with large steps needs the normalised SwiGLU, and small batches need slots that
+    take turns: with the same 32 at every step, the weights learn their puzzles by heart.
 
-    The weights in the package went on from there (--init-from), in the end with twice the L-cycles:
-    more thought in every step helped where more training had not. 99.3 % of 1,000 with 30 to 40
-    givens (98.6 – 99.7), 21.0 % of 1,000 of Sudoku-Extreme (18.6 – 23.6).
+    The default model of `ostinato solve` continued from this run (--init-from), at the end with
+    twice the L-cycles: more thought in every step helped where more training had not. It solves
+    99.3 % of 1,000 puzzles with 30 to 40 givens (98.6 – 99.7) and 21.0 % of 1,000 of Sudoku-Extreme
+    (18.6 – 23.6).
 
     ostinato train sudoku9 --compile
     """
@@ -144,11 +176,11 @@ def sudoku9() -> Recipe:
 
 
 def sudoku_extreme_mlp() -> Recipe:
-    """TRM-MLP on 1000 Sudoku-Extreme puzzles, the TRM paper's best: for a GPU.
+    """TRM-MLP, the paper's best, on Sudoku-Extreme: for a GPU.
 
-    Source: "Less is More" (arXiv 2510.04871) with the settings of its released code; 1000 other
-    training rows choose the checkpoint, where the original chose it on the test set.
-    Theirs: 87.4 % of the 422,786 test puzzles in under 36 hours on one L40S; reproductions by
+    Source: "Less is More" (arXiv 2510.04871) with the settings of its released code, on 1000
+    puzzles; 1000 other training rows choose the checkpoint, where the original chose it on the test
+    set. Theirs: 87.4 % of the 422,786 test puzzles in under 36 hours on one L40S; reproductions by
     others reached 75.6 to 87.3 %, the fastest in about an hour on one H100. Ours: not run yet.
 
     ostinato train sudoku-extreme-mlp --compile
@@ -168,9 +200,9 @@ def sudoku_extreme_mlp() -> Recipe:
 
 
 def sudoku_extreme_attention() -> Recipe:
-    """TRM with attention on the same 1000 Sudoku-Extreme puzzles: for a GPU.
+    """TRM with attention on Sudoku-Extreme: for a GPU.
 
-    Source: as for sudoku-extreme-mlp. Theirs: 74.7 %. Ours: not run yet.
+    Source: as for sudoku-extreme-mlp, on the same 1000 puzzles. Theirs: 74.7 %. Ours: not run yet.
 
     ostinato train sudoku-extreme-attention --compile
     """
@@ -182,7 +214,7 @@ def sudoku_extreme_attention() -> Recipe:
 
 
 def sudoku_adamw() -> Recipe:
-    """TRM with attention on Sudoku-Extreme, trained by AdamW with one prefix token: for a GPU.
+    """TRM with attention and AdamW on Sudoku-Extreme: for a GPU.
 
     Source: a plan for a simpler TRM: AdamW with weight decay 0.1 in place of AdamATan2 with 1.0,
     one prefix token in place of 16, no averaged weights, 100,000 steps. It expected 95 % and
@@ -209,13 +241,13 @@ def sudoku_adamw() -> Recipe:
 
 
 def sudoku_extreme_fast() -> Recipe:
-    """TRM-MLP on 1000 Sudoku-Extreme puzzles with the least compute that is known: for a GPU.
+    """TRM-MLP on Sudoku-Extreme with the least compute: for a GPU.
 
-    Source: "Speed is Confidence" (arXiv 2601.19085), K = 1. Changed: symmetries are drawn anew for
-    every puzzle, digits on digits (its code moves the blank too); fp32 master weights; seven prefix
-    tokens in place of one, because 88 positions are a multiple of 8; no example is left out.
-    Theirs: 85.5 % (± 1.3) after 8000 steps, 48 minutes on one RTX 5090. With a time limit the
-    learning rate falls to 0 within it. Ours: not run yet.
+    Source: "Speed is Confidence" (arXiv 2601.19085), K = 1, on 1000 puzzles. Changed: symmetries
+    are drawn anew for every puzzle and map digits on digits (its code moves the blank too); fp32
+    master weights; seven prefix tokens in place of one, because 88 positions are a multiple of 8;
+    no example is left out. Theirs: 85.5 % (± 1.3) after 8000 steps, 48 minutes on one RTX 5090.
+    With a time limit the learning rate falls to 0 within it. Ours: not run yet.
 
     ostinato train sudoku-extreme-fast --compile --time-limit 18m
     """
@@ -256,13 +288,14 @@ def sudoku_extreme_fast() -> Recipe:
 
 
 def sudoku9_large() -> Recipe:
-    """TRM-MLP on all the rows of Sudoku-Extreme that there are, in 7 minutes: for a GPU.
+    """TRM-MLP on all of Sudoku-Extreme in 7 minutes: for a GPU.
 
-    89.2 % of 10,000 unseen puzzles of Sudoku-Extreme exact (88.5 – 89.8), after 6 min 57 s on one
-    H100; 99.0 % of 2,000 with symmetric views, chosen by the model (98.5 – 99.4). The settings of
-    `sudoku-extreme-fast`, with the cycles of the TRM paper and fewer of them at first (CGAR, whose
-    30 and 60 % of the steps are about 12 and 38 % of the time). Rate and depth follow the time
-    limit. Give the folder of your own rows with --source, --num-train 0 takes all of them.
+    It solves 89.2 % of 10,000 unseen puzzles of Sudoku-Extreme (88.5 – 89.8), after 6 min 57 s on
+    one H100, and 99.0 % of 2,000 with symmetric views, chosen by the model (98.5 – 99.4). Its
+    settings are those of `sudoku-extreme-fast`, with the cycles of the TRM paper, and fewer of them
+    at first (CGAR, whose 30 and 60 % of the steps are about 12 and 38 % of the time). Learning rate
+    and depth follow the time limit. Give a folder of your own rows with --source; --num-train 0
+    takes all of them.
 
     ostinato train sudoku9-large --compile --time-limit 7m
     """

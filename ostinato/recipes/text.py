@@ -1,21 +1,40 @@
 """Recipes for language models: nanochat.
 
-Bits per byte are of documents held out for the test, read in windows of the model's length; where
-they were measured stands in docs/results.md.
+Bits per byte are measured on held-out documents, in windows of the model's length; docs/results.md
+says how.
 """
 
 from dataclasses import replace
 
 from ostinato.data.text import TextData
-from ostinato.models.sizes import preset_named
+from ostinato.models import NanoChatConfig
 from ostinato.training.config import TextRecipe, TextTrainingConfig
+
+PRESETS = {
+    "tiny": NanoChatConfig(vocab_size=2048, num_layers=4),
+    "d20": NanoChatConfig(vocab_size=50_257),
+    "nano-125m": NanoChatConfig(
+        vocab_size=50_257, seq_len=512, hidden_size=768, num_layers=12, num_heads=12
+    ),
+    "nano-560m": NanoChatConfig(
+        vocab_size=50_257, seq_len=512, hidden_size=1024, num_layers=24, num_heads=16
+    ),
+}
+"""Named sizes of nanochat: name → configuration."""
+
+
+def preset_named(name: str) -> NanoChatConfig:
+    """Return the configuration of a preset; ValueError for an unknown name lists those known."""
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}: choose from {', '.join(PRESETS)}")
+    return PRESETS[name]
 
 
 def nanochat_tiny() -> TextRecipe:
-    """A ternary nanochat of 4 M weights on Python's own sources, for half an hour of a CPU.
+    """4 M ternary weights, on Python's own sources.
 
-    1.084 bits per byte on 30 test files, 1.150 on validation, after 30 minutes on one core; a byte
-    trigram has 2.595 and 2.689 there, xz -9e 1.712 and 1.811.
+    It reaches 1.084 bits per byte on 30 test files and 1.150 on validation after 30 minutes on one
+    CPU core; a byte trigram has 2.595 and 2.689 there, xz -9e 1.712 and 1.811.
 
     ostinato train nanochat-tiny --time-limit 30m --compile
     """
@@ -38,9 +57,10 @@ def nanochat_tiny() -> TextRecipe:
 
 
 def nanochat_stories() -> TextRecipe:
-    """The same model on short stories for children, from the Hub.
+    """The same model on short stories for children.
 
-    Source: TinyStories (arXiv 2305.07759). Not run here: it has to be downloaded (2.2 GB).
+    Source: TinyStories (arXiv 2305.07759), from the Hub. Not run here: it has to be downloaded (2.2
+    GB).
 
     ostinato train nanochat-stories --time-limit 30m --compile
     """
@@ -52,9 +72,10 @@ def nanochat_stories() -> TextRecipe:
 
 
 def nanochat_d20() -> TextRecipe:
-    """18 M weights, 256 wide, 6 layers, a vocabulary of 50,257, on TinyStories: for a GPU.
+    """18 M weights, on TinyStories: for a GPU.
 
-    Source: the preset of that name of the Rust project that nanochat is after. Not run here.
+    It is 256 wide, with 6 layers and a vocabulary of 50,257. Source: the preset of that name of the
+    Rust project that nanochat follows. Not run here.
 
     ostinato train nanochat-d20 --compile
     """
@@ -69,9 +90,9 @@ def nanochat_d20() -> TextRecipe:
 
 
 def nanochat_125m() -> TextRecipe:
-    """127 M weights, 768 wide, 12 layers, on TinyStories: for a GPU.
+    """127 M weights, on TinyStories: for a GPU.
 
-    Source: as for nanochat-d20. Not run here.
+    It is 768 wide, with 12 layers. Source: as for nanochat-d20. Not run here.
 
     ostinato train nanochat-125m --compile
     """

@@ -11,7 +11,7 @@ from ostinato.bench.generation import bench_generation
 from ostinato.cli import main
 from ostinato.layers import PackedTernaryLinear
 from ostinato.models import NanoChat, NanoChatConfig
-from ostinato.models.sizes import PRESETS
+from ostinato.recipes.text import PRESETS
 
 SMALL = NanoChatConfig(
     vocab_size=40, seq_len=16, hidden_size=32, num_layers=2, num_heads=4, group_size=16

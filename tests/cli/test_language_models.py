@@ -12,8 +12,8 @@ import ostinato
 from ostinato.cli import main
 from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.models import TRM, NanoChat, NanoChatConfig, TRMConfig
-from ostinato.models.sizes import PRESETS
 from ostinato.recipes import recipe_named
+from ostinato.recipes.text import PRESETS
 from ostinato.weights.save import save_weights
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the log", "naïve café, 日本"]

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from ostinato.inference.inspect import stream_report
 from ostinato.layers import PackedTernaryLinear, TernaryLinear
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
-from ostinato.models.sizes import PRESETS, preset_named, size_of
+from ostinato.models.sizes import size_of
+from ostinato.recipes.text import PRESETS, preset_named
 
 SMALL = NanoChatConfig(
     vocab_size=40, seq_len=16, hidden_size=32, num_layers=2, num_heads=4, group_size=16

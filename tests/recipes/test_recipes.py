@@ -123,7 +123,6 @@ def test_settings_are_those_of_the_released_code(name: str):
     ("name", "cycles", "layers", "epochs", "ema"),
     [
         ("maze-hard", (3, 4), 2, 50_000, 0.999),
-        ("maze-hard-paper", (3, 6), 2, 50_000, 0.999),
         ("hrm-maze-hard", (2, 2), 4, 20_000, 0.0),
     ],
 )
@@ -148,9 +147,7 @@ def test_settings_of_maze_hard(name, cycles, layers, epochs, ema):
     ("name", "cycles", "layers", "steps", "ema"),
     [
         ("arc-1", (3, 4), 2, 518_000, 0.999),
-        ("arc-1-paper", (3, 6), 2, 518_000, 0.999),
         ("arc-2", (3, 4), 2, 724_000, 0.999),
-        ("arc-2-paper", (3, 6), 2, 724_000, 0.999),
         ("hrm-arc-1", (2, 2), 4, 519_000, 0.0),
         ("hrm-arc-2", (2, 2), 4, 519_000, 0.0),
     ],
@@ -170,7 +167,7 @@ def test_settings_of_arc(name, cycles, layers, steps, ema):
     assert training.total_steps == steps
     assert isinstance(data, ArcData)
     assert (data.num_aug, data.canvas) == (1000, 30)
-    assert data.source == name.replace("hrm-", "").replace("-paper", "").replace("arc", "arc-agi")
+    assert data.source == name.replace("hrm-", "").replace("arc", "arc-agi")
 
 
 def test_the_adamw_preset():
