@@ -158,7 +158,7 @@ def test_tasks_by_name_are_not_taken_for_their_own_solutions(file, tmp_path: Pat
     challenges.write_text(json.dumps({"a": TASK}))
     for answers, problem in (
         ({"a": [[[4]]]}, ""),
-        ({"a": []}, "a has not one answer for each test"),
+        ({"a": []}, "a does not have one answer for each test"),
         ({"a": [[[4, "x"]]]}, r"\$\.a\[0\]\[0\]\[1\]: expected `int`"),
     ):
         (tmp_path / "x_solutions.json").write_text(json.dumps(answers))

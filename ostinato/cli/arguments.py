@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import field, fields, is_dataclass, make_dataclass, replace
 from itertools import pairwise
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
 from ostinato.cli.help import page, purpose, registry
-from ostinato.inference.search import Search, search_named
 from ostinato.numbers import check_numbers
-from ostinato.recipes import recipe_list, recipe_named
-from ostinato.training.config import AnyRecipe
+
+if TYPE_CHECKING:
+    from ostinato.training.config import AnyRecipe
 
 T = TypeVar("T")
 
@@ -101,12 +101,14 @@ def read_recipe(
     words: list[str],
     verb: str,
     parts: tuple[str, ...] = ("training", "data", "model"),
-) -> tuple[T, AnyRecipe]:
-    """The `kind` that the words behind RECIPE spell, and the recipe with the settings among them.
+) -> "tuple[T, AnyRecipe]":
+    """Read the `kind` behind RECIPE, and the recipe with the settings among the words.
 
     Only settings of `parts` can be changed. Without RECIPE, the recipes are listed.
     Raises ValueError in one line, SystemExit after help or the list.
     """
+    from ostinato.recipes import recipe_list, recipe_named  # they import torch
+
     if not words or words[0] in ("-h", "--help"):
         print(f"usage: ostinato {verb} RECIPE [options]\n\n{purpose(kind)}\n\n{recipe_list()}")
         print(f"\n`ostinato {verb} RECIPE --help` lists the options of a recipe.")
@@ -125,15 +127,14 @@ def read_recipe(
     return arguments, replace(recipe, **{part: getattr(arguments, part) for part in parts})
 
 
-T = TypeVar("T")
-
-
 def read_search(kind: type[T], words: list[str], verb: str) -> T:
-    """The `kind` that the words spell, whose field `how` is a `Search`, each setting with a flag.
+    """Read a `kind` whose field `how` is a `Search`, each setting of which has a flag.
 
     The settings start from those of the search that `--search` names, verified if `how` is so by
     default or the search needs it. Raises ValueError in one line, SystemExit after help.
     """
+    from ostinato.inference.search import Search, search_named
+
     start: Search = kind.how  # pyright: ignore[reportAttributeAccessIssue]
     for word, behind in pairwise([*words, ""]):
         flag, _, value = word.partition("=")

@@ -1,7 +1,7 @@
 """The order of training examples, and batches of training and test.
 
 An epoch visits every group once, in random order, and takes one random variant of each. The
-variant's examples join the global batch in random order; those that no longer fit are left out,
+variant's examples join the global batch in random order. Examples that no longer fit are dropped,
 and the next batch begins with the next group. Epochs follow each other without a gap, so a batch
 may hold the end of one and the beginning of the next.
 """
@@ -24,11 +24,11 @@ from ostinato.data.metadata import Metadata
 from ostinato.data.puzzles import PuzzleSet
 
 IGNORE_LABEL = -100
-"""Label of a position that neither loss nor score counts (cross-entropy's default in torch)."""
+"""Label of a position that loss and scores ignore (cross-entropy's default in torch)."""
 
 
 class Batch(NamedTuple):
-    """Examples side by side."""
+    """Hold a batch of examples."""
 
     inputs: Int32[Tensor, "batch seq"]
     labels: Int32[Tensor, "batch seq"]
@@ -44,11 +44,11 @@ def training_batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[Batch]:
-    """This rank's share of the global batches `start`, `start + 1`, … of `TrainingOrder`, endless.
+    """Yield this rank's share of the global batches `start`, `start + 1`, … without end.
 
-    A run that has consumed n batches continues exactly with `start=n`. The order is the same on
-    every rank; rank r takes the r-th contiguous slice of each global batch.
-    Raises ValueError if the sizes do not fit each other.
+    A run that has consumed n batches resumes exactly with `start=n`. The order (`TrainingOrder`) is
+    the same on every rank; rank r takes the r-th contiguous slice of each global batch. Raises
+    ValueError if the sizes do not fit each other.
     """
     _check_sizes(global_batch_size, rank, world_size)
     if global_batch_size % world_size:
@@ -69,11 +69,11 @@ def training_batches(
 def test_batches(
     puzzles: PuzzleSet, batch_size: int, rank: int = 0, world_size: int = 1
 ) -> Iterator[tuple[Batch, int]]:
-    """This rank's share of all examples in order, and the number of real rows in each batch.
+    """Yield this rank's share of all examples in order, with the number of real rows in each batch.
 
     A global batch is `world_size` batches of `batch_size` rows, rank after rank. Every rank gets
-    equally many batches; at the end of the data rows are filled up with pads, ignored labels and
-    the blank id, for some ranks a whole batch of them. Raises ValueError if sizes are impossible.
+    the same number of batches: the last ones are filled up, on some ranks entirely, with rows of
+    pads, ignored labels and the blank id. Raises ValueError if the sizes are impossible.
     """
     _check_sizes(batch_size, rank, world_size)
     stride = world_size * batch_size
@@ -88,12 +88,12 @@ def test_batches(
 
 @dataclass(frozen=True)
 class TrainingOrder:
-    """The order of training examples: a function of the data, the batch size and the seed.
+    """Order the training examples, as a function of the data, the batch size and the seed.
 
     Randomness is drawn for a stretch of epochs at a time, by a generator keyed with (seed, number
-    of the stretch). The sizes of the chosen puzzles alone decide where batches begin. If all
-    puzzles are equally big the order is entered at any batch without what lies before; else the
-    groups before it are counted through (about 10 million of them a second).
+    of the stretch). Batches begin where the sizes of the chosen puzzles say. If all puzzles have
+    the same size, the order can start at any batch directly. Otherwise the groups before that batch
+    are counted through, about 10 million per second.
     """
 
     puzzles: PuzzleSet
@@ -101,7 +101,7 @@ class TrainingOrder:
     seed: int
 
     def batches(self, start: int = 0) -> Iterator[Int64[np.ndarray, " global_batch"]]:
-        """Example numbers of the batches `start`, `start + 1`, …, endless."""
+        """Yield the example numbers of the batches `start`, `start + 1`, … without end."""
         sizes = np.diff(self.puzzles.puzzle_indices)
         if sizes.min() == sizes.max():
             groups_per_batch = -(-self.global_batch_size // int(sizes[0]))
@@ -112,7 +112,7 @@ class TrainingOrder:
             yield np.concatenate([stretch.examples(*places) for stretch, places in batch])
 
     def _pieces(self, visit: int = 0) -> Iterator[list[tuple[_Stretch, tuple[int, int]]]]:
-        """Each batch as places in stretches; the first one begins at the given visit of a group."""
+        """Yield each batch as places in stretches; the first begins at the given group visit."""
         epochs = max(1, _VISITS_AT_ONCE // self.puzzles.num_groups)
         number, visit = divmod(visit, epochs * self.puzzles.num_groups)
         stretch = _Stretch(self.puzzles, epochs, self.seed, number)
@@ -131,15 +131,15 @@ class TrainingOrder:
 
 
 _VISITS_AT_ONCE = 2**15
-"""Group visits that are drawn together: enough to hide what a call of numpy costs (with the 960
-groups of ARC it counts more than the drawing), and still a few milliseconds."""
+"""Group visits that are drawn together. That is enough to hide the overhead of a numpy call (which
+exceeds the drawing itself for the 960 groups of ARC), and still takes a few milliseconds."""
 
 
 class _Stretch:
-    """A few epochs in a row: a random variant of every group, the groups in random order."""
+    """Draw a few epochs in a row: a random variant of every group, the groups in random order."""
 
     bounds: Int64[np.ndarray, " visits_plus_1"]
-    """Where the examples of each visit begin in the stretch; at last, where they end."""
+    """Start of each visit's examples in the stretch, then the end of the last."""
 
     def __init__(self, puzzles: PuzzleSet, epochs: int, seed: int, number: int) -> None:
         self._rng = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
@@ -155,10 +155,10 @@ class _Stretch:
         self.num_examples = int(self.bounds[-1])
 
     def examples(self, begin: int, end: int) -> Int64[np.ndarray, " places"]:
-        """Example numbers of the given places: visit by visit, each in random order.
+        """Return the example numbers of the given places: visit by visit, each in random order.
 
-        `begin` is a bound. `end` need not be one: then the last visit's examples are a random
-        selection of the puzzle's.
+        `begin` must be in `bounds`. If `end` is not, the last visit gives a random selection of its
+        puzzle's examples.
         """
         visits = slice(*self.bounds.searchsorted([begin, end]))
         sizes = np.diff(self.bounds[visits.start : visits.stop + 1])
@@ -170,7 +170,7 @@ class _Stretch:
 
     @cached_property
     def _keys(self) -> Float64[np.ndarray, " examples"]:
-        """Sorting by these puts a puzzle's examples in random order."""
+        """Draw sort keys, which put a puzzle's examples in random order."""
         return self._rng.random(self.num_examples)
 
 

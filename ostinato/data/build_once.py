@@ -1,4 +1,4 @@
-"""Folders that are built once and used again: whole, or not there at all."""
+"""Folders that are built once, atomically, and then reused."""
 
 import os
 import shutil
@@ -11,16 +11,15 @@ from ostinato.files import flush_folder, hold, make_folder, remove_partial_files
 def build_once(folder: Path, build: Callable[[Path], None], report: Callable[[str], None]) -> Path:
     """Return `folder`, filled by `build(place)` if it does not exist yet.
 
-    The folder appears at once and complete. What is left of an interrupted build is never used, and
-    removed by the next call; of several processes that build the same at a time the first to be
-    ready wins.
+    The folder appears atomically. The remains of an interrupted build are never used, and the next
+    call removes them. If several processes build the same folder, the first to finish wins.
     """
     remove_partial_files(folder.parent)
     if not folder.exists():
         make_folder(folder.parent)
         place = temporary_path(folder)
         handle = None
-        try:  # from here on, since a signal may come at any moment
+        try:  # already here, because a signal may arrive at any moment
             place.mkdir()
             handle = os.open(place, os.O_RDONLY)
             hold(handle)

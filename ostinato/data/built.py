@@ -1,4 +1,4 @@
-"""Data sets that are built from settings: random puzzles, or rows of CSV files, without copies."""
+"""Data sets built from settings: random puzzles or rows of CSV files, without symmetric copies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ostinato.numbers import Natural, Seed, check_numbers
 GENERATED = "generated"
 Report = Callable[[str], None]
 Seen = UInt64[np.ndarray, " _"]
-"""Signatures of puzzles that no other may be a symmetric copy of."""
+"""Signatures of puzzles; no further puzzle may be a symmetric copy of one of them."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class PuzzleData(ABC):
     @property
     @abstractmethod
     def augment(self) -> bool:
-        """Whether training draws a random symmetry of a puzzle each time it is loaded."""
+        """Tell whether training draws a random symmetry of a puzzle each time it is loaded."""
 
     @abstractmethod
     def prepare(self, root: Path, report: Report) -> Path:
@@ -47,25 +47,27 @@ class BuiltData(PuzzleData):
     """
 
     ON_HUB: ClassVar[dict[str, str]] = {}
-    """Source → the data set on the Hub that it stands for."""
+    """Name of a source → its data set on the Hub."""
     BUILD: ClassVar[int] = 1
-    """Raise it whenever the same settings would give other files."""
+    """Build version. Raise it whenever the same settings would give different files."""
     IN_ORDER: ClassVar[bool] = False
-    """Keep chosen rows of a file in the order of the file."""
+    """Keep chosen rows in the order of the file."""
 
     source: str = GENERATED
     """`generated`; a CSV file; or a folder with train.csv and perhaps validation.csv and test.csv.
     Columns: question, answer, rating (may be missing)."""
     num_train: Natural = 1000
-    """Training puzzles. Here and below, 0 takes all rows of a CSV file."""
+    """Number of training puzzles. Here and below, 0 takes all rows of a CSV file."""
     num_validation: Natural = 1000
-    """Puzzles to choose checkpoints by; taken from training rows where the source has none."""
+    """Number of puzzles to choose checkpoints by. Taken from the training rows if the source has no
+    validation split."""
     num_test: Natural = 1000
-    """Puzzles for the final score; taken from training rows where the source has none."""
+    """Number of puzzles for the final score. Taken from the training rows if the source has no test
+    split."""
     augment: bool = True
     """Apply a random symmetry to a training puzzle each time it is loaded."""
     data_seed: Seed = 0
-    """Seed of the puzzles and of the choice of rows."""
+    """Seed for drawing puzzles and choosing rows."""
 
     def __post_init__(self):
         check_numbers(self)
@@ -78,37 +80,37 @@ class BuiltData(PuzzleData):
     @property
     @abstractmethod
     def task(self) -> Task:
-        """The kind of puzzle."""
+        """Return the kind of puzzle."""
 
     @abstractmethod
     def generate(self, count: int, rng: np.random.Generator, seen: Seen, report: Report) -> Rows:
-        """Draw random puzzles, no symmetric copies of each other or of those `seen`.
+        """Draw random puzzles that are not symmetric copies of each other or of those `seen`.
 
-        Raises ValueError if there are not as many.
+        Raises ValueError if there are not enough different puzzles.
         """
 
     def facts(self) -> dict[str, Any]:
-        """List what the files depend on; the folder's name holds a hash of it."""
+        """List everything that the files depend on; the folder's name holds its hash."""
         facts = asdict(self) | {"build": self.BUILD}
         del facts["augment"]
         return facts
 
     @property
     def counts(self) -> dict[str, int]:
-        """Puzzles by split."""
+        """Return the number of puzzles by split."""
         return {"train": self.num_train, "validation": self.num_validation, "test": self.num_test}
 
     def generates(self, split: str) -> bool:
-        """Whether the puzzles of a split are random."""
+        """Tell whether the puzzles of a split are generated."""
         return self.source == GENERATED
 
     def prepare(self, root: Path, report: Report) -> Path:
         """Build the data set below `root`, in the format of `ostinato.data.puzzles`.
 
-        It is built on the first call and used again later; its name holds a hash of the settings
-        and of local CSV files. An interrupted build leaves nothing behind that would be used. No
-        puzzle is a symmetric copy of another, in its own or another split. Raises ValueError for a
-        missing or faulty source, and where there are too few puzzles.
+        The first call builds it and later calls reuse it; its name holds a hash of the settings and
+        of local CSV files. An interrupted build is never used. No puzzle is a symmetric copy of
+        another one in any split. Raises ValueError for a missing or faulty source, and if there are
+        too few puzzles.
         """
         facts = self.facts()
         if self.source != GENERATED and self.source not in self.ON_HUB:
@@ -144,8 +146,8 @@ class BuiltData(PuzzleData):
     def splits(self, report: Report) -> dict[str, Rows]:
         """Draw or choose the puzzles of every split.
 
-        A split without a file is taken from training rows. Symmetric copies are dropped: of test
-        rows from validation, and of test, validation or other training rows from training.
+        A split without a file is taken from the training rows. Symmetric copies are dropped:
+        validation keeps no copy of a test row, and training none of any other row.
         """
         rng = np.random.default_rng(self.data_seed)
         seen: Seen = np.zeros(0, np.uint64)
@@ -188,13 +190,13 @@ class BuiltData(PuzzleData):
         return {split: splits[split] for split in self.counts}
 
     def enlarge(self, rows: Rows, rng: np.random.Generator, seen: Seen, report: Report) -> Rows:
-        """Add to the training rows of a file, if settings ask for it."""
+        """Add puzzles to the training rows of a file if the settings ask for it."""
         return rows
 
     def take(
         self, rows: Rows, order: Integer[np.ndarray, " rows"], split: str, seen: Seen
     ) -> tuple[Integer[np.ndarray, " chosen"], Seen, int]:
-        """Take the first rows in order that are no copies; count those passed to get them."""
+        """Take the first rows in `order` that are no copies, and count the rows gone through."""
         count = self.counts[split]
         wanted = window = count or len(order)
         while True:
@@ -218,7 +220,7 @@ class BuiltData(PuzzleData):
         return np.sort(first[first >= len(seen)]) - len(seen), signatures
 
     def check_enough(self, split: str, available: int) -> None:
-        """Raise ValueError if fewer rows are left for a split than were asked for."""
+        """Raise ValueError if a split has fewer rows left than were asked for."""
         count = self.counts[split]
         if available < max(count, 1):
             asked, lower = (f", not {count}", f"lower num_{split} or ") if count else ("", "")
@@ -229,6 +231,6 @@ class BuiltData(PuzzleData):
 
 
 def report_copies(report: Report, split: str, dropped: int) -> None:
-    """Say how many rows were dropped, if any were."""
+    """Report how many rows were dropped, if any."""
     if dropped:
         report(f"{split}: dropped {dropped} rows, symmetric copies of others")

@@ -1,6 +1,6 @@
-"""Examples that contradict the rules of their kind of puzzle, or each other.
+"""Find examples that contradict the rules of their kind of puzzle, or each other.
 
-Every table and every data set that was built elsewhere passes here; random puzzles need not.
+Every table and every data set built elsewhere is checked here; random puzzles need not be.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ostinato.data.task import Task
 
 AT_ONCE = 2**12
-"""Examples that are looked at together: enough for numpy, and few enough for the caches."""
+"""Examples checked together: enough for numpy to be fast, few enough for the CPU caches."""
 
 
 def check_examples(
@@ -27,13 +27,13 @@ def check_examples(
     ids: Integer[np.ndarray, " examples"] | None = None,
     ignored: int | None = None,
 ) -> None:
-    """Refuse examples that cannot be right, and report those that may be meant.
+    """Refuse examples that must be wrong, and report those that may be intended.
 
     Raises ValueError, with the number of faults and the `place` of the first, for an answer that
-    breaks the rules of `task`, and for a question with several answers where the task allows one.
-    Equal questions with different answers are reported otherwise: a maze can have several shortest
-    paths, and the rules of other data are not known. Questions of different `ids` are different.
-    Answers with a cell of label `ignored` are not checked by the rules.
+    breaks the rules of `task`, and for a question with several answers if the task allows only one.
+    Otherwise equal questions with different answers are reported: a maze can have several shortest
+    paths, and the rules of other data are not known. Questions of different `ids` count as
+    different. Answers with a cell of label `ignored` are not checked by the rules.
     """
     if task is not None:
         wrong, vague = (np.zeros(len(inputs), bool) for _ in range(2))
@@ -64,7 +64,7 @@ def refuse(fault: str, count: int) -> None:
 
 
 def first_of(chosen: Bool[np.ndarray, " examples"]) -> list[int]:
-    """Return the index of the first that is chosen; nothing if there is none."""
+    """Return the index of the first chosen example in a list, which is empty if there is none."""
     return np.flatnonzero(chosen)[:1].tolist()
 
 
@@ -73,9 +73,9 @@ def conflicts(
     labels: Integer[np.ndarray, "examples seq"],
     ids: Integer[np.ndarray, " examples"] | None = None,
 ) -> tuple[Integer[np.ndarray, " conflicts"], Integer[np.ndarray, " conflicts"]]:
-    """Find the examples whose question an earlier one has answered differently.
+    """Find examples with the question of an earlier example but another answer.
 
-    Returns the earlier one of each, and itself, in the order of the latter.
+    Returns the earlier examples and the later ones, pair by pair, in the order of the later ones.
     """
     questions, answers = hashes(inputs), hashes(labels)
     if ids is not None:
@@ -85,14 +85,14 @@ def conflicts(
     leader = order[np.repeat(begins, np.diff(begins, append=len(order)))]
     differ = answers[order] != answers[leader]
     firsts, others = leader[differ], order[differ]
-    same = (inputs[firsts] == inputs[others]).all(axis=1)  # and not only the hash
+    same = (inputs[firsts] == inputs[others]).all(axis=1)  # not only equal hashes
     firsts, others = firsts[same], others[same]
     by_place = np.argsort(others)
     return firsts[by_place], others[by_place]
 
 
 def hashes(tokens: Integer[np.ndarray, "rows seq"]) -> UInt64[np.ndarray, " rows"]:
-    """Hash each row: a sum of its tokens, each times a random odd number."""
+    """Hash each row as the sum of its tokens, each times a random odd number."""
     weights = np.random.default_rng(0).integers(2**64, size=tokens.shape[1], dtype=np.uint64)
     found = np.zeros(len(tokens), np.uint64)
     for begin in range(0, len(tokens), AT_ONCE):

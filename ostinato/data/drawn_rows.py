@@ -1,16 +1,16 @@
-"""Token rows that are drawn from the grids of the tasks whenever somebody asks for them.
+"""Token rows of ARC that are drawn from the grids of the tasks on access.
 
-A thousand variants of a task show the same few grids. So only these are kept, with what makes each
-variant of them, about ten bytes where two canvases have 1800:
+A thousand variants of a task show the same few grids. So only the grids are stored, plus about ten
+bytes per example instead of the 1800 of its two canvases:
 
     all__grids.npy         colours of all grids, one after the other
     all__shapes.npy        rows and columns of each; pair k has the grids 2k, its input, and 2k+1
-    all__first_pairs.npy   the pairs of puzzle p begin with this one
+    all__first_pairs.npy   the first pair of puzzle p
     all__symmetries.npy    the symmetry of puzzle p, a number of `ostinato.data.symmetries`
     all__colours.npy       the new names of the ten colours in puzzle p
-    all__corners.npy       row and column at which example i stands on the canvas
+    all__corners.npy       row and column of example i on the canvas
 
-These stand in place of `all__inputs.npy` and `all__labels.npy`.
+These files replace `all__inputs.npy` and `all__labels.npy`.
 """
 
 from dataclasses import dataclass, fields
@@ -26,7 +26,7 @@ from ostinato.decoding import rises
 
 @dataclass(frozen=True, eq=False)
 class Drawings:
-    """All that the rows of a split are drawn from; the fields have the names of the files."""
+    """Hold the arrays that the rows of a split are drawn from, under the names of their files."""
 
     grids: UInt8[np.ndarray, " cells"]
     shapes: UInt8[np.ndarray, "grids 2"]
@@ -36,11 +36,11 @@ class Drawings:
     corners: UInt8[np.ndarray, "examples 2"]
 
     def files(self) -> dict[str, np.ndarray]:
-        """The arrays by the names of their files."""
+        """Return the arrays by the names of their files."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def fault(self, puzzle_indices: np.ndarray, side: int) -> str | None:
-        """What is wrong with the arrays, or None."""
+        """Say what is wrong with the arrays; None if nothing is."""
         puzzles, examples = len(self.first_pairs), len(self.corners)
         bounds = puzzle_indices.astype(np.int64)
         if len(bounds) != puzzles + 1 or not rises(bounds, examples):
@@ -51,8 +51,8 @@ class Drawings:
         if self.grids.max() > 9 or self.symmetries.max() > 7:
             return "a colour is not one of 0 to 9, or a symmetry not one of 0 to 7"
         if (np.sort(self.colours, axis=1) != np.arange(10)).any():
-            return "new names of colours are no permutation"
-        firsts = self.first_pairs.astype(np.int64)  # looked at too: the sum may have overflowed
+            return "the new names of the colours are not a permutation"
+        firsts = self.first_pairs.astype(np.int64)  # checked too: the sum may have overflowed
         if firsts.min() < 0 or max(firsts.max(), 2 * (firsts + counts).max()) > len(sizes):
             return "a puzzle has pairs that do not exist"
         owners = np.repeat(np.arange(puzzles), counts)
@@ -66,7 +66,7 @@ class Drawings:
 
     @cached_property
     def each(self) -> list[Grid]:
-        """The grids as views."""
+        """Return the grids as views."""
         sizes = self.shapes.astype(np.int64)
         starts = np.cumsum(sizes.prod(1))[:-1]
         pieces = np.split(np.asarray(self.grids), starts)
@@ -75,14 +75,14 @@ class Drawings:
 
 @dataclass(frozen=True, eq=False)
 class DrawnRows:
-    """Looks like an array of tokens, [examples, seq], as far as batches need it."""
+    """Act as an array of tokens, [examples, seq], as far as batches need it."""
 
     drawings: Drawings
     puzzle_indices: Integer[np.ndarray, " puzzles_plus_1"]
     output: bool
-    """The output of each pair, not its input."""
+    """Show the output of each pair; False: its input."""
     side: int
-    """Rows of the canvas."""
+    """Number of rows of the canvas."""
 
     dtype = np.dtype(np.uint8)
 
@@ -119,7 +119,7 @@ class DrawnRows:
     def _owners(
         self, examples: Integer[np.ndarray, " rows"]
     ) -> tuple[Int64[np.ndarray, " rows"], Int64[np.ndarray, " rows"]]:
-        """The puzzle and the grid of each example."""
+        """Return the puzzle and the grid of each example."""
         # With equal dtypes searchsorted does not convert the whole array each time
         examples = examples.astype(self.puzzle_indices.dtype)
         puzzles = np.searchsorted(self.puzzle_indices, examples, side="right") - 1
@@ -133,7 +133,7 @@ FILES = tuple(field.name for field in fields(Drawings))
 def drawn_rows(
     files: dict[str, np.ndarray], puzzle_indices: np.ndarray, side: int
 ) -> tuple[DrawnRows, DrawnRows]:
-    """Inputs and labels of a split. Raises ValueError if the arrays do not belong together."""
+    """Return inputs and labels of a split. Raises ValueError if the arrays do not fit together."""
     puzzles, examples = len(files["first_pairs"]), len(files["corners"])
     shapes = {"symmetries": (puzzles,), "colours": (puzzles, 10), "corners": (examples, 2)}
     for name, array in files.items():

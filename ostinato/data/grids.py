@@ -1,10 +1,10 @@
 """Grids of ARC as tokens on a square canvas, and back.
 
-A token is 0 where there is nothing, 1 for an end, and colour + 2. A grid has ends in the row just
-below it and in the column just right of it, where these are on the canvas:
+A token is 0 for an empty cell, 1 for an end, or colour + 2. A grid has ends in the row just below
+it and in the column just right of it, unless these are off the canvas:
 
     5 6 1 0
-    7 8 1 0        the grid 3 4 / 5 6 in the corner of a canvas of 4×4
+    7 8 1 0        the grid 3 4 / 5 6 in the corner of a 4×4 canvas
     1 1 0 0
     0 0 0 0
 
@@ -26,7 +26,7 @@ VOCAB_SIZE = FIRST_COLOUR + COLOURS
 PALETTE = "#000000 #0074D9 #FF4136 #2ECC40 #FFDC00 #AAAAAA #F012BE #FF851B #7FDBFF #870C25".split()
 """The colours as the ARC Prize shows them: black, blue, red, green, yellow, grey, …"""
 CANVAS = 30
-"""Rows, and columns, of the canvas of the originals; no grid of ARC has more."""
+"""Rows and columns of the canvas of HRM and TRM; no grid of ARC has more."""
 
 
 def place(
@@ -43,15 +43,16 @@ def place(
 
 
 def crops(tokens: Integer[np.ndarray, "batch cells"]) -> Iterator[Grid]:
-    """The grid of each row: the largest rectangle of colours alone in the upper left corner.
+    """Yield the grid of each row: the largest rectangle of only colours in the upper left corner.
 
-    Of equally large ones the one with the fewest rows; of shape (0, 0) if the corner is no colour.
+    Among equally large ones, take the one with the fewest rows. The shape is (0, 0) if the corner
+    is not a colour.
     """
     side = round(tokens.shape[1] ** 0.5)
     canvases = tokens.reshape(-1, side, side)
     coloured = (canvases >= FIRST_COLOUR) & (canvases < VOCAB_SIZE)
-    lengths = np.logical_and.accumulate(coloured, axis=2).sum(2)  # coloured cells a row begins with
-    widths = np.minimum.accumulate(lengths, axis=1)  # of a rectangle down to this row
+    lengths = np.logical_and.accumulate(coloured, axis=2).sum(2)  # coloured cells at a row's start
+    widths = np.minimum.accumulate(lengths, axis=1)  # width of a rectangle down to this row
     areas = widths * np.arange(1, side + 1)
     last = areas.argmax(1)
     for canvas, row, width in zip(canvases, last, widths[np.arange(len(last)), last], strict=True):

@@ -1,4 +1,4 @@
-"""What a data set says of itself: the `dataset.json` of each split."""
+"""The metadata of a data set: the `dataset.json` of each split."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from ostinato.files import atomic, write_text
 REMEDY = "correct it, or build the data set again"
 Count = Annotated[int, Meta(ge=0, lt=2**31)]
 Name = Annotated[str, Meta(pattern=r"^[\w.-]{1,64}$")]
-"""No path: a file of somebody else's must not lead to another folder."""
+"""A plain name, not a path: a foreign file must not lead to another folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """The content of `dataset.json`. `PuzzleSet.assemble` counts groups and puzzles itself."""
+    """Hold the content of `dataset.json`. `PuzzleSet.assemble` counts groups and puzzles itself."""
 
     pad_id: Count = 0
     """Input token of the rows that fill up the last test batch."""
     ignore_label_id: Annotated[int, Meta(ge=-(2**31), lt=2**31)] | None = 0
-    """Label that marks a position as unsupervised; None where every position is supervised."""
+    """Label that marks a position as unsupervised; None if every position is supervised."""
     blank_identifier_id: Count = 0
     """Puzzle id of the rows that fill up the last test batch."""
     vocab_size: Count
     """Tokens lie in 0..vocab_size-1."""
     seq_len: Count
-    """Tokens of an example."""
+    """Number of tokens of an example."""
     num_puzzle_identifiers: Count
-    """Rows of the puzzle embedding."""
+    """Number of rows of the puzzle embedding."""
     total_groups: Count = 0
-    """Base puzzles."""
+    """Number of base puzzles."""
     mean_puzzle_examples: float = 1.0
-    """Examples of a puzzle, on average."""
+    """Mean number of examples of a puzzle."""
     total_puzzles: Count = 0
-    """Puzzles, every variant counted. (Some builders of the originals write the number of groups,
-    others nothing.)"""
+    """Number of puzzles, counting every variant. Some builders of HRM and TRM write the number of
+    groups, others nothing."""
     sets: Annotated[tuple[Name, ...], Meta(min_length=1)] = ("all",)
     """Prefixes of the array files; several are concatenated by `PuzzleSet.load`."""
     task: str = ""
-    """The kind of puzzle, like "sudoku9"; empty where a foreign file does not say."""
+    """Kind of puzzle, such as "sudoku9"; empty if a foreign file does not say."""
     notes: dict[str, object] = field(default_factory=dict)
-    """Anything else (source, seed, hash of a subset): the further keys of the file."""
+    """All other keys of the file, such as source, seed and hash of a subset."""
 
     @classmethod
     def load(cls, path: Path) -> Metadata:
@@ -65,7 +65,7 @@ class Metadata:
         return metadata
 
     def save(self, path: Path) -> None:
-        """Write a `dataset.json`; the originals' loaders skip the keys they do not know."""
+        """Write a `dataset.json`. The loaders of HRM and TRM skip keys that they do not know."""
         content = asdict(self)
         notes = content.pop("notes")
         assert not content.keys() & notes.keys(), "a note has the name of a field"
@@ -76,9 +76,10 @@ ROWS_AT_ONCE = 4096
 
 
 def write_array(path: Path, array: Any) -> None:
-    """Write an array, or rows that are drawn as they are asked for, as `np.save` does.
+    """Write an array, or rows that are drawn on access, as `np.save` does.
 
-    Never as a mapped file: where the disk is full, the system kills a process that writes to one.
+    It never writes to a memory-mapped file: if the disk is full, the system kills a process that
+    does.
     """
     header = {
         "descr": np.lib.format.dtype_to_descr(array.dtype),

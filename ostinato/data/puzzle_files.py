@@ -1,4 +1,4 @@
-"""Puzzles as people keep them: text files, with one puzzle a line or as boards, and CSV tables."""
+"""Read files of puzzles: text files, with one puzzle per line or as boards, and CSV tables."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,35 +9,35 @@ from ostinato.data.tables import csv_rows
 
 STANDARD_INPUT = Path("-")
 COLUMNS = ("question", "puzzle")
-"""Names of the column of a CSV table that holds the puzzles."""
+"""Possible names of the CSV column that holds the puzzles."""
 
 
 @dataclass(frozen=True)
 class WrittenPuzzle:
-    """A puzzle that nobody has checked yet."""
+    """Hold a puzzle as it is written, unchecked."""
 
     text: str
     place: str
-    """Where it stands, for messages: "puzzles.txt:7"."""
+    """File and line for messages, such as "puzzles.txt:7"."""
 
 
 Split = Callable[[Iterator[str]], Iterator[tuple[int, str]]]
-"""Lines → the puzzles that they hold, each with the number of its first line."""
+"""Lines → the puzzles in them, each with the number of its first line."""
 
 
 def one_a_line(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
-    """A puzzle is a line; `#` begins a comment."""
+    """Yield one puzzle per line; `#` begins a comment."""
     for number, line in enumerate(lines, start=1):
         if text := line.partition("#")[0].strip():
             yield number, text
 
 
 def read_puzzles(path: Path, split: Split = one_a_line) -> Iterator[WrittenPuzzle]:
-    """The puzzles of a file, or of standard input if `path` is `-`, read as they are asked for.
+    """Yield the puzzles of a file, or of standard input if `path` is `-`, reading as needed.
 
-    A CSV table, whose first line names a column "question" or "puzzle"; or any other text, in which
-    `split` finds the puzzles. Raises ValueError if the file cannot be read, holds no puzzle, or is
-    a table that is damaged or lacks such a column.
+    The file is a CSV table whose first line names a column "question" or "puzzle", or any other
+    text, in which `split` finds the puzzles. Raises ValueError if the file cannot be read or holds
+    no puzzle, or if a table is damaged or lacks such a column.
     """
     name, file = ("standard input", 0) if path == STANDARD_INPUT else (str(path), path)
     try:

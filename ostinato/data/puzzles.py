@@ -1,7 +1,7 @@
-"""Puzzle data sets on disk. The order of training and the batches are in `batches.py`.
+"""Puzzle data sets on disk; `batches.py` makes training and test batches of them.
 
 The files are those of the official HRM and TRM projects, so data sets built by their scripts load
-here and ours load there. A split is a folder with `dataset.json` and one array a file:
+here and ours load there. A split is a folder with `dataset.json` and one file per array:
 
     all__inputs.npy, all__labels.npy   tokens, [examples, seq]
     all__puzzle_indices.npy            puzzle p holds the examples indices[p] to indices[p + 1]
@@ -9,7 +9,7 @@ here and ours load there. A split is a folder with `dataset.json` and one array 
     all__group_indices.npy             group g holds the puzzles indices[g] to indices[g + 1]
     all__ratings.npy                   the difficulty of each example (ours; optional)
 
-Our data sets of ARC have the files of `data.arc.rows` in place of inputs and labels.
+Our ARC data sets have the files of `data/drawn_rows.py` in place of inputs and labels.
 
 A group is a base puzzle with all its augmented variants; a puzzle has one example (Sudoku, Maze)
 or several (ARC: the pairs of a task).
@@ -37,7 +37,7 @@ from ostinato.decoding import read_npy, rises
 
 @dataclass(frozen=True, eq=False)
 class PuzzleSet:
-    """One split of a data set. `load`, `assemble` and `of_examples` make it, and check it."""
+    """Hold one split of a data set. `load`, `assemble` and `of_examples` make and check it."""
 
     metadata: Metadata
     inputs: Integer[np.ndarray, "examples seq"] | DrawnRows
@@ -49,9 +49,9 @@ class PuzzleSet:
 
     @classmethod
     def load(cls, folder: Path, split: str) -> PuzzleSet:
-        """Read `folder/split`; the tokens stay on disk (memory-mapped) until they are used.
+        """Read `folder/split`; the tokens stay on disk (memory-mapped) until used.
 
-        Raises ValueError, with the file and the remedy, if anything is missing or wrong.
+        Raises ValueError, with file and remedy, if anything is missing or wrong.
         """
         place = Path(folder) / split
         if not (place / "dataset.json").is_file():
@@ -80,10 +80,10 @@ class PuzzleSet:
         ratings: np.ndarray | None = None,
         name_of: Callable[[str], str] = str,
     ) -> PuzzleSet:
-        """Join arrays, once they are checked, with metadata whose counts are taken from them.
+        """Check arrays and join them with metadata, whose counts are taken from the arrays.
 
-        Raises ValueError if shapes, order or values are wrong; `name_of(array)` is what the
-        message calls the array.
+        Raises ValueError if shapes, order or values are wrong; its message calls an array
+        `name_of(array)`.
         """
         arrays = {
             "inputs": inputs,
@@ -123,9 +123,10 @@ class PuzzleSet:
         copies: int = 1,
         **notes: object,
     ) -> PuzzleSet:
-        """Puzzles of one example each, all with id 0; `copies` consecutive ones form a group.
+        """Make a split of puzzles with one example each, all with id 0.
 
-        Raises ValueError if shapes or values are wrong, or the last group is not full.
+        `copies` consecutive puzzles form a group. Raises ValueError if shapes or values are wrong,
+        or if the last group is not full.
         """
         if copies < 1 or len(inputs) % copies:
             raise ValueError(
@@ -152,10 +153,10 @@ class PuzzleSet:
         return replace(puzzles, inputs=inputs.astype(small), labels=labels.astype(small))
 
     def save(self, folder: Path, split: str, drawn: bool = True) -> None:
-        """Write `folder/split`. An interrupted save leaves no `dataset.json`, so it cannot load.
+        """Write `folder/split`. An interrupted save leaves no `dataset.json` and so cannot load.
 
-        Without `drawn`, rows that are drawn from grids are written as the tokens that they stand
-        for: this is the layout of the originals.
+        Without `drawn`, rows that are drawn from grids are written as tokens, the layout of HRM and
+        TRM.
         """
         place = Path(folder) / split
         place.mkdir(parents=True, exist_ok=True)
@@ -164,28 +165,28 @@ class PuzzleSet:
         for name in {*_ARRAYS, "ratings", *DRAWN_FILES} - files.keys():
             (place / f"all__{name}.npy").unlink(missing_ok=True)
         for key, array in files.items():
-            # A set loaded from this very place is memory-mapped: replace its files, never write
-            # into them.
+            # A set loaded from this folder is memory-mapped: replace its files, never write into
+            # them.
             write_array(place / f"all__{key}.npy", array)
         self.metadata.save(place / "dataset.json")
 
     def __len__(self) -> int:
-        """Examples."""
+        """Count the examples."""
         return len(self.inputs)
 
     @property
     def num_groups(self) -> int:
-        """Base puzzles: what an epoch visits once."""
+        """Count the base puzzles, each of which an epoch visits once."""
         return len(self.group_indices) - 1
 
     @property
     def epoch_examples(self) -> float:
-        """Examples of an epoch as the originals count them: groups · mean examples of a puzzle."""
+        """Count an epoch's examples as HRM and TRM do: groups · mean examples of a puzzle."""
         return self.num_groups * self.metadata.mean_puzzle_examples
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of all arrays and of what the tokens mean, to tell a changed set on resuming."""
+        """Return the SHA-256 of arrays and metadata, which detects a changed set on resuming."""
         facts = asdict(replace(self.metadata, task="", notes={}))
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         for key, array in self.files().items():
@@ -194,12 +195,12 @@ class PuzzleSet:
         return digest.hexdigest()
 
     def arrays(self) -> dict[str, Any]:
-        """The arrays by the names of their files, without ratings where there are none."""
+        """Return the arrays by the names of their files, without ratings if there are none."""
         arrays = {key: getattr(self, key) for key in _ARRAYS}
         return arrays if self.ratings is None else arrays | {"ratings": self.ratings}
 
     def files(self) -> dict[str, np.ndarray]:
-        """What is stored of the set: the arrays, but what inputs and labels are drawn from."""
+        """Return the arrays to store; drawn rows are stored as the arrays they are drawn from."""
         files = self.arrays()
         if isinstance(self.inputs, DrawnRows):
             del files["inputs"], files["labels"]
@@ -209,7 +210,7 @@ class PuzzleSet:
 
 _ARRAYS = ("inputs", "labels", "puzzle_identifiers", "puzzle_indices", "group_indices")
 _TABLES = ("inputs", "labels", "shapes", "colours", "corners")
-"""Arrays with a row an example, a puzzle or a grid; the others are lists of numbers."""
+"""Two-dimensional arrays, with one row per example, puzzle or grid; the others are flat."""
 
 
 def _load_part(metadata: Metadata, place: Path, set_name: str) -> PuzzleSet:
@@ -235,7 +236,7 @@ def _load_part(metadata: Metadata, place: Path, set_name: str) -> PuzzleSet:
 
 
 def _concatenate(parts: list[PuzzleSet], place: Path) -> PuzzleSet:
-    """One set after the other; indices go on where the previous set ended."""
+    """Join sets one after the other; indices continue where the previous set ended."""
     if len({part.ratings is None for part in parts}) > 1:
         raise ValueError(f"{place}: only some sets have ratings; give all of them ratings, or none")
     arrays: dict[str, Any] = {
@@ -248,7 +249,7 @@ def _concatenate(parts: list[PuzzleSet], place: Path) -> PuzzleSet:
 
 
 def _first_fault(metadata: Metadata, arrays: dict[str, Any]) -> tuple[str, str] | None:
-    """The first array that is wrong and what is wrong with it, or None."""
+    """Return the first array that is wrong and its fault, or None."""
     examples, num_puzzles, bounds = (
         (arrays[key].shape or (1,))[0] for key in ("inputs", "puzzle_identifiers", "group_indices")
     )
@@ -276,7 +277,7 @@ def _first_fault(metadata: Metadata, arrays: dict[str, Any]) -> tuple[str, str] 
         ("puzzle_identifiers", "num_puzzle_identifiers"),
     ):
         if isinstance(arrays[key], DrawnRows):
-            continue  # what they are drawn from has been checked
+            continue  # the arrays they are drawn from have been checked
         size = getattr(metadata, setting)
         ignored = metadata.ignore_label_id if key == "labels" else None
         wrong = _value_outside(arrays[key], size, ignored)
@@ -286,7 +287,7 @@ def _first_fault(metadata: Metadata, arrays: dict[str, Any]) -> tuple[str, str] 
 
 
 def _value_outside(array: np.ndarray, size: int, ignored: int | None) -> int | None:
-    """A value outside 0..size-1 other than `ignored`, or None; a big array is never copied."""
+    """Return a value outside 0..size-1 other than `ignored`, or None; never copy a big array."""
     for block in np.array_split(array, max(1, array.size >> 24)):
         if block.min() >= 0 and block.max() < size:
             continue

@@ -1,4 +1,4 @@
-"""Data sets on disk that somebody else has built, such as the originals' scripts do."""
+"""Data sets on disk that were built elsewhere, for instance by the scripts of HRM and TRM."""
 
 import hashlib
 import json
@@ -19,9 +19,9 @@ from ostinato.data.tasks import TASKS
 from ostinato.files import atomic, home_path
 from ostinato.numbers import Natural, Seed, check_numbers
 
-BUILD = 1  # raise it whenever the same data set and settings would give other files
-SAMPLE = 200  # examples that are checked to recognise a kind of puzzle
-MOST = 0.5  # of them that obey its rules: the others are faulty, and not of another kind
+BUILD = 1  # raise it whenever the same data set and settings would give different files
+SAMPLE = 200  # examples checked to recognise a kind of puzzle
+MOST = 0.5  # share that must obey its rules; the others are then faulty, not of another kind
 
 
 @dataclass(frozen=True)
@@ -29,26 +29,27 @@ class StoredData(PuzzleData):
     """Describe a data set on disk, in the format of `ostinato.data.puzzles`."""
 
     path: str
-    """Folder with train/, perhaps validation/, and test/."""
+    """Folder with train/, test/ and optionally validation/."""
     augment: bool = True
-    """Apply a random symmetry to a training puzzle each time it is loaded, where the kind of puzzle
-    is known. Variants that the data set holds already are used in any case."""
+    """Apply a random symmetry to a training puzzle each time it is loaded, if the kind of puzzle is
+    known. Variants stored in the data set are used in any case."""
     num_validation: Natural = 0
-    """Base puzzles held out from train/ where there is no validation/; 0: a tenth, at most 1000."""
+    """Number of base puzzles held out from train/ if there is no validation/. 0: a tenth, at most
+    1000."""
     data_seed: Seed = 0
-    """Seed of the choice of puzzles held out."""
+    """Seed for choosing the held-out puzzles."""
 
     def __post_init__(self):
         check_numbers(self)
 
     def prepare(self, root: Path, report: Callable[[str], None]) -> Path:
-        """The data set's own folder if nothing is missing in it, or else a completed copy.
+        """Return the data set's own folder if nothing is missing in it, else a completed copy.
 
-        The copy, under `root`, has a validation split held out from train/, and says what kind of
-        puzzle it holds where the original does not and examples tell. Its name holds a hash of the
-        content and the settings, and it is used again. Nothing is ever taken from test/.
-        Raises ValueError if there is no training data, if files are faulty or `check` refuses what
-        they hold, or if too few puzzles can be held out.
+        The copy, below `root`, has a validation split held out from train/, and names the kind of
+        puzzle if the original does not and the examples show it. Its name holds a hash of content
+        and settings, and later calls reuse it. Nothing is ever taken from test/. Raises ValueError
+        if there is no training data, if files are faulty, if `check` refuses their content, or if
+        too few puzzles can be held out.
         """
         source = home_path(self.path)
         splits = load_splits(source)
@@ -83,7 +84,7 @@ class StoredData(PuzzleData):
                 notes = puzzles.metadata.notes | {"copied_from": str(source)}
                 metadata = replace(puzzles.metadata, task=task, notes=notes)
                 replace(puzzles, metadata=metadata).save(folder, split)
-            for path in source.glob("*.json"):  # what ARC's ids stand for, and the like
+            for path in source.glob("*.json"):  # the names of ARC's puzzle ids, for instance
                 with atomic(folder / path.name) as file:
                     file.write(path.read_bytes())
 
@@ -93,10 +94,10 @@ class StoredData(PuzzleData):
     def choose(
         self, source: Path, train: PuzzleSet, test: PuzzleSet | None
     ) -> Bool[np.ndarray, " groups"]:
-        """Which groups of `train` are held out.
+        """Choose the groups of `train` to hold out.
 
-        Where puzzles have ids of their own, groups that share one with test/ stay: the rows of the
-        puzzle embedding that test/ needs are learnt from them (as in ARC).
+        If puzzles have ids of their own (as in ARC), groups that share one with test/ stay in
+        training: they teach the rows of the puzzle embedding that test/ needs.
         """
         free = np.ones(train.num_groups, bool)
         if test is not None and train.metadata.num_puzzle_identifiers > 1:
@@ -116,7 +117,7 @@ class StoredData(PuzzleData):
 
 
 def load_splits(folder: Path) -> dict[str, PuzzleSet]:
-    """The splits of a data set by name; ValueError, with the remedy, if train/ is missing."""
+    """Load the splits of a data set by name. Raises ValueError if train/ is missing."""
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}: give one that holds train/ and test/")
     if any(folder.glob("*.csv")) and not any(folder.glob("*/dataset.json")):
@@ -129,7 +130,7 @@ def load_splits(folder: Path) -> dict[str, PuzzleSet]:
 
 
 def recognise(puzzles: PuzzleSet, share: float = 1.0) -> str:
-    """Name the kind of puzzle whose shape and rules a `share` of a sample obeys; "" if none."""
+    """Name the kind of puzzle whose shape and rules at least `share` of a sample obeys, or ""."""
     sample = np.linspace(0, len(puzzles) - 1, min(SAMPLE, len(puzzles))).astype(int)
     for name, task in TASKS.items():
         if fits(task, puzzles):
@@ -140,7 +141,7 @@ def recognise(puzzles: PuzzleSet, share: float = 1.0) -> str:
 
 
 def fits(task: Task, puzzles: PuzzleSet) -> bool:
-    """Tell whether the puzzles have the shape of a kind."""
+    """Tell whether the puzzles have the shape of `task`."""
     shape = puzzles.metadata.vocab_size, puzzles.metadata.seq_len
     return shape == (task.vocab_size, task.seq_len)
 
@@ -148,14 +149,16 @@ def fits(task: Task, puzzles: PuzzleSet) -> bool:
 def check(puzzles: PuzzleSet, place: str, report: Callable[[str], None]) -> None:
     """Apply `check_examples` to a data set, by the rules of its kind.
 
-    Where it names no kind, that is the one whose rules most of it obeys. ValueError, too, for a
+    If it names no kind, take the one whose rules most of it obeys. Also raises ValueError for a
     kind that its shape does not fit.
     """
     if isinstance(puzzles.inputs, DrawnRows) or isinstance(puzzles.labels, DrawnRows):
-        return  # tasks of ARC, which the builder has checked
+        return  # ARC tasks, which the builder has checked
     task = TASKS.get(puzzles.metadata.task or recognise(puzzles, MOST))
     if task is not None and not fits(task, puzzles):
-        raise ValueError(f"{place} has not the shape of a {task.name}: correct its dataset.json")
+        raise ValueError(
+            f"{place} does not have the shape of a {task.name}: correct its dataset.json"
+        )
     check_examples(
         task,
         puzzles.inputs,
@@ -168,13 +171,13 @@ def check(puzzles: PuzzleSet, place: str, report: Callable[[str], None]) -> None
 
 
 def take_groups(puzzles: PuzzleSet, groups: Integer[np.ndarray, " chosen"]) -> PuzzleSet:
-    """These groups alone, in this order, with all their variants."""
+    """Keep only these groups, in this order, with all their variants."""
     members, sizes = _members(puzzles.group_indices, groups)
     return _take(puzzles, members, sizes)
 
 
 def first_variants(puzzles: PuzzleSet, groups: Integer[np.ndarray, " chosen"]) -> PuzzleSet:
-    """The first variant alone, which builders make the puzzle itself, of each of these groups."""
+    """Keep only the first variant of each of these groups, which is the puzzle itself."""
     return _take(puzzles, puzzles.group_indices[groups], np.ones(len(groups), int))
 
 
@@ -198,7 +201,7 @@ def _take(
 def _members(
     bounds: Integer[np.ndarray, " owners_plus_1"], owners: Integer[np.ndarray, " chosen"]
 ) -> tuple[Integer[np.ndarray, " members"], Integer[np.ndarray, " chosen"]]:
-    """All that the owners hold, one after the other, and how much each does."""
+    """Return the members of all `owners`, one owner after the other, and how many each has."""
     first = bounds[owners].astype(np.int64)
     sizes = bounds[owners + 1] - first
     begin = np.cumsum(sizes) - sizes

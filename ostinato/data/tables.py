@@ -1,6 +1,6 @@
 """Tables of puzzles with their answers: rows in memory, and the CSV files that hold them.
 
-The columns are those of the HRM authors' data sets: question, answer and perhaps rating.
+The columns are those of the HRM authors' data sets: question, answer and optionally rating.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Rows:
     inputs: UInt8[np.ndarray, "rows cells"]
     labels: UInt8[np.ndarray, "rows cells"]
     ratings: Float32[np.ndarray, " rows"]
-    """NaN where a row has no rating."""
+    """Difficulty of each row; NaN if it has no rating."""
 
     @classmethod
     def unrated(cls, inputs: np.ndarray, labels: np.ndarray) -> Rows:
@@ -35,7 +35,7 @@ class Rows:
 
     @classmethod
     def join(cls, parts: Sequence[Rows]) -> Rows:
-        """Put one part behind the other."""
+        """Join parts one after the other."""
         names = ("inputs", "labels", "ratings")
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
@@ -47,7 +47,7 @@ class Rows:
 
 
 class Cells(NamedTuple):
-    """Hold a line of a table, unchecked."""
+    """Hold an unchecked line of a table."""
 
     line: int
     question: str
@@ -56,7 +56,7 @@ class Cells(NamedTuple):
     """Empty if there is none."""
 
     def rated(self) -> float:
-        """Return the rating as a number, NaN if there is none. Raises ValueError for a word."""
+        """Return the rating as a number, or NaN if there is none. Raises ValueError for a word."""
         try:
             return float(self.rating) if self.rating.strip() else math.nan
         except ValueError:
@@ -68,7 +68,7 @@ def csv_rows(lines: Iterable[str], source: str, before: int = 0) -> Iterator[tup
     """Yield the rows of a table, its header first, each with the number of its last line.
 
     `before` is the number of lines of the file before these. Raises ValueError, with file and line,
-    for a line that is no CSV, and for one of another length than the header.
+    for a line that is not CSV or whose length differs from the header's.
     """
     reader, width = csv.reader(lines), 0
     try:
@@ -88,7 +88,7 @@ def csv_rows(lines: Iterable[str], source: str, before: int = 0) -> Iterator[tup
 def read_cells(path: Path) -> Iterator[Cells]:
     """Read the lines of a table one by one.
 
-    Raises ValueError, with file and line, for a missing column and a line of another length.
+    Raises ValueError, with file and line, for a missing column or a line of another length.
     """
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         rows = csv_rows(file, str(path))
@@ -108,7 +108,7 @@ def read_cells(path: Path) -> Iterator[Cells]:
 def local_files(source: str, others: str) -> dict[str, Path]:
     """Find the CSV files of a source by split: one file, or a folder with train.csv.
 
-    `others` are the sources that are no files, for the message of the ValueError if none is there.
+    Raises ValueError if there are none; its message lists `others`, the sources that are not files.
     """
     path = home_path(source)
     if path.is_dir():
@@ -125,7 +125,7 @@ def local_files(source: str, others: str) -> dict[str, Path]:
 
 
 def hub_files(data_set: str) -> dict[str, Path]:
-    """train.csv and test.csv of a data set, downloaded unless they are in the Hub's cache."""
+    """Fetch train.csv and test.csv of a data set on the Hub, unless they are in its cache."""
     names = ["train.csv", "test.csv"]
     remedy = "set source to a folder with its train.csv and test.csv"
     return {path.stem: path for path in fetch_all(data_set, names, remedy)}

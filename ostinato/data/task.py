@@ -1,4 +1,4 @@
-"""`Task`: a kind of puzzle. A new kind is a subclass, and a line in `ostinato.data.tasks`."""
+"""`Task`: a kind of puzzle. A new kind is a subclass and a line in `ostinato.data.tasks`."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from ostinato.data.symmetries import Symmetries
 from ostinato.data.tables import Rows, read_cells
 
 Mark = Callable[[int, str], str]
-"""Cell and its symbol → the text to draw in its place, such as the symbol in a colour."""
+"""Cell and its symbol → the text to draw instead, such as the symbol in a colour."""
 
 
 class Task(ABC):
     """Read, write, draw and check one kind of puzzle, and name its symmetries.
 
-    A subclass has `name`, `seq_len` and `symbols` and writes the abstract methods. The others have
-    defaults that hold for every puzzle: no symmetries, no ratings, no rules to guess by.
+    A subclass defines `name`, `seq_len`, `symbols` and the other abstract methods. The remaining
+    methods have defaults that hold for every puzzle: no symmetries, no ratings, no rules to guess
+    by.
     """
 
     guessable: ClassVar[bool] = False
-    """The rules say which tokens a cell may hold (`possible`), so a search may guess by them."""
+    """True if `possible` narrows the tokens of a cell by the rules, so that a search may guess."""
 
     @property
     @abstractmethod
@@ -82,9 +83,9 @@ class Task(ABC):
 
     @property
     def fewest_givens(self) -> int:
-        """Count the filled cells that a question with one right answer has at least.
+        """Return the least number of filled cells of a question with only one right answer.
 
-        0 where several answers may be right.
+        It is 0 if several answers may be right.
         """
         return 0
 
@@ -93,14 +94,14 @@ class Task(ABC):
         puzzles: Integer[np.ndarray, "puzzles cells"],
         answers: Integer[np.ndarray, "puzzles cells"],
     ) -> Bool[np.ndarray, " puzzles"]:
-        """Tell of many answers which `check` would find something wrong with."""
+        """Tell which of many answers are wrong by `check`."""
         pairs = zip(puzzles, answers, strict=True)
         return np.array([self.check(*pair) is not None for pair in pairs], bool)
 
     def count_solutions(
         self, tokens: Integer[np.ndarray, " cells"], max_guesses: int
     ) -> int | None:
-        """Count the right answers up to 2; None if that takes too long, or no solver is known."""
+        """Count the right answers up to 2; None if that takes too long or there is no solver."""
         return None
 
     def scores(
@@ -108,13 +109,13 @@ class Task(ABC):
         puzzles: Integer[np.ndarray, "puzzles cells"],
         answers: Integer[np.ndarray, "puzzles cells"],
     ) -> dict[str, Bool[np.ndarray, " puzzles"]]:
-        """Measure more of the answers than whether all cells are right, by the rules alone."""
+        """Return further scores of the answers by the rules alone, by name."""
         return {}
 
     def possible(self, tokens: Int[np.ndarray, " cells"]) -> Bool[np.ndarray, "cells vocab"]:
-        """Find the tokens that each cell may hold by the rules at first sight.
+        """Find the tokens that each cell may hold by a direct look at the rules.
 
-        A filled cell may hold its own token; a blank one may not stay blank.
+        A filled cell may hold only its own token; a blank cell may not stay blank.
         """
         return np.ones((self.seq_len, self.vocab_size), bool)
 
@@ -142,7 +143,7 @@ class Task(ABC):
         inputs: Integer[np.ndarray, "rows cells"],
         labels: Integer[np.ndarray, "rows cells"],
     ) -> UInt64[np.ndarray, " rows"]:
-        """Compute numbers that symmetric copies share, and other puzzles almost never have."""
+        """Compute a number for each row that only its symmetric copies share (almost surely)."""
         return hashes(row.tobytes() for row in np.asarray(inputs, np.uint8))
 
     def boards(self, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
@@ -150,10 +151,10 @@ class Task(ABC):
         return one_a_line(lines)
 
     def read_rows(self, path: Path, report: Callable[[str], None]) -> Rows:
-        """Read all rows of a CSV file with the columns question, answer and perhaps rating.
+        """Read all rows of a CSV file with the columns question, answer and optionally rating.
 
         Raises ValueError, with file and line, for a row that cannot be read, for one that
-        `check_examples` refuses, such as a wrong answer, and for a file without rows.
+        `check_examples` refuses (such as a wrong answer), and for a file without rows.
         """
         inputs, labels, ratings, lines = [], [], [], []
         for row in read_cells(path):
@@ -173,14 +174,14 @@ class Task(ABC):
     def rate(
         self, rows: Rows, report: Callable[[str], None] | None
     ) -> tuple[Float32[np.ndarray, " rows"] | None, str | None]:
-        """Rate rows: their difficulty, and where it comes from; None if it is not known.
+        """Return the difficulty of rows and the name of the measure; None, None if not known.
 
-        What takes long is done only with a `report`, which is told now and then how far it is.
+        A slow measure is taken only with a `report`, which receives the progress.
         """
         return (rows.ratings, "source") if not np.isnan(rows.ratings).any() else (None, None)
 
     def read_table(self, path: Path, report: Callable[[str], None]) -> PuzzleSet:
-        """Read all rows of a CSV file as a data set, rated. Raises ValueError as `read_rows`."""
+        """Read all rows of a CSV file as a rated data set. Raises ValueError like `read_rows`."""
         rows = self.read_rows(path, report)
         return self.puzzle_set(rows, *self.rate(rows, report), source=str(path))
 
@@ -203,7 +204,7 @@ class Task(ABC):
         )
 
     def sha256(self, rows: Rows) -> str:
-        """Return the SHA-256 of the lines "question,answer", with a line feed each."""
+        """Return the SHA-256 of the lines "question,answer", each with a line feed."""
         symbols = np.frombuffer(self.symbols.encode("latin-1"), np.uint8)
         comma, line_feed = np.frombuffer(b",\n", np.uint8)
         lines = np.insert(symbols[rows.inputs], self.seq_len, comma, axis=1)

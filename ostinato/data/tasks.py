@@ -1,4 +1,4 @@
-"""The kinds of puzzles, by name. A new kind is one file or folder, and one line in `KINDS`."""
+"""The kinds of puzzles by name. A new kind is one file or folder and one line in `KINDS`."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,16 +12,16 @@ from ostinato.data.task import Task
 
 
 class Kind(NamedTuple):
-    """Name the classes of a kind of puzzle."""
+    """Hold the classes and sizes of a kind of puzzle."""
 
     task: type[Task]
-    """Made with a size."""
+    """Class of the task, which is made with a size."""
     sizes: Sequence[int]
     data: type[BuiltData]
 
     @property
     def tasks(self) -> list[Task]:
-        """One task for each size."""
+        """Make a task for each size."""
         make: Any = self.task
         return [make(size) for size in self.sizes]
 
@@ -36,14 +36,14 @@ TASKS: dict[str, Task] = {task.name: task for kind in KINDS for task in kind.tas
 
 
 def task_named(name: str) -> Task:
-    """Return the task of a model or a data set. Raises ValueError if it is not known."""
+    """Return the task of that name. Raises ValueError if it is unknown."""
     if name not in TASKS:
         raise ValueError(f"unknown task {name!r}: choose one of {known_tasks()}")
     return TASKS[name]
 
 
 def known_tasks() -> str:
-    """List the names for people; many sizes in a row are a range."""
+    """List the names for a message; many sizes are written as a range."""
     names = []
     for kind in KINDS:
         first, *_, last = tasks = [task.name for task in kind.tasks]

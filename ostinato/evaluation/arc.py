@@ -1,13 +1,13 @@
-"""ARC's score: all variants of a task vote for the answers to its tests.
+"""Score ARC: all variants of a task vote for the answers to its tests.
 
-Every prediction is cropped to its grid, shown as the task itself shows it, and counts as a vote for
-that grid. Candidates are ranked by their votes, then by how sure the model was on average. A test
-counts as solved at K if its answer is among the first K candidates, a task by the share of its
-tests, and pass@K is the mean over tasks.
+Every prediction is cropped to its grid, mapped back from the variant to the task, and counts as a
+vote for that grid. Candidates are ranked by their votes, then by the mean confidence of the model.
+A test is solved at K if its answer is among the first K candidates. A task scores the share of its
+tests that are solved, and pass@K is the mean over tasks.
 
-Source: the ARC evaluator of TRM's released code. It adds the votes of all evaluations of a run
-together, and needs several processes; here an `ArcVotes` belongs to one evaluation, and processes
-merge theirs.
+Source: the ARC evaluator of TRM's released code. That one adds up the votes of all evaluations of a
+run and needs several processes. Here an `ArcVotes` belongs to one evaluation, and processes merge
+theirs.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,53 +31,54 @@ VOTES = "votes.json"
 """File in a run folder with the first `SHOWN` candidates for each test of the tasks."""
 SHOWN = 4
 ATTEMPTS = 2
-"""Answers to a test that a submission holds."""
+"""Number of answers to a test in a submission."""
 
 NOWHERE = 2**63 - 1
-"""The place of an answer that nobody voted for."""
+"""Place of an answer without votes."""
 
 Key = bytes
-"""A grid as bytes: its rows, its columns, its colours."""
+"""A grid as bytes: number of rows, number of columns, colours."""
 
 
 @dataclass
 class Candidate:
-    """An answer that somebody voted for."""
+    """Count the votes for an answer."""
 
     first: int
-    """Number of the first example that did: it breaks ties, whatever the number of processes."""
+    """Number of the first example that voted for it. It breaks ties, whatever the number of
+    processes."""
     votes: int = 0
     confidence: float = 0.0
     """Sum of sigmoid(q_halt)."""
 
     @property
     def rank(self) -> tuple[int, float, int]:
-        """Sorting by it puts the best first."""
+        """Return a sort key that puts the best candidate first."""
         return -self.votes, -self.confidence / self.votes, self.first
 
 
 @dataclass
 class ArcVotes:
-    """The votes of one evaluation, or of one process's part of it.
+    """Collect the votes of one evaluation, or of one process's part of it.
 
-    Memory grows with the different candidates alone, of which each is held once per test.
+    Memory grows only with the number of different candidates: each is held once per test.
     """
 
     names: list[str]
     """Name of the variant of each puzzle id."""
     tasks: list[ArcTask]
-    """The tasks whose tests are voted on."""
+    """Tasks whose tests are voted on."""
     ballots: dict[tuple[str, Key], dict[Key, Candidate]] = field(default_factory=dict)
     """(task, input of a test) → candidates."""
 
     @classmethod
     def of_folder(cls, folder: Path) -> "ArcVotes":
-        """None yet, for the test split of a data set, ours or of the originals."""
+        """Start without votes for the test split of a data set, ours or one of HRM and TRM."""
         return cls(read_names(folder), read_test_tasks(folder))
 
     def add(self, answers: Answers) -> None:
         """Count these answers."""
-        # As in the originals: sigmoid in float64, however q was computed
+        # As in TRM: sigmoid in float64, whatever the dtype of q
         sure = 1 / (1 + np.exp(-answers.q_halt.astype(np.float64)))
         grids = crops(answers.inputs), crops(answers.answers)
         for example, puzzle_id, question, answer, confidence in zip(
@@ -91,7 +92,7 @@ class ArcVotes:
             candidate.confidence += float(confidence)
 
     def merge(self, other: "ArcVotes") -> None:
-        """Add the votes of another process, for other examples of the same evaluation."""
+        """Add the votes of another process for other examples of the same evaluation."""
         for test, theirs in other.ballots.items():
             ballot = self.ballots.setdefault(test, {})
             for answer, candidate in theirs.items():
@@ -101,20 +102,20 @@ class ArcVotes:
                 mine.confidence += candidate.confidence
 
     def ranking(self, task: str, question: Grid) -> list[tuple[Grid, Candidate]]:
-        """The candidates for a test of a task, best first."""
+        """Return the candidates for a test of a task, best first."""
         ballot = self.ballots.get((task, key_of(question)), {})
         ranked = sorted(ballot.items(), key=lambda entry: entry[1].rank)
         return [(grid_of_key(key), candidate) for key, candidate in ranked]
 
     @property
     def answered(self) -> list[ArcTask]:
-        """The tasks that can be scored: the answers to all their tests are known."""
+        """Return the tasks that can be scored because the answers to all their tests are known."""
         return [t for t in self.tasks if all(pair.output is not None for pair in t.test)]
 
     def pass_at(self, numbers: Sequence[int] = PASS_AT) -> dict[int, float]:
-        """K → mean over tasks of the share of tests with the answer among the first K candidates.
+        """Return, by K, the mean over tasks of the share of tests solved by the first K candidates.
 
-        Tasks of which an answer is not known are left out; ValueError if that leaves none.
+        Tasks with an unknown answer are left out. Raises ValueError if that leaves none.
         """
         if not self.answered:
             raise ValueError("all tasks come without answers to their tests: nothing can be scored")
@@ -125,7 +126,7 @@ class ArcVotes:
         return {k: float(np.mean([np.mean(tests < k) for tests in places])) for k in numbers}
 
     def place_of_answer(self, task: str, pair: Pair) -> int:
-        """How many candidates are ranked before the right answer; `NOWHERE` if it is none."""
+        """Count the candidates ranked before the right answer; `NOWHERE` if it has no votes."""
         assert pair.output is not None
         right = key_of(pair.output)
         for place, (answer, _) in enumerate(self.ranking(task, pair.input)):
@@ -134,15 +135,15 @@ class ArcVotes:
         return NOWHERE
 
     def shares(self) -> dict[str, float]:
-        """pass@K, by this name."""
+        """Return the scores by name, such as "pass@2"."""
         return {f"pass@{number}": share for number, share in self.pass_at().items()}
 
     def files(self) -> dict[str, object]:
-        """What is handed in, and who voted for it, by the name of the file."""
+        """Return the submission and the votes, by the names of their files."""
         return {"submission.json": self.submission(), VOTES: self.to_json()}
 
     def to_json(self) -> dict[str, Any]:
-        """The tasks, each of their tests with the number of votes and the first few candidates."""
+        """Return the tasks, each test with its number of votes and its first few candidates."""
         content = {}
         for task in self.tasks:
             content[task.name] = task.to_json()
@@ -160,9 +161,9 @@ class ArcVotes:
         return content
 
     def submission(self) -> dict[str, list[dict[str, Any]]]:
-        """The content of Kaggle's submission.json: two attempts at each test.
+        """Return the content of Kaggle's submission.json: two attempts at each test.
 
-        The first is repeated if there is no second; [[0]] where nobody has voted.
+        The first is repeated if there is no second; without votes both are [[0]].
         """
         content = {}
         for task in self.tasks:
@@ -186,9 +187,9 @@ def vote(
     world_size: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Let this rank's examples of a split vote, whether their answers are known or not.
+    """Let this rank's examples of a split vote, whether or not their answers are known.
 
-    `progress` is told how many of all examples are done.
+    `progress` receives the number of examples done on all ranks.
     """
     batch_size = usual_batch_size(model) if batch_size is None else batch_size
     batch_size = min(batch_size, -(-len(puzzles) // world_size))
@@ -201,41 +202,41 @@ def vote(
 
 
 def key_of(grid: Grid) -> Key:
-    """The grid as bytes."""
+    """Convert a grid to bytes."""
     return bytes(grid.shape) + grid.tobytes()
 
 
 def grid_of_key(key: Key) -> Grid:
-    """The grid of these bytes."""
+    """Convert bytes back to a grid."""
     return np.frombuffer(key, np.uint8, offset=2).reshape(key[0], key[1])
 
 
 @runtime_checkable
 class Tally(Protocol):
-    """Takes in the answers of one evaluation, or one process's part of them."""
+    """Count the answers of one evaluation, or one process's part of them."""
 
     def add(self, answers: Answers) -> None:
         """Count these answers."""
         ...
 
     def merge(self, other: Any) -> None:
-        """Add what another tally of the same kind has counted in another process."""
+        """Add the counts of a tally of the same kind from another process."""
         ...
 
     def shares(self) -> dict[str, float]:
-        """The scores by name, from 0 to 1."""
+        """Return the scores by name, from 0 to 1."""
         ...
 
     def files(self) -> dict[str, object]:
-        """What else comes of it: name of a file → its JSON."""
+        """Return further results: name of a file → its JSON."""
         ...
 
 
 def tally_for(folder: Path, split: str) -> Tally | None:
-    """What is to be counted beside the accuracy for a split of a data set; None: nothing.
+    """Return the tally to keep, besides accuracy, for a split of a data set; None if there is none.
 
-    The tests of ARC are voted on, and a data set that lists them has such a test split. Raises
-    ValueError if its files are faulty.
+    ARC tests are voted on: a data set that lists its test tasks gets an `ArcVotes` for the test
+    split. Raises ValueError if its files are faulty.
     """
     listed = (folder / NAMES).exists() and (folder / TASKS).exists()
     return ArcVotes.of_folder(folder) if split == "test" and listed else None

@@ -1,4 +1,4 @@
-"""How well a recursive model solves a split: accuracy, its uncertainty, by step, by rating."""
+"""Evaluate a recursive model (TRM, HRM) on a split: accuracy with intervals, by step, by rating."""
 
 import math
 import time
@@ -22,19 +22,19 @@ Interval = tuple[float, float]
 
 
 class Answers(NamedTuple):
-    """The answers to a few puzzles after the last step."""
+    """Hold the answers to a few puzzles after the last step."""
 
     examples: Int[np.ndarray, " batch"]
-    """Their places in the split."""
+    """Places of the puzzles in the split."""
     inputs: Int[np.ndarray, "batch cells"]
     puzzle_ids: Int[np.ndarray, " batch"]
     answers: Int[np.ndarray, "batch cells"]
     q_halt: Float[np.ndarray, " batch"]
-    """The model's confidence, as a logit."""
+    """Confidence of the model, as a logit."""
 
     @classmethod
     def of(cls, first: int, batch: Batch, real: int, step: Step) -> "Answers":
-        """Those of a step to the `real` rows of a batch, which begins with example `first`."""
+        """Take a step's answers to the `real` rows of a batch that begins with example `first`."""
         return cls(
             np.arange(first, first + real),
             batch.inputs[:real].numpy(),
@@ -46,10 +46,10 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True)
 class RatingRange:
-    """The puzzles of about the same difficulty."""
+    """Hold the accuracy on puzzles of similar difficulty."""
 
     ratings: str
-    """"3", or "5-8" for those from 5 to below 9."""
+    """Range of ratings, such as "3", or "5-8" for ratings from 5 to below 9."""
     puzzles: int
     exact_accuracy: float
     exact_interval: Interval
@@ -57,7 +57,7 @@ class RatingRange:
 
 @dataclass(frozen=True)
 class Score:
-    """How many answers have some property that the rules define, after the last step."""
+    """Hold the share of final answers that have some property defined by the rules."""
 
     share: float
     interval: Interval
@@ -65,7 +65,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Does the q head know? Counts of puzzles after the last step: sure is q_halt > 0."""
+    """Count puzzles by the q head and by correctness after the last step; sure is q_halt > 0."""
 
     sure_right: int
     sure_wrong: int
@@ -74,25 +74,25 @@ class Calibration:
 
     @property
     def precision(self) -> float | None:
-        """Share of right answers among the sure ones; None if there are none."""
+        """Return the share of right answers among the sure ones; None if there are none."""
         sure = self.sure_right + self.sure_wrong
         return self.sure_right / sure if sure else None
 
     @property
     def recall(self) -> float | None:
-        """Share of sure answers among the right ones; None if there are none."""
+        """Return the share of sure answers among the right ones; None if there are none."""
         right = self.sure_right + self.unsure_right
         return self.sure_right / right if right else None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of `evaluate`. Accuracies are shares of 1, intervals hold 95 %."""
+    """Hold the result of `evaluate`. Accuracies are shares of 1, with 95 % intervals."""
 
     puzzles: int
-    """Puzzles with an answer to compare with."""
+    """Number of puzzles with an answer to compare with."""
     steps: int
-    """Supervision steps given to every puzzle."""
+    """Number of supervision steps for every puzzle."""
     exact_accuracy: float
     """Share of puzzles with every cell right."""
     exact_interval: Interval
@@ -100,25 +100,25 @@ class Evaluation:
     """Share of right cells, averaged over puzzles."""
     cell_interval: Interval
     scores: dict[str, Score]
-    """What else the kind of puzzle measures, such as `shortest_path`; of all puzzles with an answer
-    to compare with. Empty where there is nothing else."""
+    """Further scores of the kind of puzzle, such as `shortest_path`, over all puzzles with an
+    answer to compare with. Empty if there are none."""
     exact_by_step: list[float]
     """Exact accuracy of the answers after step 1, 2, …"""
     exact_by_rating: list[RatingRange]
     """From easy to hard; empty if the puzzles have no ratings."""
     q_calibration: Calibration
     puzzles_per_second: float
-    """All processes together."""
+    """Throughput of all processes together."""
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, as JSON can hold them, with what the counts of the q head amount to."""
+        """Return all fields as JSON, with the precision and recall of the q head."""
         q = self.q_calibration
         calibration = {**asdict(q), "precision": q.precision, "recall": q.recall}
         return {**asdict(self), "q_calibration": calibration}
 
 
 def alone(tensor: Tensor) -> Tensor:
-    """The sum over ranks where there is one."""
+    """Return the sum over ranks when there is only one."""
     return tensor
 
 
@@ -134,16 +134,16 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
     on_answers: Callable[[Answers], None] | None = None,
 ) -> Evaluation:
-    """Give every puzzle of the split `max_steps` steps (default: as many as in training).
+    """Evaluate every puzzle of the split with `max_steps` steps (default: as in training).
 
-    As in the originals nothing halts early, and the answer is the one after the last step. Batches
-    have at most `batch_size` puzzles (default: see `usual_batch_size`), all equally many.
+    As in HRM and TRM, nothing halts early, and the answer is the one after the last step. Batches
+    have the same size, at most `batch_size` puzzles (default: see `usual_batch_size`).
 
-    With `world_size` processes each thinks about its share, and `sum_over_ranks` (`World.sum`)
-    brings the shares together: the result counts every puzzle once and is the same everywhere.
-    `progress` is told how many puzzles are done, and `on_answers` gets this process's answers batch
-    by batch, for what no sum can tell (ARC's votes). Raises ValueError if the puzzles do not fit
-    the model or have no answers.
+    With `world_size` processes, each thinks about its share, and `sum_over_ranks` (`World.sum`)
+    combines the shares: the result counts every puzzle once and is the same on every rank.
+    `progress` receives the number of puzzles done. `on_answers` receives this process's answers
+    batch by batch, for scores that are not sums (ARC's votes). Raises ValueError if the puzzles do
+    not fit the model or have no answers.
     """
     check_fits(model, puzzles)
     num_steps = model.config.halt_max_steps if max_steps is None else max_steps
@@ -218,7 +218,7 @@ def evaluate(
 
 
 def check_fits(model: RecursiveModel, puzzles: PuzzleSet) -> None:
-    """ValueError if the puzzles are not of the kind that the model was made for."""
+    """Raise ValueError if the puzzles do not fit the model."""
     data, config = puzzles.metadata, model.config
     if data.seq_len != config.seq_len or data.vocab_size > config.vocab_size:
         raise ValueError(
@@ -235,7 +235,7 @@ def check_fits(model: RecursiveModel, puzzles: PuzzleSet) -> None:
 
 
 def wilson_interval(share: float, trials: int | float, z: float = 1.959964) -> Interval:
-    """95 % confidence interval of a proportion (Wilson 1927); sound at 0 and 1 too."""
+    """Return the 95 % confidence interval of a proportion (Wilson 1927), valid at 0 and 1 too."""
     assert 0 <= share <= 1 and trials > 0
     centre = share + z * z / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
@@ -244,16 +244,16 @@ def wilson_interval(share: float, trials: int | float, z: float = 1.959964) -> I
 
 
 def score_of(passed: Float[Tensor, " puzzles"]) -> Score:
-    """The share of ones, with its interval."""
+    """Return the share of ones with its interval."""
     share = passed.double().mean().item()
     return Score(share, wilson_interval(share, len(passed)))
 
 
 def interval_of_shares(shares: Float[Tensor, " puzzles"]) -> Interval:
-    """95 % interval of the mean of one share per puzzle.
+    """Return the 95 % interval of the mean of one share per puzzle.
 
-    Cells of a puzzle are right or wrong together, so they are not trials of their own: Wilson's
-    interval gets as many trials as a proportion of the same variance would have needed.
+    Cells of a puzzle are right or wrong together, so they are not independent trials. Wilson's
+    interval therefore gets as many trials as a proportion of the same variance would need.
     """
     mean = shares.mean().item()
     variance = shares.var(correction=0).item()
@@ -264,7 +264,7 @@ def interval_of_shares(shares: Float[Tensor, " puzzles"]) -> Interval:
 def by_rating(
     exact: Bool[Tensor, " puzzles"], ratings: Float[np.ndarray, " puzzles"]
 ) -> list[RatingRange]:
-    """Exact accuracy for ratings of 0, 1, 2, 3-4, 5-8, 9-16, …: each range twice as wide."""
+    """Return the exact accuracy for ratings 0, 1, 2, 3-4, 5-8, 9-16, …: ranges double in width."""
     starts = [0, 1, 2, 3]
     while starts[-1] <= ratings.max():
         starts.append(2 * starts[-1] - 1)

@@ -1,8 +1,9 @@
-"""How well a model solves a split when it may stop early, or search: accuracy against compute.
+"""Evaluate a model on a split with early exit or search: accuracy against compute.
 
-Early exit and search are not how the published models are evaluated (`evaluation/puzzles.py` is),
-so their figures stand on their own, beside what was used to get them. What the model selects itself
-(by q, by the first to halt, by the residual) and what a rule checker selects are different claims.
+The published models are evaluated without either (`evaluation/puzzles.py`). So these figures are
+reported apart, together with the search that gave them. Answers that the model selects itself (by
+q, by the first to halt, by the residual) and answers that a rule checker selects are different
+claims.
 """
 
 import time
@@ -31,26 +32,26 @@ from ostinato.models import RecursiveModel
 
 @dataclass(frozen=True)
 class Found:
-    """The answers that one way of thinking gave."""
+    """Count the answers of one stage of the search."""
 
     way: Way
     accepted: int
-    """Answers accepted: by the rules with `verify`, else because the model halted on them."""
+    """Number of accepted answers: by the rules with `verify`, else because the model halted."""
     accepted_right: int
     others: int
-    """Answers that were not accepted, but the best there were."""
+    """Number of answers that were selected without being accepted."""
     others_right: int
 
 
 @dataclass(frozen=True)
 class SearchEvaluation:
-    """The result of `evaluate_search`. Accuracies are shares of 1, intervals hold 95 %."""
+    """Hold the result of `evaluate_search`. Accuracies are shares of 1, with 95 % intervals."""
 
     search: Search
     max_steps: int
-    """The usual number of steps, in units of which the search is deep."""
+    """Usual number of steps, the unit of the search's depths."""
     selected_by: Literal["rules"] | Selection
-    """Who chose the answers: a rule checker, or the model, by what."""
+    """Selector of the answers: a rule checker ("rules"), or a measure of the model."""
     puzzles: int
     exact_accuracy: float
     exact_interval: Interval
@@ -58,9 +59,9 @@ class SearchEvaluation:
     exact_by_rating: list[RatingRange]
     """From easy to hard; empty if the puzzles have no ratings."""
     keep_the_rules: int | None
-    """Answers that keep the rules, whoever selected them; None if the rules are not known."""
+    """Number of answers that keep the rules, however selected; None if the rules are not known."""
     steps_per_puzzle: float
-    """Supervision steps, those of all attempts, on average."""
+    """Mean number of supervision steps of a puzzle, over all its attempts."""
     attempts_per_puzzle: float
     puzzles_per_second: float
 
@@ -75,8 +76,8 @@ def evaluate_search(
 ) -> SearchEvaluation:
     """Think about every puzzle of the split as `search` says.
 
-    `progress` is told how many puzzles are done. Raises ValueError if the puzzles do not fit the
-    model or have no answers, and if the model does not know rules or symmetries that are needed.
+    `progress` receives the number of puzzles done. Raises ValueError if the puzzles do not fit the
+    model or have no answers, and if the search needs rules or symmetries that are not known.
     """
     check_fits(model, puzzles)
     task = task_named(model.config.task) if model.config.task else None
@@ -128,7 +129,7 @@ def evaluate_search(
 
 
 def questions(puzzles: PuzzleSet) -> Iterator[Question]:
-    """The examples of a split in order, read as they are asked for."""
+    """Yield the examples of a split in order, reading as needed."""
     for batch, real in test_batches(puzzles, min(1024, len(puzzles))):
         for row in range(real):
             yield Question(batch.inputs[row], int(batch.puzzle_ids[row]))

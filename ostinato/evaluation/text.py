@@ -1,4 +1,4 @@
-"""How well a language model predicts text it has not seen."""
+"""Evaluate a language model on text that it has not seen, and two simple baselines."""
 
 import lzma
 import math
@@ -22,32 +22,32 @@ IGNORE_LABEL = -100
 
 @dataclass(frozen=True)
 class TextEvaluation:
-    """The scores of a model on some documents, the end of each included."""
+    """Hold the scores of a model on some documents, including the end of each."""
 
     documents: int
     tokens: int
-    """Tokens predicted: all, and the separator behind each document."""
+    """Number of tokens predicted: all, and the separator behind each document."""
     bytes: int
-    """Bytes of the documents."""
+    """Number of bytes of the documents."""
     loss: float
-    """Cross-entropy in nats a token."""
+    """Cross-entropy in nats per token."""
     bits_per_byte: float
-    """Bits that all tokens take, by the bytes of the documents: comparable between tokenizers."""
+    """Bits of all tokens divided by the bytes of the documents: comparable between tokenizers."""
     accuracy: float
-    """How often the likeliest token is the right one."""
+    """Share of positions whose likeliest token is right."""
     copy_rate: float
-    """How often the likeliest next token is the token just read."""
+    """Share of positions whose likeliest next token is the token just read."""
     repeat_rate: float
-    """How often the next token truly is the one just read."""
+    """Share of positions whose true next token is the token just read."""
     seconds: float
 
     @property
     def perplexity(self) -> float:
-        """The exponential of the loss."""
+        """Return the exponential of the loss."""
         return math.exp(self.loss) if self.loss < 700 else math.inf
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON can hold it."""
+        """Return all scores as JSON."""
         return {**asdict(self), "perplexity": self.perplexity}
 
 
@@ -64,9 +64,9 @@ def evaluate(
 ) -> TextEvaluation:
     """Score every token but the first, each once.
 
-    The row of tokens is cut into windows of the model's length, which are read apart: what stands
-    before one is not known in it, but for `context` tokens that are read again. `progress` is told
-    how many tokens are done. Raises ValueError if the windows are all context.
+    The row of tokens is cut into windows of the model's length, which are read independently. A
+    window sees nothing of the text before it, except for `context` tokens that are read again.
+    `progress` receives the number of tokens done. Raises ValueError if windows are all context.
     """
     if not 0 <= context < model.config.seq_len:
         raise ValueError(
@@ -104,7 +104,7 @@ def score(
     inputs: Int[Tensor, "batch seq"],
     labels: Int[Tensor, "batch seq"],
 ) -> Float[Tensor, "4"]:
-    """Sums over the labelled positions: nats, right, predicted the input, label is the input."""
+    """Sum over labelled positions: nats, right, predicted the input, label is the input."""
     nats = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum")
     scored, predicted = labels != IGNORE_LABEL, logits.argmax(-1)
     counts = [
@@ -118,7 +118,7 @@ def score(
 def windows(
     texts: TokenSet, length: int, context: int, batch_size: int, rank: int = 0, world_size: int = 1
 ) -> Iterator[tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]]:
-    """This rank's share of the windows, padded to `length`: inputs, and labels where they count."""
+    """Yield inputs and labels of this rank's windows, padded to `length` with ignored labels."""
     stride = length - context
     firsts = np.arange(0, len(texts) - 1, stride)[rank::world_size]
     for chosen in np.split(firsts, range(batch_size, len(firsts), batch_size)):
@@ -133,21 +133,21 @@ def windows(
 
 
 END = b"\0"
-"""Stands before a document, twice, and behind it; text hardly ever holds it."""
+"""Byte put twice before a document and once behind it; text hardly ever holds it."""
 
 
 def xz_bits_per_byte(documents: Iterable[bytes]) -> float:
-    """Of the documents in one stream, compressed as by `xz -9e`."""
+    """Return the bits per byte of the documents in one stream, compressed as by `xz -9e`."""
     text = b"".join(documents)
     packed = lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)
     return 8 * len(packed) / len(text)
 
 
 class ByteTrigram:
-    """Predicts a byte, or the end of the document, from the two bytes before it.
+    """Predict a byte, or the end of the document, from the two bytes before it.
 
-    Probabilities are interpolated with those of one byte less, down to the uniform ones, with
-    weights after Witten and Bell 1991 (method C):
+    Probabilities are interpolated with those of the next shorter history, down to the uniform ones,
+    with the weights of Witten and Bell 1991 (method C):
 
         p(c | h) = (count(h c) + T(h)·p(c | shorter h)) / (count(h) + T(h))
 
@@ -167,7 +167,7 @@ class ByteTrigram:
         self.totals, self.kinds = self.counts.sum(-1), kinds_of(self.counts)
 
     def bits_per_byte(self, documents: Iterable[bytes]) -> float:
-        """Of documents it has not seen; the end of each is paid for, but is no byte."""
+        """Score unseen documents; the end of each costs bits but does not count as a byte."""
         bits, size = 0.0, 0
         for document in documents:
             history, byte = trigrams(document)
@@ -179,7 +179,10 @@ class ByteTrigram:
 
 
 def trigrams(document: bytes) -> tuple[Int64[np.ndarray, " n"], UInt8[np.ndarray, " n"]]:
-    """Each byte of a document and its end, and the two bytes before it as one number."""
+    """Return the two bytes before each byte of a document (as one number), and these bytes.
+
+    The last byte is `END`.
+    """
     data = np.frombuffer(END + END + document + END, np.uint8)
     return 256 * data[:-2].astype(np.int64) + data[1:-1], data[2:]
 
@@ -187,11 +190,11 @@ def trigrams(document: bytes) -> tuple[Int64[np.ndarray, " n"], UInt8[np.ndarray
 def interpolate(
     counts: Int64[np.ndarray, "histories 256"], shorter: Float64[np.ndarray, "#histories 256"]
 ) -> Float64[np.ndarray, "histories 256"]:
-    """Probabilities of all bytes behind each history."""
+    """Return the probabilities of all bytes behind each history."""
     kinds = kinds_of(counts)[:, None]
     return (counts + kinds * shorter) / (counts.sum(-1, keepdims=True) + kinds)
 
 
 def kinds_of(counts: Int64[np.ndarray, "histories 256"]) -> Int64[np.ndarray, " histories"]:
-    """Different bytes seen behind each history; 1 where there are none, for the shorter's sake."""
+    """Count the different bytes seen behind each history; at least 1, to back off if none is."""
     return np.maximum(1, (counts > 0).sum(-1))

@@ -1,12 +1,12 @@
-"""A dialogue with a language model that has learnt to continue texts, and nothing else.
+"""Hold a dialogue with a language model that has only learnt to continue texts.
 
-No model here is trained on dialogues. So the dialogue is a text, in the form
+No model here is trained on dialogues. So the dialogue is a text of the form
 
     User: …
     Assistant: …
     User:
 
-that the model continues behind "Assistant:", up to the line where it would speak for the user.
+which the model continues behind "Assistant:", up to the line where it would speak for the user.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,24 +18,24 @@ from ostinato.models.nanochat import NanoChat
 USER, ASSISTANT = "User:", "Assistant:"
 STOP = (f"\n{USER}", f"\n{ASSISTANT}")
 ANSWER_TOKENS = 64
-"""Room that is kept for an answer; at most half of the context."""
+"""Tokens reserved for an answer; at most half of the context."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A question and, once there is one, its answer."""
+    """Hold a question and, once there is one, its answer."""
 
     question: str
     answer: str | None = None
 
     def text(self) -> str:
-        """The turn as the model reads it; without an answer, up to where that begins."""
+        """Return the turn as the model reads it; without an answer, it ends where that begins."""
         answer = "" if self.answer is None else f" {self.answer}\n"
         return f"{USER} {self.question}\n{ASSISTANT}{answer}"
 
 
 class Dialogue:
-    """The turns so far. The oldest are forgotten when they no longer fit in the context."""
+    """Hold the turns so far, and forget the oldest when they no longer fit in the context."""
 
     def __init__(
         self,
@@ -54,10 +54,10 @@ class Dialogue:
         self.turns = []
 
     def ask(self, question: str) -> Iterator[Piece]:
-        """The answer, piece by piece; when it is over, it is part of the dialogue.
+        """Yield the answer piece by piece; when complete, it joins the dialogue.
 
-        Each answer has random numbers of its own: seed + the number of questions before it.
-        Raises ValueError for an empty question and for one that does not fit by itself.
+        The seed of an answer is `sampling.seed` plus the number of questions before it. Raises
+        ValueError for an empty question and for one that does not fit in the context alone.
         """
         if not question.strip():
             raise ValueError("the question is empty: write some text, or /reset")
@@ -79,9 +79,9 @@ class Dialogue:
 def fitting(
     model: NanoChat, tokenizer: Tokenizer, turns: Sequence[Turn]
 ) -> tuple[list[int], list[Turn]]:
-    """Tokens of the last turns that leave room for an answer, and those turns.
+    """Return the tokens of the last turns that leave room for an answer, and those turns.
 
-    Raises ValueError if not even the last turn alone does.
+    Raises ValueError if the last turn alone leaves no room.
     """
     room = model.config.seq_len - min(ANSWER_TOKENS, model.config.seq_len // 2)
     tokens: list[int] = []
@@ -92,6 +92,6 @@ def fitting(
             check_prompt(model, tokens)
             return tokens, kept
     raise ValueError(
-        f"the question has {len(tokens)} tokens, of the {model.config.seq_len} that the model "
-        f"reads {room} are for it: shorten it"
+        f"the question has {len(tokens)} tokens, but the model reads {model.config.seq_len} and "
+        f"{room} of these are for the question: shorten it"
     )

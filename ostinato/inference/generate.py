@@ -1,4 +1,4 @@
-"""`generate()`: the one way to run a language model. Commands, server and tests loop over it.
+"""`generate()` runs a language model. Commands, server and tests loop over it:
 
 for piece in generate(model, "Once upon a time"):
     print(piece, end="", flush=True)
@@ -18,44 +18,44 @@ from ostinato.models.nanochat import NanoChat
 from ostinato.numbers import Seed, check_numbers
 
 LEAST_DIVISOR = 1e-6
-"""Logits divided by less than this may overflow."""
+"""Smallest divisor of logits that cannot overflow."""
 
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """What generation needs of a tokenizer."""
+    """Define what generation needs of a tokenizer."""
 
     end_tokens: frozenset[int]
     """Tokens that end a text, such as the separator of documents."""
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text, with whatever the model expects in front of one."""
+        """Return the tokens of a text, with the start token that the model expects, if any."""
         ...
 
     def token_bytes(self, token: int, previous: int) -> bytes:
-        """The bytes that a token stands for: perhaps a part of a character, perhaps none.
+        """Return the bytes of a token: possibly part of a character, possibly none.
 
-        `previous` is the token before it: some drop the space at the beginning of a text.
+        `previous` is the token before it: some tokenizers drop the space at the start of a text.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen. The defaults draw from the model's own distribution."""
+    """Choose the next token. The defaults draw from the model's own distribution."""
 
     temperature: float = 1.0
-    """Divides the logits; 0: always the most likely token."""
+    """Divide the logits by this number. 0: always take the most likely token."""
     top_k: int = 0
-    """Draw from this many most likely tokens; 0: from all."""
+    """Draw from this many most likely tokens. 0: from all."""
     top_p: float = 1.0
-    """Draw from the most likely tokens that together reach this probability; 1: from all."""
+    """Draw from the most likely tokens that together reach this probability. 1: from all."""
     min_p: float = 0.0
-    """Draw from tokens at least this probable, relative to the most likely one; 0: from all."""
+    """Draw from tokens at least this probable, relative to the most likely one. 0: from all."""
     repetition_penalty: float = 1.0
-    """Above 1, tokens that have occurred, in the prompt too, get less likely; 1: no change."""
+    """Make tokens that have occurred, in the prompt too, less likely. 1: no change."""
     seed: Seed = 0
-    """Of the random numbers: the same seed gives the same text."""
+    """Seed of the random numbers: the same seed gives the same text."""
 
     def __post_init__(self):
         check_numbers(self)
@@ -82,15 +82,15 @@ Finish = Literal["", "end", "stop", "length"]
 
 @dataclass(frozen=True)
 class Piece:
-    """What one more token added to the text."""
+    """Hold the text that one more token adds."""
 
     text: str
-    """Empty while a character is incomplete, or where a stop string may have begun."""
+    """New text; empty while a character is incomplete or a stop string may have begun."""
     token: int
     logprob: float
-    """Logarithm of the probability the model gave to the token, before any sampling setting."""
+    """Log probability that the model gave to the token, before any sampling setting."""
     finish: Finish = ""
-    """On the last piece, why it is the last: a token that ends texts, a stop string, or length."""
+    """Reason to stop, on the last piece: a token that ends texts, a stop string, or the length."""
 
     def __str__(self) -> str:
         return self.text
@@ -104,13 +104,12 @@ def generate(
     max_tokens: int | None = None,
     stop: Sequence[str] = (),
 ) -> Iterator[Piece]:
-    """Continue a text, one piece a token, until it ends by itself or as the arguments say.
+    """Continue a text, one piece per token, until the model ends it or a limit is reached.
 
-    `tokenizer` defaults to the one that the model was loaded with.
-    `max_tokens` defaults to, and is bounded by, what fits in the model's context. Text from a stop
-    string on is not given out. The texts of all pieces, joined, are valid: bytes that form no
-    UTF-8 character come as �. The prompt itself is not part of them.
-    Raises ValueError at once for an empty or too long prompt and for settings out of range.
+    `tokenizer` defaults to the one that the model was loaded with. `max_tokens` defaults to, and is
+    bounded by, the room in the model's context. Text is cut before a stop string. The joined texts
+    of all pieces are valid: bytes that form no UTF-8 character become �. They do not contain the
+    prompt. Raises ValueError at once for an empty or too long prompt and for settings out of range.
     """
     tokenizer = tokenizer or tokenizer_of(model)
     tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
@@ -119,14 +118,14 @@ def generate(
         raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
     if "" in stop:
         raise ValueError("a stop string must not be empty")
-    room = model.config.seq_len - len(tokens) + 1  # the last token need not be read again
+    room = model.config.seq_len - len(tokens) + 1  # the model need not read the last token
     return pieces(model, tokens, tokenizer, sampling, min(max_tokens or room, room), stop)
 
 
 def tokenizer_of(model: NanoChat) -> BytePairTokenizer:
-    """The tokenizer that a model was loaded with. Raises ValueError if it has none, or a wrong one.
+    """Return the tokenizer that a model was loaded with.
 
-    A wrong one is of another size than the model's vocabulary.
+    Raises ValueError if it has none, or one whose size differs from the model's vocabulary.
     """
     if not model.tokenizer_json:
         raise ValueError(
@@ -142,7 +141,7 @@ def tokenizer_of(model: NanoChat) -> BytePairTokenizer:
 
 
 def check_prompt(model: NanoChat, tokens: Sequence[int]) -> None:
-    """ValueError for a prompt that the model cannot continue."""
+    """Raise ValueError for a prompt that the model cannot continue."""
     config = model.config
     if not tokens:
         raise ValueError("the prompt is empty: give at least one token of text")
@@ -165,7 +164,7 @@ def pieces(
     max_tokens: int,
     stop: Sequence[str],
 ) -> Iterator[Piece]:
-    """The loop of `generate`, whose arguments have been checked."""
+    """Run the loop of `generate` on checked arguments."""
     writer, previous = Writer(stop), tokens[-1]
     for count, (token, logprob) in enumerate(next_tokens(model, tokens, sampling), start=1):
         finish: Finish = "length" if count == max_tokens else ""
@@ -187,9 +186,9 @@ def pieces(
 def next_tokens(
     model: NanoChat, tokens: Sequence[int], sampling: Sampling
 ) -> Iterator[tuple[int, float]]:
-    """Each next token and the logarithm of its probability, until the context is full.
+    """Yield each next token and its log probability until the context is full.
 
-    The weights are packed first, unless the model is: give a packed one to generate more than once.
+    The weights are packed first if necessary: give a packed model to generate more than once.
     """
     model = model.packed()
     device = model.embed_tokens.weight.device
@@ -198,7 +197,7 @@ def next_tokens(
     new = torch.tensor([list(tokens)], device=device)
     seen = torch.zeros(model.config.vocab_size, dtype=torch.bool)
     while cache[0].length + new.shape[1] <= model.config.seq_len:
-        # Entered anew for every token: a generator must not leave its caller without gradients
+        # Re-entered for every token: a generator must not disable gradients for its caller
         with torch.no_grad():
             logits = model(new, cache)[0, -1].float().cpu()
         seen[new[0].cpu()] = True
@@ -213,7 +212,7 @@ def choose(
     sampling: Sampling,
     rng: torch.Generator,
 ) -> int:
-    """Pick a token; `seen` marks those that the repetition penalty is for."""
+    """Pick a token; `seen` marks the tokens that get the repetition penalty."""
     if sampling.repetition_penalty != 1:
         penalty = sampling.repetition_penalty
         penalized = torch.where(logits > 0, logits / penalty, logits * penalty)
@@ -225,7 +224,10 @@ def choose(
 
 
 def candidates(logits: Float[Tensor, " vocab"], sampling: Sampling) -> Float[Tensor, " vocab"]:
-    """Probabilities, zero for what top_k, top_p and min_p leave out. The likeliest token stays."""
+    """Return the probabilities, zero for tokens that top_k, top_p or min_p exclude.
+
+    The likeliest token always stays.
+    """
     probabilities = logits.softmax(-1)
     ranked, order = probabilities.sort(descending=True, stable=True)
     keep = torch.ones_like(ranked, dtype=torch.bool)
@@ -241,7 +243,7 @@ def candidates(logits: Float[Tensor, " vocab"], sampling: Sampling) -> Float[Ten
 
 
 class Writer:
-    """Text from bytes that come bit by bit: whole characters, and nothing from a stop string on."""
+    """Turn incoming bytes into text: only whole characters, cut before a stop string."""
 
     def __init__(self, stop: Sequence[str]):
         self.stop = tuple(stop)
@@ -250,11 +252,11 @@ class Writer:
         self.held = ""
 
     def write(self, data: bytes) -> str:
-        """The text that is now certain."""
+        """Add bytes and return the text that is now certain."""
         return self._release(self.decoder.decode(data), final=False)
 
     def close(self) -> str:
-        """The rest of the text."""
+        """Return the rest of the text."""
         return self._release(self.decoder.decode(b"", final=True), final=True)
 
     def _release(self, text: str, final: bool) -> str:
@@ -272,5 +274,5 @@ class Writer:
 
 
 def overlap(text: str, string: str) -> int:
-    """Length of the longest beginning of `string`, but not all of it, with which `text` ends."""
+    """Return the length of the longest proper prefix of `string` that `text` ends with."""
     return max(n for n in range(len(string)) if text.endswith(string[:n]))

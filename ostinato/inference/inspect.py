@@ -1,4 +1,10 @@
-"""What the residual streams of a nanochat do on some text, sub-layer by sub-layer."""
+"""Inspect a nanochat: its residual streams and its ternary weights.
+
+* `stream_report` runs the model on some tokens and reads every connection of the residual streams:
+  its weights, how far the streams differ behind it, and how much the mixing so far can amplify.
+* `ternary_report` gives the share of zeros and the scales of every ternary matrix.
+* `probe_tokens` provides real tokens to measure on when no validation data are at hand.
+"""
 
 import textwrap
 from dataclasses import dataclass
@@ -14,15 +20,15 @@ from ostinato.layers.hyper_connections import Mixing, divergence, gain
 from ostinato.models.nanochat import Block, NanoChat
 
 INACTIVE_BELOW = 1e-4
-"""Streams whose divergence stays below this are the same stream, but for rounding."""
+"""Divergence below which streams are equal up to rounding."""
 
 
 @dataclass(frozen=True)
 class StreamReading:
-    """The state of one connection; vectors are averages over the tokens."""
+    """Hold the state of one connection; vectors are averages over the tokens."""
 
     sublayer: str
-    """Such as "block 3 attention"."""
+    """Name of the sub-layer, such as "block 3 attention"."""
     pre: list[float]
     """h_pre of each stream."""
     post: list[float]
@@ -30,26 +36,26 @@ class StreamReading:
     permutations: list[float]
     """Weights of the permutations, in lexicographic order; for two streams, the first is α."""
     divergence: float
-    """How unlike the streams are behind it, from 0 (all the same) to 1."""
+    """Divergence of the streams behind the connection, from 0 (all equal) to 1."""
     gain: float
-    """The most that the mixing matrices up to here, multiplied, can amplify: 1 but for rounding."""
+    """Most that the product of the mixing matrices so far can amplify: 1 up to rounding."""
 
 
 @dataclass(frozen=True)
 class StreamReport:
-    """The readings of all connections in order; none for a model with one stream."""
+    """Hold the readings of all connections in order; none for a model with one stream."""
 
     readings: list[StreamReading]
 
     @property
     def active(self) -> bool:
-        """Whether the streams differ at all. If not, a single one would do as well."""
+        """Tell whether the streams differ at all. If not, a single stream would do as well."""
         return any(reading.divergence > INACTIVE_BELOW for reading in self.readings)
 
 
 @torch.no_grad()
 def stream_report(model: NanoChat, tokens: Int[Tensor, "batch seq"]) -> StreamReport:
-    """Run `model` on `tokens` and read every connection. Raises ValueError for a text too long."""
+    """Run `model` on `tokens` and read every connection. Raises ValueError for too long a text."""
     readings: list[StreamReading] = []
     streams = model.initial_streams(tokens)
     product: Tensor | None = None
@@ -72,7 +78,7 @@ def read_connection(
     streams: Float[Tensor, "batch seq streams dim"],
     product: Float[Tensor, "*batch streams streams"],
 ) -> StreamReading:
-    """A reading from the weights of a connection, the streams behind it and the mixing so far."""
+    """Make a reading of a connection's weights, the streams behind it and the mixing so far."""
 
     def average(weights: Float[Tensor, "*batch n"]) -> list[float]:
         return weights.reshape(-1, weights.shape[-1]).mean(0).tolist()
@@ -89,10 +95,10 @@ def read_connection(
 
 @dataclass(frozen=True)
 class TernaryReading:
-    """One matrix, as inference uses it."""
+    """Describe one ternary matrix as inference uses it."""
 
     matrix: str
-    """Such as "blocks.3.attention.q_proj"."""
+    """Name of the matrix, such as "blocks.3.attention.q_proj"."""
     rows: int
     columns: int
     zeros: float
@@ -103,7 +109,7 @@ class TernaryReading:
 
 
 def ternary_report(model: NanoChat) -> list[TernaryReading]:
-    """Every ternary matrix in order; none for the full-precision twin."""
+    """Read every ternary matrix in order; a full-precision model has none."""
     readings = []
     for name, module in model.named_modules():
         if isinstance(module, TernaryLinear | PackedTernaryLinear):
@@ -123,10 +129,10 @@ def ternary_report(model: NanoChat) -> list[TernaryReading]:
 
 
 def probe_tokens(model: NanoChat, text: str = "") -> Int[Tensor, "1 seq"]:
-    """The first tokens of `text`, as many as the model reads, on its device.
+    """Return the first tokens of `text`, as many as the model reads, on its device.
 
-    Without a text, that of Python's own module textwrap, which is on every machine.
-    Raises ValueError if the model has no tokenizer, or one that does not fit.
+    The default text is the source of Python's module textwrap, which is on every machine. Raises
+    ValueError if the model has no tokenizer, or one that does not fit.
     """
     tokenizer = tokenizer_of(model)
     tokens = tokenizer.encode(text or Path(textwrap.__file__).read_text("utf-8"))

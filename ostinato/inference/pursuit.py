@@ -1,4 +1,10 @@
-"""A question on its way through the stages of a search, one attempt after the other or together."""
+"""Take a question through the stages of a search, and keep its tree of guesses.
+
+The last stage guesses. A model that solves easy puzzles but not this one may solve it once a few
+more cells are filled in. So a cell is guessed and, if that is not enough, another one: a tree of
+boards (`Guesses`). The rules say which boards are possible and the model which are likely; the
+likeliest come first. A board is dropped when some cell can hold nothing any more.
+"""
 
 import heapq
 import math
@@ -17,15 +23,15 @@ from ostinato.inference.search import Attempt, Search, Way, best
 from ostinato.models import RecursiveModel
 
 GUESSES_AT_ONCE = 8
-"""Boards with guesses of a puzzle that are thought about at the same time: a fixed number, so that
-which come next does not depend on the batch."""
+"""Boards with guesses of a puzzle to think about at the same time. The number is fixed, so that the
+next boards do not depend on the batch."""
 
 STARTS = 10**6
-"""Random starts are numbered from here, apart from the rollouts with noise."""
+"""Offset of the numbers of random starts, which keeps them apart from the rollouts with noise."""
 
 
 class Question(NamedTuple):
-    """A puzzle to think about."""
+    """Hold a puzzle to think about."""
 
     tokens: Int[Tensor, " seq"]
     puzzle_id: int = 0
@@ -33,20 +39,20 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Thought:
-    """What came of thinking about a puzzle."""
+    """Hold the result of thinking about a puzzle."""
 
     tokens: Integer[np.ndarray, " seq"]
-    """The puzzle."""
+    """Tokens of the puzzle."""
     attempt: Attempt
-    """The selected one."""
+    """Selected attempt."""
     attempts: int
-    """Ways of thinking about it that were begun."""
+    """Number of attempts begun."""
     total_steps: float
-    """Supervision steps of all of them together, with parts of steps: what the answer has cost."""
+    """Supervision steps of all attempts, with fractions: the cost of the answer."""
 
 
 class Pursuit:
-    """A question on its way through the stages of a search."""
+    """Take a question through the stages of a search."""
 
     def __init__(
         self, number: int, question: Question, search: Search, usual: int, task: Task | None
@@ -55,15 +61,15 @@ class Pursuit:
         self.stages = search.stages(usual)
         self.attempts: list[Attempt] = []
         self.running = 0
-        """Attempts that have begun or wait for a seat."""
+        """Number of attempts that have begun or wait for a seat."""
         self.limit: Fraction | float = math.inf
-        """Steps after which attempts of this stage cannot be the best any more."""
+        """Steps after which an attempt of this stage can no longer be the best."""
         self.starts = 0
-        """Random starts drawn so far."""
+        """Number of random starts drawn so far."""
         self.guesses = Guesses(task) if search.guesses and task else None
 
     def next_turns(self, model: RecursiveModel) -> list["Turn"]:
-        """The attempts of the next stage; none if there is none, or need not be one."""
+        """Return the attempts of the next stage; none if the search is over."""
         if not self.stages or (
             self.search.early_exit and any(attempt.accepted for attempt in self.attempts)
         ):
@@ -93,7 +99,7 @@ class Pursuit:
         return turns
 
     def next_guesses(self, count: int, steps: int) -> list["Turn"]:
-        """The likeliest boards with guesses, of `count` that may still be thought about."""
+        """Return the likeliest boards with guesses; `count` boards may still be tried."""
         assert self.guesses is not None
         boards = self.guesses.take(min(count, GUESSES_AT_ONCE))
         self.running = len(boards)
@@ -105,12 +111,12 @@ class Pursuit:
         ]
 
     def generator(self, purpose: int, device: torch.device) -> torch.Generator:
-        """Randomness that depends on the seed, on the puzzle's place and on nothing else."""
+        """Make a generator that depends only on the seed, the puzzle's number and `purpose`."""
         key = np.random.SeedSequence([self.search.search_seed, self.number, purpose])
         return torch.Generator(device).manual_seed(int(key.generate_state(1, np.uint64)[0] >> 1))
 
     def accept(self, steps: Fraction) -> None:
-        """An answer has been accepted: which attempts of the stage need not go on?"""
+        """Limit the other attempts of the stage after an answer was accepted at `steps`."""
         if self.search.early_exit:
             if self.search.verify:  # an answer that keeps the rules is right
                 self.limit = 0
@@ -123,7 +129,7 @@ class Pursuit:
         attempt: Attempt,
         probabilities: Float[np.ndarray, "cells vocab"] | None = None,
     ) -> None:
-        """An attempt has come to its end; `probabilities`, if known, tell what to guess next."""
+        """Record the end of an attempt; `probabilities`, if known, give the next guesses."""
         self.attempts.append(attempt)
         self.running -= 1
         if self.guesses is not None and probabilities is not None and not attempt.accepted:
@@ -140,7 +146,7 @@ class Pursuit:
 
 @dataclass(eq=False)
 class Turn:
-    """One way of thinking about a puzzle, in a seat or waiting for one."""
+    """Hold the state of one attempt at a puzzle, in a seat or waiting for one."""
 
     pursuit: Pursuit
     way: Way
@@ -148,41 +154,41 @@ class Turn:
     max_steps: int
     undo: Symmetries | None = None
     noise: torch.Generator | None = None
-    """Draws what is added to the latents before each step of a rollout."""
+    """Generator of the noise on the latents before each step of a rollout."""
     start: torch.Generator | None = None
-    """Draws the first latents, and the noise on those that follow; None: they start as usual."""
+    """Generator of the first latents and of the noise on later ones; None: the usual start."""
     likelihood: float = 1.0
-    """Of its guesses."""
+    """Likelihood of the guesses."""
     steps: Fraction = Fraction(0)
-    """Taken so far."""
+    """Steps taken so far."""
     settled: Fraction = Fraction(0)
     """Steps after which the answer has not changed."""
     halts: int = 0
-    """Looks in a row at which the model halted on it."""
+    """Number of consecutive looks at which the model halted on this answer."""
 
     @property
     def puzzle(self) -> Int[Tensor, " seq"]:
-        """What an answer has to keep: the view that is shown, or the puzzle without the guesses."""
+        """Return the puzzle to check an answer against: the view, or the one without guesses."""
         return self.tokens if self.undo is not None else self.pursuit.question.tokens
 
 
 class Board(NamedTuple):
-    """A puzzle with some guesses filled in."""
+    """Hold a puzzle with some guesses filled in."""
 
     order: float
-    """Minus the likelihood, so that the likeliest board is the least."""
+    """Minus the likelihood, so that the likeliest board sorts first."""
     key: bytes
-    """Tells boards of the same likelihood apart, whichever came first."""
+    """Tie-breaker for boards of the same likelihood, independent of their arrival."""
     tokens: Integer[np.ndarray, " cells"]
 
     @property
     def likelihood(self) -> float:
-        """How likely all of its guesses are, if the puzzle has a single answer, says the model."""
+        """Return the model's probability that all guesses are right, given a single answer."""
         return -self.order
 
 
 class Guesses:
-    """The boards of a puzzle that have not been thought about yet."""
+    """Keep the boards of a puzzle that have not been tried yet, the likeliest first."""
 
     def __init__(self, task: Task):
         self.task = task
@@ -194,10 +200,10 @@ class Guesses:
         probabilities: Float[np.ndarray, "cells vocab"],
         likelihood: float = 1.0,
     ) -> None:
-        """Add what may come of a board: one cell filled in, in every way that is possible.
+        """Add the children of a board: one cell, filled in every possible way.
 
-        It is the cell with the fewest possible tokens, a forced one counting as if it had two, as
-        there is little to learn from it; of several, the one that the model is least sure of.
+        The cell is the one with the fewest possible tokens. A forced cell counts as if it had two,
+        because it tells little. Among several, take the one that the model is least sure of.
         """
         possible = self.task.possible(tokens)
         count = possible.sum(1)
@@ -215,5 +221,5 @@ class Guesses:
             heapq.heappush(self.boards, Board(order, board.tobytes(), board))
 
     def take(self, count: int) -> list[Board]:
-        """The likeliest boards, or as many as there are."""
+        """Take the `count` likeliest boards, or as many as there are."""
         return [heapq.heappop(self.boards) for _ in range(min(count, len(self.boards)))]

@@ -1,22 +1,23 @@
-"""Search: thinking longer, or in several ways, about what the model has not solved at once.
+"""Search: think longer, or in several ways, about puzzles that the model misses.
 
-None of it trains anything. A puzzle is thought about in up to five stages, and with early exit
-only what is not accepted goes on to the next one:
+Search trains nothing. A puzzle goes through up to five stages. With early exit, only puzzles
+without an accepted answer go on to the next stage:
 
-plain       as it is; `depth` times as many steps as usual help a model that is still at work
-symmetry    other views of the puzzle, whose answers are taken back: 89 % of what a TRM fails on it
-            solves with other digits ("Speed is Confidence", arXiv 2601.19085)
-noise       Gaussian noise on the latent before every step, a rollout for each draw (PTRM, arXiv
+plain       the puzzle as it is, for `depth` times the usual number of steps, which helps a model
+            that has not settled yet
+symmetry    symmetric views of the puzzle, whose answers are mapped back; a TRM solves 89 % of the
+            puzzles it misses with other digits ("Speed is Confidence", arXiv 2601.19085)
+noise       Gaussian noise on the latent before every step, one rollout per draw (PTRM, arXiv
             2605.19943)
-restart     other first latents, drawn at random, damping and a little noise at every call (EqR,
-            arXiv 2605.21488); all starts at once, or one after the other
-guess       a digit filled in, then another, until the model sees the rest: a tree of boards, in
-            which the rules say what may be filled in and the model what is likely (ours)
+restart     random first latents, with damping and a little noise at every call (EqR, arXiv
+            2605.21488); all starts at once, or one after the other
+guess       digits filled in one by one until the model solves the rest: a tree of boards, in which
+            the rules say what is possible and the model what is likely (ours)
 
-Of several answers one is selected: that which was accepted after the fewest steps (arXiv
-2601.19085), that of which the model is the surest (PTRM), or that whose logits moved the least in
-the end (EqR, arXiv 2605.21488). An answer is accepted when the model halts on it, or with `verify`
-when it keeps the rules: then a rule checker has selected it, which no figure may conceal.
+One of several answers is selected: the one accepted after the fewest steps (arXiv 2601.19085), the
+one that the model is surest of (PTRM), or the one whose logits moved least in the end (EqR). An
+answer is accepted when the model halts on it or, with `verify`, when it keeps the rules. With
+`verify` a rule checker selects the answer, so any figure must say so.
 """
 
 import math
@@ -32,57 +33,55 @@ from ostinato.numbers import Seed, check_numbers
 Way = Literal["plain", "symmetry", "noise", "restart", "guess"]
 Selection = Literal["first", "q", "residual"]
 RESIDUAL_STEPS = 3
-"""Differences between successive answers that the residual is the mean of (EqR)."""
+"""Number of differences between successive logits that the residual averages (EqR)."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """How long and in how many ways to think about a puzzle, and which answer to take."""
+    """Set how long and in how many ways to think about a puzzle, and which answer to take."""
 
     early_exit: bool = False
-    """Read the answer after every H-cycle, stop thinking about a puzzle once one is accepted, and
-    let the next puzzle take its place. Without it every puzzle gets all steps of all stages."""
+    """Read the answer after every H-cycle, stop at an accepted one, and give the seat to the next
+    puzzle. Without it every puzzle gets all steps of all stages."""
     verify: bool = False
-    """Accept the answers that keep the rules of the puzzle, by a check, instead of those on which
-    the model halts."""
+    """Accept an answer if it keeps the rules of the puzzle, instead of when the model halts."""
     patience: int = 2
-    """H-cycles in a row after each of which the model must halt, on the same answer, to have it
-    accepted; after the last it need not have been so many. In the beginning a model is often sure
-    too early, which 1 would let pass: 2 was enough wherever it was measured."""
+    """Accept an answer after this many consecutive H-cycles in which the model halts on it (fewer
+    at the last step). With 1, a model is often sure too early; 2 was enough in all measurements."""
     depth: int = 1
     """Steps of plain thinking, in units of the usual number."""
     views: int = 0
-    """Symmetric views of a puzzle, all thought about at the same time."""
+    """Number of symmetric views of a puzzle, all tried at the same time."""
     view_depth: int = 2
     """Steps of each view, in units of the usual number."""
     rollouts: int = 0
-    """Times to think about a puzzle with noise."""
+    """Number of attempts with noise (rollouts)."""
     rollout_depth: int = 4
     """Steps of each rollout, in units of the usual number."""
     sigma: float = 0.3
-    """Standard deviation of the noise; the latents' own is 1."""
+    """Standard deviation of the noise; that of the latents is 1."""
     noise_on: Literal["z_L", "z_H", "both"] = "z_L"
-    """The latent that gets the noise."""
+    """Latent that gets the noise."""
     restarts: int = 0
-    """Times to think about a puzzle from a random start (EqR)."""
+    """Number of attempts from a random start (EqR)."""
     restart_depth: int = 1
     """Steps from each start, in units of the usual number."""
     damping: float = 0.95
-    """Share of the network's output in each new latent, after a random start."""
+    """Share of the network's output in each new latent after a random start."""
     jitter: float = 0.01
-    """Standard deviation of the noise on each new latent, after a random start."""
+    """Standard deviation of the noise on each new latent after a random start."""
     one_by_one: bool = False
-    """Try one random start after the other until an answer is accepted, instead of all at once."""
+    """Try random starts one after the other until an answer is accepted, not all at once."""
     guesses: int = 0
-    """Boards with guesses to think about, at most. The rules say which are possible, so `verify`
-    has to be set."""
+    """Maximum number of boards with guesses. The rules say which are possible, so set `verify`
+    too."""
     guess_steps: int = 4
-    """Steps of each of these boards."""
+    """Steps of each board with guesses."""
     select: Selection = "q"
-    """Of several answers take the one that was accepted "first" (by steps; then by q), that with
-    the largest "q", or that with the smallest "residual" (how far the logits still moved)."""
+    """Select the answer accepted "first" (by steps, then by q), the one with the largest "q", or
+    the one with the smallest "residual" (how far the logits still moved)."""
     search_seed: Seed = 0
-    """Seed of views and noise."""
+    """Seed of views, noise and random starts."""
 
     def __post_init__(self):
         check_numbers(self)
@@ -127,11 +126,11 @@ class Search:
 
     @property
     def tries_again(self) -> bool:
-        """Whether it does more than a single attempt of the usual depth."""
+        """Tell whether the search goes beyond a single attempt of the usual depth."""
         return len(self.stages(1)) > 1 or self.depth > 1
 
     def scaled(self, times: float) -> "Search":
-        """The same with `times` as much of what it does: extra depth, views, rollouts, guesses."""
+        """Return this search with `times` the extra depth, views, rollouts, restarts, guesses."""
 
         def scale(count: int) -> int:
             return max(1, round(times * count)) if count else 0
@@ -146,7 +145,7 @@ class Search:
         )
 
     def stages(self, usual: int) -> list[tuple[Way, int, int]]:
-        """Way, number of attempts and steps of each, stage by stage; `usual` steps are usual."""
+        """List way, number of attempts and steps of each attempt by stage, given `usual` steps."""
         steps = self.restart_depth * usual
         restarts: list[tuple[Way, int, int]] = [("restart", self.restarts, steps)]
         if self.one_by_one:
@@ -162,9 +161,9 @@ class Search:
 
 
 FIXED = Search()
-"""As the published models are evaluated: all steps, and the answer after the last."""
+"""Evaluate as the published models are: take all steps, and the answer after the last."""
 CONFIRMED = Search(early_exit=True, verify=True)
-"""Think until the answer keeps the rules. Nothing is lost by that, as such an answer is right."""
+"""Think until the answer keeps the rules. This loses nothing, because such an answer is right."""
 SEARCHES = {
     "depth": Search(early_exit=True, depth=4),
     "symmetries": Search(early_exit=True, views=8, select="first"),
@@ -173,11 +172,11 @@ SEARCHES = {
     "cascade": Search(early_exit=True, depth=4, views=8, rollouts=32, select="first"),
     "guesses": Search(early_exit=True, verify=True, guesses=64),
 }
-"""Name → search, those by the model alone from the cheapest to the one that solves the most."""
+"""Name → search. Those by the model alone come first, from the cheapest to the most powerful."""
 
 
 def search_named(name: str) -> Search:
-    """One of `SEARCHES`; ValueError if there is none of that name."""
+    """Return one of `SEARCHES`. Raises ValueError if there is none of that name."""
     if name not in SEARCHES:
         raise ValueError(f"there is no search {name!r}: choose one of {', '.join(SEARCHES)}")
     return SEARCHES[name]
@@ -185,26 +184,26 @@ def search_named(name: str) -> Search:
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """What one way of thinking about a puzzle came to."""
+    """Hold the result of one attempt at a puzzle."""
 
     way: Way
     answer: Integer[np.ndarray, " seq"]
-    """In the puzzle's own view."""
+    """Answer in the puzzle's own view."""
     q_halt: float
     accepted: bool
-    """The model halted on it or, with `verify`, it keeps the rules."""
+    """True if the model halted on the answer or, with `verify`, if it keeps the rules."""
     steps: float
-    """Steps taken, with parts of one."""
+    """Steps taken, with fractions."""
     settled: float
-    """Steps after which the answer did not change any more."""
+    """Steps after which the answer no longer changed."""
     residual: float
-    """Mean length of the last changes of a cell's logits; infinite where none was measured."""
+    """Mean norm of the last changes of a cell's logits; infinite if none was measured."""
 
 
 def best(attempts: Iterable[Attempt], select: Selection) -> Attempt:
-    """The attempt to believe: an accepted one if there is one, then by `select`, then the earliest.
+    """Select an attempt: accepted ones first, then by `select`, then the earliest.
 
-    Where none was accepted "first" takes the largest q.
+    If none was accepted, "first" takes the largest q.
     """
 
     def rank(attempt: Attempt) -> tuple:

@@ -1,4 +1,4 @@
-"""`solve()`: puzzles in, answers out, each checked by the rules, however many there are."""
+"""`solve()` answers any number of puzzles and checks each answer by the rules."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,39 +17,38 @@ from ostinato.inference.think import Step, read_puzzle
 from ostinato.models import RecursiveModel
 
 GUESSES_IF_SOLVED, GUESSES_IF_NOT = 25, 1000
-"""Guesses of the rule solver that count a puzzle's solutions, at most: about 6 and 250 ms. What is
-solved needs no explanation, and there may be very much of it."""
+"""Maximum number of guesses of the rule solver that counts a puzzle's solutions: about 6 and 250
+ms. Solved puzzles need no explanation, and there may be very many."""
 
 
 @dataclass(frozen=True)
 class Solution:
-    """A model's answer to a puzzle, and what the rules say of it."""
+    """Hold a model's answer to a puzzle, checked by the rules."""
 
     puzzle: str
     answer: str
     solved: bool
-    """The answer keeps all rules, whatever the model thinks of it."""
+    """True if the answer keeps all rules, whether or not the model is sure of it."""
     problem: str | None
-    """What is wrong with the answer; None if the puzzle is solved."""
+    """Fault of the answer; None if the puzzle is solved."""
     steps: float
-    """Steps, with parts of one, after which the answer did not change any more."""
+    """Steps, with fractions, after which the answer no longer changed."""
     confidence: float
-    """How likely the answer is right in the opinion of the model, from 0 to 1."""
+    """Model's probability that the answer is right, from 0 to 1."""
     way: Way
-    """How it was found: by thinking about the puzzle as it is, about a symmetric view of it, with
-    noise, or with guesses."""
+    """Stage of the search that found it: plain, symmetry, noise, restart or guess."""
     accepted_by: Literal["rules", "q"] | None
-    """"rules": thinking ended with this answer because a check found that it keeps the rules; "q":
-    the model halted on it; None: neither, and it is the last answer, or the best of several."""
+    """"rules" if thinking stopped because the answer keeps the rules; "q" if the model halted on
+    it; None if neither: it is then the last answer, or the best of several."""
     total_steps: float
-    """Steps that were taken for it in all."""
+    """Steps of all attempts at the puzzle."""
     solutions: int | None = None
-    """Answers that the rules allow: 0, 1, or 2 for several. None: the search does not ask the
-    rules, they cannot tell, or it would have taken too long."""
+    """Number of answers that the rules allow: 0, 1, or 2 for several. None if the search does not
+    use the rules, if they cannot tell, or if counting takes too long."""
 
     @classmethod
     def of(cls, model: RecursiveModel, search: Search, thought: Thought) -> "Solution":
-        """What a thought is worth by the rules."""
+        """Check a thought by the rules."""
         task, attempt = task_named(model.config.task), thought.attempt
         problem = task.check(thought.tokens, attempt.answer)
         solutions = None
@@ -80,10 +79,10 @@ def solve(
 ) -> Iterator[Solution]:
     """Think about every puzzle until it is solved, or for `max_steps` (default: as in training).
 
-    `search` says how else: `FIXED` takes all steps for every puzzle. Solutions come in the order
-    of the puzzles, of which `batch_size` are thought about at a time: a stream of any length needs
-    the same memory. `on_step` is called with each step of the batch (see `think_stream`).
-    Raises ValueError, naming the puzzle's place or number, for one that cannot be read.
+    `search` changes this: `FIXED`, for instance, takes all steps for every puzzle. Solutions come
+    in the order of the puzzles. `batch_size` puzzles run at a time, so a stream of any length needs
+    the same memory. `on_step` is called with each step of the batch (see `think_stream`). Raises
+    ValueError, naming the puzzle's place or number, for a puzzle that cannot be read.
     """
     if isinstance(puzzles, str):
         raise ValueError("solve() takes a list of puzzles: write solve(model, [puzzle])")
@@ -97,7 +96,7 @@ def solve(
 
 
 def tokens_of(model: RecursiveModel, puzzle: WrittenPuzzle) -> Int[Tensor, "1 seq"]:
-    """The tokens of a written puzzle. Raises ValueError, naming its place, if it does not fit."""
+    """Return the tokens of a written puzzle. Raises ValueError, with its place, if it is faulty."""
     try:
         return read_puzzle(model, puzzle.text)
     except ValueError as error:

@@ -1,13 +1,13 @@
-"""`think_stream()`: puzzles of any number through a batch of fixed size, each in its own time.
+"""`think_stream()` runs any number of puzzles through a batch of fixed size.
 
-A batch has seats. Every seat holds one way of thinking about one puzzle (see `search.py`); when it
-comes to its end, the next one takes the seat and starts afresh, while the others think on. So no
-step is spent on a puzzle that is done, and memory does not grow with the number of puzzles. With
-early exit the answer is read after every H-cycle, of which a supervision step has several: they are
-all alike, and a puzzle need not stay for the rest of them.
+A batch has seats. Every seat holds one attempt at one puzzle (see `search.py`). When an attempt
+ends, the next one takes the seat and starts afresh while the others continue. So no step is spent
+on a finished puzzle, and memory does not grow with the number of puzzles. With early exit the
+answer is read after every H-cycle, not only after a supervision step of several: all H-cycles are
+alike, so a puzzle can leave after any of them.
 
-An answer does not depend on who sits in the other seats: a rollout has a random generator of its
-own, and whether one of several ways is cut short is decided by steps, not by when it found a seat.
+An answer does not depend on the other seats. A rollout has its own random generator, and steps, not
+the time of seating, decide whether an attempt is cut short.
 """
 
 import math
@@ -30,8 +30,8 @@ from ostinato.models import RecursiveModel, State
 from ostinato.models.recursive import wants_to_halt
 
 READ_AHEAD = 16
-"""Puzzles that may be read before the oldest is done, in batches: it bounds what is kept so that
-answers come in order."""
+"""Batches of puzzles that may be read before the oldest puzzle is done. It bounds the memory for
+answers that wait for their turn."""
 
 
 def think_stream(
@@ -42,14 +42,13 @@ def think_stream(
     batch_size: int | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Iterator[Thought]:
-    """Think about every question as `search` says; thoughts come in the order of the questions.
+    """Think about every question as `search` says; yield thoughts in the order of the questions.
 
-    `max_steps` is the usual number of steps, in units of which a search is deep (default: as many
-    as in training). Questions are read as seats become free, `batch_size` of them at first
-    (default: see `usual_batch_size`). `on_step` is called at each look at the answers of the batch,
-    which shows the views that sit in it, and whose number is that of the first seat. Raises
-    ValueError for tokens that do not fit the model, and for a search that needs the rules of a
-    puzzle which the model does not name.
+    `max_steps` is the usual number of steps, the unit of the search's depths (default: as in
+    training). Questions are read as seats become free, starting with `batch_size` of them (default:
+    see `usual_batch_size`). `on_step` is called at each look at the answers; it gets the views as
+    they sit in the batch, and the step number of the first seat. Raises ValueError for tokens that
+    do not fit the model, and for a search that needs the rules of an unknown kind of puzzle.
     """
     usual = model.config.halt_max_steps if max_steps is None else max_steps
     batch_size = usual_batch_size(model) if batch_size is None else batch_size
@@ -86,7 +85,7 @@ def think_stream(
         if not seats.turns:
             return
         for pursuit in seats.think(on_step):
-            if pursuit.limit == 0:  # what waits for a seat need not begin
+            if pursuit.limit == 0:  # attempts that wait for a seat need not begin
                 needless = [turn for turn in waiting if turn.pursuit is pursuit]
                 for turn in needless:
                     waiting.remove(turn)
@@ -98,26 +97,26 @@ def think_stream(
 
 
 class Seats:
-    """The batch: in every tensor a row for each turn that is being taken."""
+    """Hold the batch: every tensor has a row for each seated attempt."""
 
     def __init__(self, model: RecursiveModel, search: Search, task: Task | None):
         self.model, self.search, self.task = model, search, task
         self.H_cycles = 1 if search.early_exit else model.cycles.H
-        """From one look at the answers to the next."""
+        """H-cycles from one look at the answers to the next."""
         self.stride = Fraction(self.H_cycles, model.cycles.H)
-        """The same in steps."""
+        """Steps from one look at the answers to the next."""
         self.turns: list[Turn] = []
         config, device = model.config, model.H_init.device
         self.state = model.initial_state(0)
         self.tokens = torch.zeros(0, config.seq_len, dtype=torch.int32, device=device)
         self.puzzle_ids = torch.zeros(0, dtype=torch.int32, device=device)
         self.answer = self.tokens.long()
-        # For the residual: the logits at the last look, and how far they moved in the last few
+        # For the residual: the logits at the last look, and their last few changes
         self.logits = torch.zeros(0, config.seq_len, config.vocab_size, device=device)
         self.moves = torch.zeros(0, RESIDUAL_STEPS, device=device)
 
     def add(self, turns: list[Turn]) -> None:
-        """Seat new turns behind the others."""
+        """Seat new attempts behind the others."""
         if not turns:
             return
         count, device = len(turns), self.tokens.device
@@ -133,12 +132,12 @@ class Seats:
         self.state = State(*(torch.cat(z) for z in zip(self.state, fresh, strict=True)))
         self.tokens = torch.cat([self.tokens, tokens])
         self.puzzle_ids = torch.cat([self.puzzle_ids, ids.to(device)])
-        self.answer = longer(self.answer, -1)  # no answer: the first one is a change
+        self.answer = longer(self.answer, -1)  # no answer yet: the first one counts as a change
         if self.search.select == "residual":
             self.logits, self.moves = longer(self.logits, 0), longer(self.moves, math.nan)
 
     def keep(self, rows: list[int]) -> None:
-        """Take away all seats but these."""
+        """Remove all seats except these."""
         index = torch.tensor(rows, device=self.tokens.device, dtype=torch.long)
         self.turns = [self.turns[row] for row in rows]
         self.state = State(*(z[index] for z in self.state))
@@ -148,9 +147,9 @@ class Seats:
             self.logits, self.moves = self.logits[index], self.moves[index]
 
     def think(self, on_step: Callable[[Step], None] | None) -> list[Pursuit]:
-        """Think on for all until the next look at the answers.
+        """Continue all attempts until the next look at the answers.
 
-        Those that come to their end leave; returns their puzzles, each once.
+        Attempts that end leave their seats. Return their pursuits, each once.
         """
         self.add_noise()
         number = float(self.turns[0].steps + self.stride)
@@ -167,7 +166,7 @@ class Seats:
             on_step(step)
         halts = wants_to_halt(step.output, self.model.config)
         changed = (step.answer != self.answer).any(1)
-        # One transfer for all that the host decides by
+        # One transfer for everything that the host needs to decide
         facts = torch.stack([halts.float(), changed.float(), step.q_halt.float()]).tolist()
         self.state, self.answer = step.state, step.answer
         if self.search.select == "residual":
@@ -191,7 +190,7 @@ class Seats:
         return self.leave(sorted(over), accepted, facts[2], step.output.logits) if over else []
 
     def accepted(self, changed: list[float]) -> set[int]:
-        """The seats whose answers are accepted now; without early exit that waits for the end."""
+        """Return the seats with accepted answers; without early exit, only ended attempts count."""
         asked = [
             row
             for row, turn in enumerate(self.turns)
@@ -204,11 +203,11 @@ class Seats:
                 if (turn := self.turns[row]).halts
                 and (turn.halts >= self.search.patience or turn.steps == turn.max_steps)
             }
-        if self.search.early_exit:  # what has not changed was checked before
+        if self.search.early_exit:  # unchanged answers were checked before
             asked = [row for row in asked if changed[row]]
         assert self.task is not None
         answers = self.answer[asked].cpu().numpy()
-        # A view keeps the rules exactly if the puzzle itself does
+        # The answer to a view keeps the rules exactly if its image in the puzzle does
         return {
             row
             for row, answer in zip(asked, answers, strict=True)
@@ -222,7 +221,7 @@ class Seats:
         q_halt: list[float],
         logits: Float[Tensor, "batch seq vocab"],
     ) -> list[Pursuit]:
-        """Tell the puzzles what the attempts in these seats came to, and empty the seats."""
+        """Report the attempts in these seats to their pursuits, and empty the seats."""
         answers = self.answer[over].cpu().to(torch.int32)
         residuals = [math.inf] * len(over)
         if self.search.select == "residual":
@@ -236,7 +235,7 @@ class Seats:
                 turn,
                 Attempt(
                     way=turn.way,
-                    answer=answer.numpy().copy(),  # or it would keep those of all others alive
+                    answer=answer.numpy().copy(),  # a view would keep all answers in memory
                     q_halt=q_halt[row],
                     accepted=row in accepted,
                     steps=float(turn.steps),
@@ -251,7 +250,7 @@ class Seats:
         return list(pursuits)
 
     def relaxation(self) -> Relaxation:
-        """Say how the latents of each seat move: restarts have a damping and noise of their own."""
+        """Return damping and noise of each seat; restarts have their own."""
         config, search = self.model.config, self.search
         own = Relaxation(config.damping, config.noise, [turn.start for turn in self.turns])
         restarted = [turn.way == "restart" for turn in self.turns]
@@ -265,7 +264,7 @@ class Seats:
         )
 
     def add_noise(self) -> None:
-        """Move the latents of the rollouts that begin a step, each with its own generator."""
+        """Add noise to the latents of rollouts that begin a step, each with its own generator."""
         sigma, names = self.search.sigma, self.search.noise_on
         noisy = [
             row
@@ -287,11 +286,11 @@ class Seats:
         self.state = State(**latents)
 
     def measure_moves(self, logits: Float[Tensor, "batch seq vocab"]) -> None:
-        """How far the logits of a cell have moved since the last look, on average."""
+        """Record how far the logits have moved since the last look, on average over cells."""
         logits = logits.float()
         moves = change_of(logits, self.logits)
         first = torch.tensor([turn.steps == 0 for turn in self.turns], device=moves.device)
-        moves = torch.where(first, math.nan, moves)  # nothing to compare the first look with
+        moves = torch.where(first, math.nan, moves)  # the first look has nothing to compare with
         self.moves = torch.cat([self.moves[:, 1:], moves[:, None]], dim=1)
         self.logits = logits
 
@@ -299,5 +298,5 @@ class Seats:
 def change_of(
     logits: Float[Tensor, "batch seq vocab"], before: Float[Tensor, "batch seq vocab"]
 ) -> Float[Tensor, " batch"]:
-    """Measure how far the logits of a cell have moved, on average over cells (EqR)."""
+    """Measure how far the logits have moved, on average over cells (EqR)."""
     return (logits - before).norm(dim=-1).mean(-1)

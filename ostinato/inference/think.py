@@ -1,7 +1,7 @@
-"""`think()`: the one way to run a recursive model. Solving, evaluation and tests loop over it.
+"""`think()` runs a recursive model (TRM, HRM). Solving, evaluation and tests loop over it.
 
-`think_stream()` (in `stream.py`) does the same with more puzzles than a batch has places for: it
-takes these steps too, and gives the place of a puzzle that is done to the next one.
+`think_stream()` (in `stream.py`) takes the same steps for more puzzles than fit in a batch: it
+gives the place of a finished puzzle to the next one.
 """
 
 from collections.abc import Iterator
@@ -19,21 +19,21 @@ from ostinato.models import Output, RecursiveModel, State
 
 @dataclass(frozen=True)
 class Step:
-    """What the model holds to be the answer after a supervision step, or after a part of one."""
+    """Hold the model's answer after a supervision step, or after a part of one."""
 
     number: float
-    """Steps taken so far, from 1; with parts of one where the answer is looked at in between."""
+    """Number of steps taken so far, from 1; fractional if the answer is read within a step."""
     answer: Int[Tensor, "batch seq"]
-    """The most likely token of every cell."""
+    """Most likely token of every cell."""
     q_halt: Float[Tensor, " batch"]
-    """Above 0: the model takes its answer for right."""
+    """Logit that the answer is right; above 0 the model halts."""
     output: Output
     state: State
     task: str
     """Kind of puzzle, for printing; empty if the model does not say."""
 
     def __str__(self) -> str:
-        """The boards of the first few puzzles, each with the model's confidence in it."""
+        """Draw the boards of the first few puzzles, each with the model's confidence in it."""
         batch = len(self.answer)
         lines = []
         for row, logit in enumerate(self.q_halt[:BOARDS_SHOWN]):
@@ -49,23 +49,23 @@ class Step:
 
 
 def shortly(steps: float) -> str:
-    """A number of steps with a decimal, if it is not whole."""
+    """Format a number of steps, with one decimal if it is not whole."""
     return f"{steps:.1f}".removesuffix(".0")
 
 
 BOARDS_SHOWN = 4
-"""Puzzles of a batch that a printed step shows."""
+"""Number of puzzles of a batch that a printed step shows."""
 BATCH_SIZE = 512
-"""Puzzles to think about at a time, unless a CPU's caches hold fewer."""
+"""Default number of puzzles in a batch, unless a CPU's caches hold fewer."""
 CACHE = 16 * 2**20
-"""Bytes that the widest activation of a batch may take on a CPU: half of a large cache."""
+"""Limit of the widest activation of a batch on a CPU, in bytes: half of a large cache."""
 
 
 def usual_batch_size(model: RecursiveModel) -> int:
-    """Puzzles to think about at a time, where nothing else is said: fewer on a CPU.
+    """Return the default number of puzzles in a batch, which is smaller on a CPU.
 
-    A GPU needs many to be at its fastest. What a CPU's caches do not hold it has to fetch from
-    memory: with 32 puzzles it was 1.4 to 1.7 times as fast as with 512 (lab book, 2026-11-27).
+    A GPU needs many puzzles to be fast. A CPU is faster if its caches hold the activations: with 32
+    puzzles it was 1.4 to 1.7 times as fast as with 512 (lab book, 2026-11-27).
     """
     if model.H_init.device.type != "cpu":
         return BATCH_SIZE
@@ -85,10 +85,9 @@ def think(
 ) -> Iterator[Step]:
     """Think about a puzzle, or a batch of token rows, one supervision step at a time.
 
-    Yields `max_steps` steps (by default as many as the model was trained with); stop iterating when
-    you have seen enough. `puzzle_ids` defaults to id 0 for every row; `seed` is for
-    models with random starts or noise. Without gradients.
-    Raises ValueError for a puzzle that does not fit the model.
+    Yields `max_steps` steps (default: as in training) without gradients; stop iterating at any
+    time. `puzzle_ids` defaults to id 0 for every row. `seed` matters for models with random starts
+    or noise. Raises ValueError for a puzzle that does not fit the model.
     """
     tokens = read_puzzle(model, puzzle) if isinstance(puzzle, str) else puzzle
     if max_steps is None:
@@ -120,20 +119,20 @@ def take_step(
     H_cycles: int | None = None,
     relax: Relaxation = REPLACE,
 ) -> Step:
-    """Think on from `state` for one supervision step, without gradients.
+    """Continue from `state` for one supervision step, or for fewer `H_cycles`, without gradients.
 
-    Or for fewer `H_cycles` than there are in one; `number` says how many steps that makes so far.
+    `number` is the resulting number of steps so far.
     """
-    # Entered anew at every step: a generator must not leave its caller without gradients
+    # Re-entered at every step: a generator must not disable gradients for its caller
     with torch.no_grad():
         state, output = model(state, tokens, puzzle_ids, H_cycles=H_cycles, relax=relax)
     return Step(number, output.logits.argmax(-1), output.q_halt, output, state, model.config.task)
 
 
 def read_puzzle(model: RecursiveModel, text: str) -> Int[Tensor, "1 seq"]:
-    """Tokens of a written puzzle of the kind the model was trained on.
+    """Return the tokens of a written puzzle of the kind that the model was trained on.
 
-    Raises ValueError for any other, and for a model of which the kind is not known.
+    Raises ValueError for any other puzzle, and for a model whose kind of puzzle is not known.
     """
     if not model.config.task:
         raise ValueError("the model does not say what its puzzles look like: give it token rows")
@@ -152,7 +151,7 @@ def read_puzzle(model: RecursiveModel, text: str) -> Int[Tensor, "1 seq"]:
 
 
 def _reads(task: Task, text: str) -> bool:
-    """Whether a text is a puzzle of that kind."""
+    """Tell whether a text is a puzzle of that kind."""
     try:
         task.parse(text)
     except ValueError:
@@ -161,7 +160,7 @@ def _reads(task: Task, text: str) -> bool:
 
 
 def check_tokens(model: RecursiveModel, tokens: Int[Tensor, "..."]) -> None:
-    """ValueError for token rows that do not fit the model."""
+    """Raise ValueError for token rows that do not fit the model."""
     seq_len, vocab_size = model.config.seq_len, model.config.vocab_size
     if tokens.ndim != 2 or tokens.shape[1] != seq_len:
         raise ValueError(

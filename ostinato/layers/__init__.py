@@ -1,4 +1,4 @@
-"""Building blocks shared by all models: one idea a file, torch only."""
+"""Building blocks shared by all models: one idea per file, torch only."""
 
 from ostinato.layers.attention import Attention
 from ostinato.layers.causal_attention import CausalAttention, KeyValueCache

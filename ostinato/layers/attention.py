@@ -9,15 +9,15 @@ from ostinato.layers.rotary import RotaryEmbedding, apply_rotary
 
 
 class Attention(nn.Module):
-    """Every position attends to every other one (not causal), scale 1/sqrt(head_dim).
+    """Let every position attend to every other one (not causal), scale 1/sqrt(head_dim).
 
-    The rows of `qkv_proj` are ordered: all query heads, all key heads, all value heads.
+    The rows of `qkv_proj` hold all query heads, then all key heads, then all value heads.
     """
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
         if dim % num_heads:
-            raise ValueError(f"{num_heads} heads do not divide a width of {dim}")
+            raise ValueError(f"{num_heads} heads do not divide a width of {dim}: change one")
         self.num_heads = num_heads
         self.qkv_proj = Linear(dim, 3 * dim)
         self.o_proj = Linear(dim, dim)

@@ -12,7 +12,7 @@ from ostinato.layers.rotary import RotaryEmbedding, apply_rotary
 
 
 class KeyValueCache:
-    """The keys and values of one attention layer for the `length` positions seen so far."""
+    """Hold the keys and values of one attention layer for the `length` positions seen so far."""
 
     keys: Float[Tensor, "batch kv_heads capacity head_dim"]
     values: Float[Tensor, "batch kv_heads capacity head_dim"]
@@ -23,7 +23,7 @@ class KeyValueCache:
         dtype: torch.dtype,
         device: torch.device,
     ):
-        """An empty cache; `shape` is batch, key heads, capacity in positions, head size."""
+        """Make an empty cache; `shape` is (batch, key heads, capacity in positions, head size)."""
         self.length = 0
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
@@ -40,7 +40,7 @@ class KeyValueCache:
         Float[Tensor, "batch kv_heads length head_dim"],
         Float[Tensor, "batch kv_heads length head_dim"],
     ]:
-        """Append the new positions; returns all so far. Raises ValueError if there is no room."""
+        """Append the new positions and return all so far. Raises ValueError if there is no room."""
         start, end = self.length, self.length + keys.shape[2]
         if end > self.capacity:
             raise ValueError(
@@ -53,11 +53,11 @@ class KeyValueCache:
 
 
 class CausalAttention(nn.Module):
-    """Every position attends to itself and those before it, scale 1/sqrt(head_dim), no bias.
+    """Let every position attend to itself and earlier ones, scale 1/sqrt(head_dim), no bias.
 
     Query head h uses key head h // (num_heads / num_kv_heads) (GQA, arXiv 2305.13245). `linear`
-    makes the projections from (in_features, out_features); `sub_norm`, if given, normalises what
-    o_proj reads (SubLN, arXiv 2210.06423).
+    makes the projections from (in_features, out_features). `sub_norm`, if given, normalises the
+    input of o_proj (SubLN, arXiv 2210.06423).
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class CausalAttention(nn.Module):
         rotary: RotaryEmbedding,
         cache: KeyValueCache | None = None,
     ) -> Float[Tensor, "batch seq dim"]:
-        """Attend; with a `cache`, `x` continues the positions that it holds, and is added to it."""
+        """Attend. With a `cache`, `x` continues the cached positions and is appended to them."""
         start, seq = cache.length if cache else 0, x.shape[1]
         cos, sin = rotary.cos[start : start + seq], rotary.sin[start : start + seq]
         q = self.q_proj(x).unflatten(-1, (self.num_heads, -1))

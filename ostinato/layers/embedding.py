@@ -1,4 +1,4 @@
-"""Embedding tables: a dense one, and a sparse one of which only the rows of a batch are trained."""
+"""Embedding tables: a dense one, and a sparse one that trains only the rows of a batch."""
 
 import torch
 from jaxtyping import Float, Int
@@ -9,7 +9,7 @@ from ostinato.layers.initialization import truncated_normal_
 
 
 class Embedding(nn.Module):
-    """A table with fp32 master weights, looked up in `dtype`; truncated normal with std `std`."""
+    """Look up rows in `dtype`, with fp32 master weights that start truncated normal, std `std`."""
 
     weight: Float[Tensor, "rows dim"]
 
@@ -26,11 +26,11 @@ class Embedding(nn.Module):
 
 
 class SparseEmbedding(nn.Module):
-    """One row per puzzle, zero at the start, kept out of the dense optimiser and of the EMA.
+    """Keep one row per puzzle, outside the dense optimiser and the EMA; rows start at zero.
 
-    The table is a buffer: a batch touches a few rows of possibly hundreds of thousands, so training
-    copies them (`copy_rows`), takes the gradient of the copies and lets
-    `ostinato.training.optimizers.SparseSignSGD` write those rows alone. Evaluation reads the table.
+    The table is a buffer, because a batch touches few of possibly hundreds of thousands of rows.
+    Training copies those rows (`copy_rows`) and takes the gradient of the copies;
+    `ostinato.training.optimizers.SparseSignSGD` then updates only them. Evaluation reads the table.
 
     Source: HRM, `models/sparse_embedding.py`.
     """
@@ -42,7 +42,7 @@ class SparseEmbedding(nn.Module):
         self.register_buffer("weights", torch.zeros(num_rows, dim))
 
     def copy_rows(self, ids: Int[Tensor, " batch"]) -> Float[Tensor, "batch dim"]:
-        """A copy of the rows `ids` as a leaf whose `.grad` the sparse optimiser reads."""
+        """Copy the rows `ids` into a leaf tensor, whose `.grad` the sparse optimiser reads."""
         return self.weights[ids].requires_grad_()
 
     def forward(self, ids: Int[Tensor, " batch"]) -> Float[Tensor, "batch dim"]:

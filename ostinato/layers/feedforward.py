@@ -11,15 +11,15 @@ INNER_MULTIPLE = 256
 
 
 def swiglu_width(dim: int, expansion: float) -> int:
-    """Inner width: 2/3 of expansion·dim, rounded up to a multiple of 256 (512, 4 → 1536)."""
+    """Return the inner width: 2/3 · expansion · dim, rounded up to 256s (512, 4 → 1536)."""
     return -(-max(1, round(expansion * dim * 2 / 3)) // INNER_MULTIPLE) * INNER_MULTIPLE
 
 
 class SwiGLU(nn.Module):
-    """down(silu(gate(x)) · up(x)); gate and up are fused, gate first (arXiv 2002.05202).
+    """Compute down(silu(gate(x)) · up(x)); gate and up are fused, gate first (arXiv 2002.05202).
 
-    With `normalized`, down(σ(gate) · rms(gate · up)): silu(g)·u is σ(g)·(g·u), of which the second
-    factor carries the magnitude, and large steps of Muon let it grow (arXiv 2601.19085).
+    With `normalized`, compute down(σ(gate) · rms(gate · up)). Since silu(g)·u = σ(g)·(g·u), the
+    second factor carries the magnitude, which grows under large Muon steps (arXiv 2601.19085).
     """
 
     def __init__(self, dim: int, expansion: float, normalized: bool = False, eps: float = 1e-5):

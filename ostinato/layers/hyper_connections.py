@@ -18,8 +18,8 @@ new stream t = Σ_s H[s, t] · stream s, with P_k[i, perm_k[i]] = 1, as in the c
 | `legacy`  | H · (s + h_post · y)  | σ(bias), n σ(bias)                       | mean     |
 
 `static` and `dynamic` start with unequal streams: the k-th sub-layer reads and writes mainly stream
-k mod n. `legacy` starts with equal ones, and equal streams stay equal for ever: it is there to show
-that, and to read models made that way.
+k mod n. `legacy` starts with equal streams, which then stay equal for ever. It exists to show that,
+and to load models trained that way.
 
 Sources: mHC (arXiv 2512.24880), mHC-lite (arXiv 2601.05732), whose form is `dynamic`.
 """
@@ -40,39 +40,39 @@ Mode = Literal["static", "dynamic", "legacy"]
 
 DYNAMIC_GAIN = 0.01
 DYNAMIC_OTHER_BIAS = -8.0
-"""Start of the permutations other than the identity, which has 0 (code of the paper)."""
+"""Initial bias of every permutation but the identity, whose bias is 0 (code of the paper)."""
 STATIC_IDENTITY = 0.95
-"""Start of the identity's weight: with 1/2 the streams are all alike after one layer, and at 0.999
-the softmax has no gradient left."""
+"""Initial weight of the identity. At 1/2 the streams are equal after one layer; at 0.999 the
+softmax has no gradient left."""
 LEGACY_BIAS = 0.5
 LEGACY_IDENTITY_LOGIT = {2: 0.0, 4: 10.0}
 
 
 class Mixing(NamedTuple):
-    """What a connection does to the streams; without leading axes if it is the same everywhere."""
+    """Hold the weights of a connection; no leading axes if they are the same for every token."""
 
     pre: Float[Tensor, "*batch streams"]
     post: Float[Tensor, "*batch streams"]
     permutations: Float[Tensor, "*batch permutations"]
-    """Weights of the permutations: at least 0, sum 1. For two streams, the first is α."""
+    """Weights of the permutations: non-negative, sum 1. For two streams, the first is α."""
     matrix: Float[Tensor, "*batch streams streams"]
     """H."""
 
 
 class Residual(nn.Module):
-    """The plain residual connection of a single stream: s + y."""
+    """Apply the plain residual connection of a single stream: s + y."""
 
     def forward(
         self,
         streams: Float[Tensor, "batch seq 1 dim"],
         branch: Callable[[Tensor], Tensor],
     ) -> Float[Tensor, "batch seq 1 dim"]:
-        """`branch` is the sub-layer, with its norm."""
+        """Add the output of `branch`, the sub-layer with its norm, to the stream."""
         return streams + branch(streams.squeeze(-2)).unsqueeze(-2)
 
 
 class HyperConnection(nn.Module):
-    """The connection of `num_streams` streams around the sub-layer number `index` of a model."""
+    """Connect `num_streams` residual streams around sub-layer number `index` of a model."""
 
     permutation_matrices: Float[Tensor, "permutations streams streams"]
 
@@ -90,7 +90,7 @@ class HyperConnection(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Set the initial values of the mode; none of them is random."""
+        """Set the initial values of the mode. None is random."""
         for logits in (self.pre, self.post, self.permutations):
             logits.reset_parameters()
         if self.norm is not None:
@@ -111,7 +111,7 @@ class HyperConnection(nn.Module):
             self.permutations.bias[0] = math.log(odds * others)
 
     def mixing(self, streams: Float[Tensor, "batch seq streams dim"]) -> Mixing:
-        """The weights for these streams, in fp32 at least."""
+        """Return the weights for these streams, in fp32 at least."""
         normed = None
         if self.norm is not None:
             normed = self.norm(widened(streams).flatten(-2))
@@ -129,7 +129,7 @@ class HyperConnection(nn.Module):
         streams: Float[Tensor, "batch seq streams dim"],
         branch: Callable[[Tensor], Tensor],
     ) -> Float[Tensor, "batch seq streams dim"]:
-        """The streams after the sub-layer `branch` (with its norm), computed in fp32 at least."""
+        """Return the streams after the sub-layer `branch` (with its norm), in fp32 at least."""
         pre, post, _, matrix = self.mixing(streams)
         wide = widened(streams)
         y = branch((pre[..., None] * wide).sum(-2).to(streams.dtype))
@@ -142,7 +142,7 @@ class HyperConnection(nn.Module):
 
 
 class Logits(nn.Module):
-    """bias, or bias + gain · map(x) if there are inputs; map starts as zero."""
+    """Compute bias, or bias + gain · map(x) if there are inputs; map starts as zero."""
 
     bias: Float[Tensor, " outputs"]
     gain: Float[Tensor, ""] | None
@@ -167,24 +167,24 @@ class Logits(nn.Module):
 
 
 def widened(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """`x` in fp32 at least."""
+    """Return `x` in fp32 at least."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def collapse(
     streams: Float[Tensor, "batch seq streams dim"], mode: Mode
 ) -> Float[Tensor, "batch seq dim"]:
-    """One stream from all, after the last sub-layer: their sum, `legacy`: their mean."""
+    """Reduce the streams to one after the last sub-layer: their sum, or mean with `legacy`."""
     return streams.mean(-2) if mode == "legacy" else streams.sum(-2)
 
 
 def divergence(streams: Float[Tensor, "batch seq streams dim"]) -> float:
-    """How unlike the streams are: share of their length that is not their mean; 0: all the same."""
+    """Return the share of the streams' norm that deviates from their mean; 0 if all are equal."""
     wide = widened(streams)
     apart = wide - wide.mean(-2, keepdim=True)
     return (apart.norm() / wide.norm().clamp_min(1e-30)).item()
 
 
 def gain(matrix: Float[Tensor, "*batch streams streams"]) -> float:
-    """The most by which mixing with `matrix` can amplify: its largest sum of a row or a column."""
+    """Return the most that mixing with `matrix` can amplify: its largest row or column sum."""
     return max(matrix.abs().sum(axis).max().item() for axis in (-1, -2))

@@ -1,4 +1,4 @@
-"""The initialiser of the JAX ecosystem, which TRM and HRM use for every weight."""
+"""The truncated normal initialiser of JAX, which TRM and HRM use for every weight."""
 
 import math
 
@@ -13,11 +13,11 @@ def truncated_normal_(
     upper: float = 2.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Fill `tensor` with a normal variable cut to [lower, upper] whose std after the cut is `std`.
+    """Fill `tensor` from a normal truncated to [lower, upper], with std `std` after truncation.
 
-    `torch.nn.init.trunc_normal_` takes the std before the cut, so its samples come out narrower
-    (0.88 of the wish at two sigmas). `lower` and `upper` are in units of the underlying sigma.
-    With `std=0` the tensor becomes zero.
+    `torch.nn.init.trunc_normal_` takes the std before truncation, so its samples are narrower
+    (0.88 of the given std at two sigmas). `lower` and `upper` are in units of the underlying sigma.
+    With `std=0` the tensor becomes zero. Raises ValueError if `lower` is not below `upper`.
 
     Source: `jax.nn.initializers.truncated_normal`; variance of the truncated normal distribution.
     """

@@ -9,7 +9,7 @@ from ostinato.layers.initialization import truncated_normal_
 
 
 class Linear(nn.Module):
-    """`x @ weight.T (+ bias)`, the weight cast to the dtype of `x`. No autocast anywhere.
+    """Compute `x @ weight.T (+ bias)`, with the weight cast to the dtype of `x`; no autocast.
 
     The weight starts as a truncated normal with std 1/sqrt(in_features), the bias as zero.
     """

@@ -15,7 +15,7 @@ def rms_norm(x: Float[Tensor, "*batch dim"], eps: float) -> Float[Tensor, "*batc
 
 
 class RMSNorm(nn.Module):
-    """`rms_norm` with a learned weight, which starts as one."""
+    """Apply `rms_norm`, then a learned weight that starts as one."""
 
     weight: Float[Tensor, " dim"]
 

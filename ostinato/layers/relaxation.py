@@ -19,7 +19,7 @@ class Relaxation:
     damping: float | Float[Tensor, "batch 1 1"] = 1.0
     noise: float | Float[Tensor, "batch 1 1"] = 0.0
     generators: Sequence[torch.Generator | None] = ()
-    """Where ε comes from: one generator for the batch, or one a row (None: no noise in it)."""
+    """Generators of ε: one for the batch, or one per row (None: no noise in that row)."""
 
     def __call__(
         self, h: Float[Tensor, "batch length dim"], u: Float[Tensor, "batch length dim"]
@@ -44,4 +44,4 @@ class Relaxation:
 
 
 REPLACE = Relaxation()
-"""The network's output takes the latent's place."""
+"""Replace the latent by the network's output, as TRM and HRM do."""

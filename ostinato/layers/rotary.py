@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class RotaryEmbedding(nn.Module):
-    """Tables of cosines and sines for positions 0 … max_positions - 1, kept in fp32."""
+    """Hold tables of cosines and sines for positions 0 … max_positions - 1, in fp32."""
 
     cos: Float[Tensor, "positions head_dim"]
     sin: Float[Tensor, "positions head_dim"]
@@ -14,7 +14,10 @@ class RotaryEmbedding(nn.Module):
     def __init__(self, head_dim: int, max_positions: int, theta: float = 10_000.0):
         super().__init__()
         if head_dim % 2:
-            raise ValueError(f"rotary positions need an even head size, not {head_dim}")
+            raise ValueError(
+                f"rotary positions need an even head size, not {head_dim}: change the width or "
+                "the number of heads"
+            )
         frequencies = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
         angles = torch.outer(torch.arange(max_positions, dtype=torch.float32), frequencies)
         angles = torch.cat([angles, angles], dim=-1)
@@ -23,7 +26,7 @@ class RotaryEmbedding(nn.Module):
 
 
 def rotate_half(x: Float[Tensor, "*batch head_dim"]) -> Float[Tensor, "*batch head_dim"]:
-    """A quarter turn of each pair: (x1, x2) → (-x2, x1)."""
+    """Rotate each pair by a quarter turn: (x1, x2) → (-x2, x1)."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat([-second, first], dim=-1)
 

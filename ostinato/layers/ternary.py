@@ -1,8 +1,8 @@
 """Linear layers with weights -1, 0, 1 and int8 activations (BitNet b1.58, arXiv 2402.17764).
 
 `ternarize` and `quantize_activations` are the only definition of the arithmetic. Training keeps
-fp32 weights and quantises them at every call (`TernaryLinear`); inference (`PackedTernaryLinear`)
-and export take the integers and scales of the same two functions.
+fp32 weights and quantises them at every call (`TernaryLinear`). Inference (`PackedTernaryLinear`)
+and export use the integers and scales that the same two functions return.
 """
 
 import math
@@ -16,31 +16,31 @@ from torch.nn import functional as F
 SMALLEST_SCALE = 1e-8
 ACTIVATION_LEVELS = 127
 FEW_ROWS = 4
-"""Up to so many tokens at once, a product of integers is faster than unpacking the weights."""
+"""Up to this many tokens, an integer product is faster than unpacking the weights."""
 
 
 def round_half_away(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Round to the nearest integer, halves away from zero (`torch.round` takes them to even)."""
+    """Round to the nearest integer, halves away from zero (`torch.round` rounds halves to even)."""
     whole = x.trunc()
     return whole + (2 * (x - whole)).trunc()
 
 
 class Ternary(NamedTuple):
-    """A quantised weight matrix: `codes` times the scale of their group."""
+    """Hold a quantised weight matrix: `codes` times the scale of their group."""
 
     codes: Int8[Tensor, "out_features in_features"]
     """-1, 0 or 1."""
     scales: Float[Tensor, "rows groups"]
-    """One for each group of consecutive inputs in each row; [1, 1]: one for the whole matrix."""
+    """One per group of consecutive inputs in each row; shape [1, 1] is one for the whole matrix."""
 
     def weight(self) -> Float[Tensor, "out_features in_features"]:
-        """codes · scales, in the dtype of the scales."""
+        """Return codes · scales, in the dtype of the scales."""
         groups = self.codes.unflatten(1, (self.scales.shape[1], -1))
         return (groups * self.scales[..., None]).flatten(1)
 
 
 def ternarize(weight: Float[Tensor, "out_features in_features"], group_size: int) -> Ternary:
-    """Quantise by the absolute mean of each group of `group_size` inputs; 0: of the whole matrix.
+    """Quantise each group of `group_size` inputs by its absolute mean; 0 means the whole matrix.
 
     scale = max(mean |w|, 1e-8), code = clip(round(w / scale), -1, 1) (paper, section 2, eq. 1–3).
     """
@@ -56,14 +56,14 @@ def ternarize(weight: Float[Tensor, "out_features in_features"], group_size: int
 
 
 class Activations(NamedTuple):
-    """Quantised activations: `integers`, in a floating dtype, times the scale of their group."""
+    """Hold quantised activations: `integers`, in a floating dtype, times their group's scale."""
 
     integers: Float[Tensor, "*batch dim"]
     scales: Float[Tensor, "*batch groups"]
-    """One for each group of consecutive inputs of a token."""
+    """One per group of consecutive inputs of a token."""
 
     def values(self) -> Float[Tensor, "*batch dim"]:
-        """integers · scales."""
+        """Return integers · scales."""
         groups = self.integers.unflatten(-1, (self.scales.shape[-1], -1))
         return (groups * self.scales[..., None]).flatten(-2)
 
@@ -71,7 +71,8 @@ class Activations(NamedTuple):
 def quantize_activations(x: Float[Tensor, "*batch dim"], group_size: int = 0) -> Activations:
     """Quantise to -127 … 127 by the largest magnitude of each group, in fp32 at least.
 
-    0: of each token. llama.cpp has groups of 32, or of 256 with ternary blocks.
+    With `group_size=0` a token is one group. llama.cpp uses groups of 32, or of 256 with ternary
+    blocks.
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     groups = wide.unflatten(-1, (-1, group_size or x.shape[-1]))
@@ -84,7 +85,7 @@ def quantize_activations(x: Float[Tensor, "*batch dim"], group_size: int = 0) ->
 def straight_through(
     quantized: Float[Tensor, "*shape"], x: Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
-    """`quantized`, exactly, with the gradient of `x`."""
+    """Return exactly `quantized`, with the gradient of `x`."""
     return quantized.detach() + (x - x.detach())
 
 
@@ -94,17 +95,17 @@ def linear_with_activations(
     quantize: bool,
     group_size: int,
 ) -> Float[Tensor, "*batch out_features"]:
-    """`x @ weight.T` in the dtype of `x`, after quantising `x` if asked."""
+    """Compute `x @ weight.T` in the dtype of `x`, after quantising `x` if asked."""
     if quantize:
         x = straight_through(quantize_activations(x, group_size).values().to(x.dtype), x)
     return F.linear(x, weight.to(x.dtype))
 
 
 class TernaryLinear(nn.Module):
-    """A linear layer for training: fp32 weights, used as ternary ones, straight-through gradients.
+    """Train fp32 weights that are used as ternary ones, with straight-through gradients, no bias.
 
-    Without a bias. `quantize_activations=False` leaves the activations as they are; else
-    `activation_group_size` inputs of a token share a scale, 0: all.
+    `quantize_activations=False` leaves the activations as they are. Otherwise
+    `activation_group_size` inputs of a token share a scale; 0 means all of them.
     """
 
     weight: Float[Tensor, "out_features in_features"]
@@ -129,11 +130,11 @@ class TernaryLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
 
     def ternary(self) -> Ternary:
-        """The integers and scales that the weight stands for."""
+        """Return the weight as integers and scales."""
         return ternarize(self.weight.detach(), self.group_size)
 
     def pack(self) -> "PackedTernaryLinear":
-        """The same layer for inference."""
+        """Return the same layer for inference."""
         return PackedTernaryLinear(
             self.ternary(), self.quantize_activations, self.activation_group_size
         )
@@ -148,12 +149,12 @@ class TernaryLinear(nn.Module):
 
 
 class PackedTernaryLinear(nn.Module):
-    """A `TernaryLinear` for inference: a byte a weight and the scales, no gradient."""
+    """Run a `TernaryLinear` for inference: one byte per weight plus the scales, no gradient."""
 
     codes: Int8[Tensor, "out_features in_features"]
     scales: Float[Tensor, "rows groups"]
     spread: Int8[Tensor, "parts in_features"]
-    """Which inputs are of one group, of the weights and of the activations."""
+    """1 where an input belongs to a part, that is shares its weight scale and activation scale."""
 
     def __init__(self, ternary: Ternary, quantize_activations: bool, activation_group_size: int):
         super().__init__()
@@ -167,7 +168,7 @@ class PackedTernaryLinear(nn.Module):
         self.register_buffer("spread", spread.repeat_interleave(part, dim=1), persistent=False)
 
     def ternary(self) -> Ternary:
-        """The integers and scales."""
+        """Return the integers and scales."""
         return Ternary(self.codes, self.scales)
 
     def forward(
@@ -183,11 +184,11 @@ class PackedTernaryLinear(nn.Module):
     def integer_product(
         self, x: Float[Tensor, "*batch in_features"]
     ) -> Float[Tensor, "*batch out_features"]:
-        """Σ over parts of scales · Σ codes · integers, the inner sums exact, in int32.
+        """Compute Σ over parts of scales · Σ codes · integers; the inner sums are exact, in int32.
 
-        A part is what shares both scales. Each token becomes one row a part, with the other parts'
-        integers set to zero: so a single product of int8 matrices gives the sums of all parts, and
-        reads the codes once.
+        The inputs of a part share both scales. Each token becomes one row per part, with the other
+        parts' integers set to zero. A single int8 matrix product then gives the sums of all parts
+        and reads the codes once.
         """
         parts = len(self.spread)
         integers, scales = quantize_activations(x, self.activation_group_size)

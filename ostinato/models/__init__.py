@@ -1,4 +1,4 @@
-"""The models: one file each, with its configuration, its state and its recursion written out."""
+"""The models, one file each: its configuration, its state and its recursion written out."""
 
 from ostinato.models.hrm import HRM, HRMConfig
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
@@ -6,7 +6,7 @@ from ostinato.models.recursive import Output, RecursiveConfig, RecursiveModel, S
 from ostinato.models.trm import TRM, TRMConfig
 
 RECURSIVE_MODELS = {"trm": (TRM, TRMConfig), "hrm": (HRM, HRMConfig)}
-"""Those that solve puzzles: name → (class, configuration)."""
+"""Models that solve puzzles: name → (class, configuration)."""
 
 MODELS = {**RECURSIVE_MODELS, "nanochat": (NanoChat, NanoChatConfig)}
 """Name → (class, configuration). A new model is one file and one line here."""

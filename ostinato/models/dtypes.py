@@ -6,9 +6,9 @@ import torch
 def computes_in_bfloat16(device: torch.device) -> bool:
     """Return whether a device multiplies bfloat16 matrices as fast as float32 ones.
 
-    A CPU needs instructions for it, and oneDNN and PyTorch must use them: `ONEDNN_MAX_CPU_ISA=AVX2`
-    or `ATEN_CPU_CAPABILITY=avx2` forbids that. Without them a product takes 5 to 500 times as long.
-    Nothing is timed, so that a machine always gives the same answer.
+    A CPU needs special instructions, and oneDNN and PyTorch must use them
+    (`ONEDNN_MAX_CPU_ISA=AVX2` or `ATEN_CPU_CAPABILITY=avx2` forbids it). Without them a product
+    takes 5 to 500 times as long. Nothing is timed, so a machine always gives the same answer.
     """
     if device.type != "cpu":
         return True
@@ -20,14 +20,14 @@ def computes_in_bfloat16(device: torch.device) -> bool:
 
 
 def choose_dtype(wanted: str, device: torch.device, usual: str = "bfloat16") -> str:
-    """Return `wanted`, or for "auto" `usual`; float32 if that is bfloat16 and the device slow."""
+    """Return `wanted`; for "auto", `usual`, or float32 if that is bfloat16 and slow on `device`."""
     if wanted != "auto":
         return wanted
     return "float32" if usual == "bfloat16" and not computes_in_bfloat16(device) else usual
 
 
 def dtype_named(name: str) -> torch.dtype:
-    """Return the dtype of that name. Raises ValueError for "auto", which is none yet."""
+    """Return the dtype of that name. Raises ValueError for "auto", which is not resolved yet."""
     if name == "auto":
         raise ValueError("forward_dtype is auto, which is no dtype: give bfloat16 or float32")
     return getattr(torch, name)

@@ -1,13 +1,13 @@
 """HRM, the Hierarchical Reasoning Model (HRM-ACT-v1).
 
 "Hierarchical Reasoning Model" (arXiv 2506.21734); the reference is the released code. Two networks
-on two timescales: f_L runs L_cycles times for every call of f_H, and that H_cycles times:
+run on two timescales. A supervision step is H_cycles times
 
     L_cycles times   z_L ← f_L(z_L, z_H + x)    fast, detailed computation
     once             z_H ← f_H(z_H, z_L)        slow, abstract planning
 
-Only the very last call of each carries a gradient, the one-step approximation (section 2.2).
-Halting is learnt with Q-values for halt and continue (section 2.3).
+Only the very last call of each network carries a gradient: the one-step approximation (section
+2.2). Halting is learnt with Q-values for halt and continue (section 2.3).
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class HRM(RecursiveModel):
     def refine(
         self, state: State, x: Float[Tensor, "batch length dim"], relax: Relaxation
     ) -> State:
-        """One H-cycle, of which the last call of each network may carry a gradient."""
+        """Run one H-cycle. Only the last call of each network may carry a gradient."""
         z_H, z_L = state
         with torch.no_grad():
             for _ in range(self.cycles.L - 1):

@@ -1,9 +1,9 @@
 """nanochat: a small GPT with ternary weights and several residual streams.
 
-A pre-norm decoder: rotary positions, grouped key heads, SwiGLU, RMSNorm, no biases, no dropout.
-The matrices of its blocks are ternary (BitNet b1.58, arXiv 2402.17764), embedding, norms, head and
-connections are not. The residual is n streams, mixed at every sub-layer by a doubly stochastic
-matrix (mHC-lite, arXiv 2601.05732; `ostinato.layers.hyper_connections` has the symbols):
+nanochat is a pre-norm decoder: rotary positions, grouped key heads, SwiGLU, RMSNorm, no biases, no
+dropout. The matrices of its blocks are ternary (BitNet b1.58, arXiv 2402.17764); embedding, norms,
+head and connections are not. The residual is n streams, mixed at every sub-layer by a doubly
+stochastic matrix (mHC-lite, arXiv 2601.05732; `ostinato.layers.hyper_connections` has the symbols):
 
     streams ← n copies of the embedding
     for each block:
@@ -11,7 +11,7 @@ matrix (mHC-lite, arXiv 2601.05732; `ostinato.layers.hyper_connections` has the 
         streams ← connection(streams, feedforward ∘ norm)
     logits ← head(norm(collapsed streams))
 
-With one stream this is a plain residual, and without `ternary` a Llama.
+With one stream the residual is the plain one; without `ternary` as well, the model is a Llama.
 """
 
 import copy
@@ -42,50 +42,50 @@ from ostinato.models.dtypes import dtype_named
 from ostinato.numbers import Count, Factor, Natural, NonNegative, Theta, Width, check_numbers
 
 WEIGHT_STD = 0.02
-"""Of everything random. A tied embedding with std 1 would start with logits in the hundreds, and
-every one for the token that was just read."""
+"""Std of all random initial values. With std 1, a tied embedding would start with logits in the
+hundreds, always for the token just read."""
 
 Role = Literal["block matrix", "embedding", "head", "norm", "connection"]
 Cache = list[KeyValueCache]
-"""One a block; made by `NanoChat.new_cache`."""
+"""One per block, made by `NanoChat.new_cache`."""
 
 
 @dataclass(frozen=True)
 class NanoChatConfig:
-    """Options of nanochat; `ostinato.models.sizes` has named sets of them."""
+    """Options of nanochat; `ostinato.models.sizes` has named presets."""
 
     vocab_size: Count = 4096
     seq_len: Count = 256
-    """Longest text, in tokens."""
+    """Length of the longest text, in tokens."""
     hidden_size: Width = 256
     num_layers: Count = 6
     num_heads: Count = 4
     num_kv_heads: Natural = 0
-    """Key heads, each shared by num_heads / num_kv_heads query heads; 0: as many as num_heads."""
+    """Number of key heads, each shared by num_heads / num_kv_heads query heads. 0: num_heads."""
     ffn_mult: Factor = 2.6875
-    """Inner width of SwiGLU in units of the width; rounded up to whole groups."""
+    """Inner width of SwiGLU in units of hidden_size, rounded up to whole groups."""
     num_streams: Literal[1, 2, 4] = 2
-    """Residual streams; 1: the plain residual, for which stream_mode has no meaning."""
+    """Number of residual streams. 1: a plain residual, which ignores stream_mode."""
     stream_mode: Literal["static", "dynamic", "legacy"] = "static"
-    """How the streams are read, written and mixed; see `ostinato.layers.hyper_connections`."""
+    """Rule that reads, writes and mixes the streams (see `ostinato.layers.hyper_connections`)."""
     ternary: bool = True
-    """Weights -1, 0, 1 in the blocks; False: the full-precision twin."""
+    """Use weights -1, 0, 1 in the blocks. False: the same model in full precision."""
     group_size: Natural = 128
-    """Consecutive inputs that share a scale; 0: one scale for a whole matrix."""
+    """Number of consecutive inputs that share a weight scale. 0: one scale for a whole matrix."""
     quantize_activations: bool = True
-    """int8 inputs for the ternary matrices."""
+    """Quantise the inputs of the ternary matrices to int8."""
     activation_group_size: Natural = 0
-    """Consecutive inputs of a token that share an int8 scale; 0: all. llama.cpp has 32, or 256 with
-    tq1_0 and tq2_0: a model that was trained so is the same there."""
+    """Number of consecutive inputs of a token that share an int8 scale. 0: all. llama.cpp uses 32,
+    or 256 with tq1_0 and tq2_0; train with the same number to get the same model there."""
     sub_norm: bool = False
-    """Another norm in front of o_proj and down_proj (SubLN, as in BitNet)."""
+    """Add a norm in front of o_proj and down_proj (SubLN, as in BitNet)."""
     tied_head: bool = True
     """Use the embedding as the head."""
     rms_norm_eps: NonNegative = 1e-6
     rope_theta: Theta = 10_000.0
     forward_dtype: Literal["auto", "bfloat16", "float32", "float64"] = "float32"
-    """Dtype of activations; weights are kept in fp32 and cast on use. A run chooses for "auto" when
-    it starts: bfloat16, but float32 on a CPU that is slow in it."""
+    """Dtype of activations; weights stay in fp32 and are cast on use. "auto" is resolved when a run
+    starts: bfloat16, or float32 on a CPU that computes slowly in bfloat16."""
 
     def __post_init__(self):
         check_numbers(self)
@@ -116,7 +116,7 @@ class NanoChatConfig:
 
     @property
     def inner_size(self) -> int:
-        """Inner width of SwiGLU."""
+        """Return the inner width of SwiGLU."""
         multiple = math.lcm(self.group_size or 1, self.activation_group_size or 1)
         return -(-int(self.hidden_size * self.ffn_mult) // multiple) * multiple
 
@@ -125,7 +125,7 @@ class NanoChatConfig:
         return dtype_named(self.forward_dtype)
 
     def linear(self, in_features: int, out_features: int) -> TernaryLinear | Linear:
-        """A matrix of a block."""
+        """Make a matrix of a block."""
         if not self.ternary:
             return Linear(in_features, out_features)
         return TernaryLinear(
@@ -140,7 +140,7 @@ class NanoChatConfig:
         return RMSNorm(dim, self.rms_norm_eps)
 
     def connection(self, index: int) -> HyperConnection | Residual:
-        """What surrounds the sub-layer number `index`."""
+        """Make the connection around sub-layer number `index`."""
         if self.num_streams == 1:
             return Residual()
         return HyperConnection(
@@ -149,7 +149,7 @@ class NanoChatConfig:
 
 
 class FeedForward(nn.Module):
-    """SwiGLU, down(silu(gate(x)) · up(x)), not fused: each matrix is quantised by itself."""
+    """Compute SwiGLU, down(silu(gate(x)) · up(x)), unfused: each matrix is quantised by itself."""
 
     def __init__(self, config: NanoChatConfig):
         super().__init__()
@@ -167,11 +167,11 @@ class FeedForward(nn.Module):
 
 
 Sublayer = tuple[HyperConnection | Residual, Callable[[Tensor], Tensor]]
-"""A connection, and the branch that it surrounds."""
+"""A connection and the branch that it surrounds."""
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each behind a norm and within a connection."""
+    """Run attention, then feed-forward, each behind a norm and within a connection."""
 
     def __init__(self, config: NanoChatConfig, index: int):
         super().__init__()
@@ -212,7 +212,7 @@ class Block(nn.Module):
 
 
 class NanoChat(nn.Module):
-    """The model; `forward` gives the logits of the next token at every position.
+    """The nanochat model; `forward` returns the logits of the next token at every position.
 
     Initial values (`reset_parameters`), drawn from the one generator passed in:
 
@@ -225,8 +225,8 @@ class NanoChat(nn.Module):
     """
 
     tokenizer_json: str
-    """The tokenizer that the model was trained with, as `tokenizer.json` holds it; "": not known.
-    Kept as text, for the model itself has no use for it: `inference.generate` reads it."""
+    """Content of the `tokenizer.json` that the model was trained with; "" if not known. It is kept
+    as text, because only `inference.generate` uses it."""
 
     def __init__(self, config: NanoChatConfig, generator: torch.Generator | None = None):
         super().__init__()
@@ -254,9 +254,9 @@ class NanoChat(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "batch seq"], cache: Cache | None = None
     ) -> Float[Tensor, "batch seq vocab"]:
-        """Logits of the token after each of `tokens`, in `config.dtype`.
+        """Return the logits of the token after each of `tokens`, in `config.dtype`.
 
-        With a `cache` the tokens continue the text that it holds, and are added to it. Raises
+        With a `cache`, the tokens continue the cached text and are appended to it. Raises
         ValueError if the text grows longer than `config.seq_len` or the cache.
         """
         streams = self.initial_streams(tokens, cache)
@@ -267,26 +267,24 @@ class NanoChat(nn.Module):
     def initial_streams(
         self, tokens: Int[Tensor, "batch seq"], cache: Cache | None = None
     ) -> Float[Tensor, "batch seq streams dim"]:
-        """Copies of the embedding."""
+        """Return the embedding, copied into every stream."""
         length = tokens.shape[1] + (cache[0].length if cache else 0)
         if length > self.config.seq_len:
-            raise ValueError(
-                f"{length} tokens are too many: the model reads {self.config.seq_len} at most"
-            )
+            raise ValueError(f"{length} tokens are too many: give at most {self.config.seq_len}")
         x = self.embed_tokens(tokens)
         return x.unsqueeze(-2).expand(-1, -1, self.config.num_streams, -1)
 
     def read_out(
         self, streams: Float[Tensor, "batch seq streams dim"]
     ) -> Float[Tensor, "batch seq vocab"]:
-        """Logits from the streams behind the last block."""
+        """Return the logits from the streams behind the last block."""
         x = self.final_norm(collapse(streams, self.config.stream_mode))
         if self.lm_head is not None:
             return self.lm_head(x)
         return F.linear(x, self.embed_tokens.weight.to(x.dtype))
 
     def new_cache(self, batch_size: int = 1, capacity: int | None = None) -> Cache:
-        """An empty cache for up to `capacity` tokens (default: `config.seq_len`)."""
+        """Make an empty cache for up to `capacity` tokens (default: `config.seq_len`)."""
         config = self.config
         shape = (batch_size, config.kv_heads, capacity or config.seq_len, config.head_dim)
         device = self.embed_tokens.weight.device
@@ -294,22 +292,22 @@ class NanoChat(nn.Module):
 
     @property
     def is_packed(self) -> bool:
-        """Whether the weights are those of `packed`, which cannot be trained."""
+        """Return whether the weights are packed (see `packed`) and so cannot be trained."""
         return any(isinstance(module, PackedTernaryLinear) for module in self.modules())
 
     def packed(self) -> "NanoChat":
-        """This model for inference, a byte a ternary weight: itself if there is nothing to pack."""
+        """Return this model for inference, one byte per ternary weight; itself if none to pack."""
         layers = {id(m): m.pack() for m in self.modules() if isinstance(m, TernaryLinear)}
         if not layers:
             return self
-        # Seeded with the packed layers, deepcopy puts them in place of what they were made of
+        # deepcopy takes a memo of layers already copied: the packed ones replace their originals
         return copy.deepcopy(self, layers).eval().requires_grad_(False)  # pyright: ignore[reportArgumentType]
 
     def parameter_roles(self) -> dict[str, Role]:
-        """What each parameter is for: Muon takes the block matrices, AdamW or Lion the rest.
+        """Return the role of each parameter: Muon trains block matrices, AdamW or Lion the rest.
 
-        Every name of `named_parameters` occurs. By role and not by shape: the maps of dynamic
-        connections are matrices too.
+        Every name of `named_parameters` occurs. Roles go by name, not by shape, because the maps
+        of dynamic connections are matrices too.
         """
         roles: dict[str, Role] = {}
         for name, _ in self.named_parameters():

@@ -1,4 +1,4 @@
-"""What TRM and HRM have in common: their configuration, latent state, inputs and outputs.
+"""The common base of TRM and HRM: configuration, latent state, inputs and outputs.
 
 z_H     the latent that is read out as the answer           [batch, prefix + seq, dim]
 z_L     the latent that reasons                             [batch, prefix + seq, dim]
@@ -43,60 +43,60 @@ from ostinato.numbers import (
 )
 
 Q_HEAD_BIAS = -5.0
-"""Start of the q head's bias: nothing halts before the model has learnt when it is right."""
+"""Initial bias of the q head: nothing halts before the model has learnt when it is right."""
 
 
 class Cycles(NamedTuple):
-    """How often the networks are called in a supervision step."""
+    """Count the cycles of a supervision step."""
 
     H: int
     L: int
-    """In each H-cycle."""
+    """L-cycles in each H-cycle."""
 
 
 @dataclass(frozen=True)
 class RecursiveConfig:
-    """Options shared by the recursive models. The names are those of the originals."""
+    """Options shared by TRM and HRM, under the names of the original code."""
 
     task: str = ""
-    """Which puzzles the tokens stand for, e.g. "sudoku9"; empty: tokens only."""
+    """Kind of puzzle that the tokens stand for, e.g. "sudoku9"; empty for tokens only."""
     vocab_size: Count = 11
     seq_len: Count = 81
     """Number of grid cells, without the prefix."""
     hidden_size: Width = 512
     num_heads: Count = 8
     expansion: Factor = 4.0
-    """Inner width of SwiGLU in units of the width, before the factor 2/3."""
+    """Inner width of SwiGLU in units of hidden_size, before the factor 2/3."""
     normalize_swiglu: bool = False
-    """Normalise within SwiGLU, for Muon at high rates; not in the originals."""
+    """Normalise within SwiGLU, for Muon at high learning rates; not in the original code."""
     H_cycles: Count = 3
     L_cycles: Count = 6
     L_layers: Count = 2
     pos_encodings: Literal["rope", "learned", "none"] = "rope"
     puzzle_emb_ndim: Natural = 512
-    """Floats per puzzle id; 0: the prefix has no content and nothing is learnt per puzzle."""
+    """Width of the embedding learnt for each puzzle id. 0: learn none, so the prefix is zero."""
     puzzle_emb_len: Natural = 16
-    """Prefix tokens; 0: as many as puzzle_emb_ndim fills."""
+    """Number of prefix tokens. 0: as many as puzzle_emb_ndim fills."""
     num_puzzle_identifiers: Count = 1
     halt_max_steps: Count = 16
-    """Supervision steps per puzzle at most; evaluation always takes this many."""
+    """Maximum number of supervision steps per puzzle; evaluation always takes this many."""
     q_outputs: Literal[1, 2] = 2
-    """Outputs of the q head: halt, or halt and continue."""
+    """Number of outputs of the q head: halt, or halt and continue."""
     no_ACT_continue: bool = True
-    """Halt when q_halt > 0; False: when q_halt > q_continue, which is then trained too."""
+    """Halt when q_halt > 0. False: halt when q_halt > q_continue, and train q_continue too."""
     rms_norm_eps: NonNegative = 1e-5
     rope_theta: Theta = 10_000.0
     initial_state: Literal["fixed", "random"] = field(default="fixed", metadata={ABSENT: "fixed"})
-    """Start every puzzle from H_init and L_init, or from latents drawn for every position (EqR)."""
+    """Start every puzzle from H_init and L_init, or from random latents at every position (EqR)."""
     damping: Annotated[float, Range(0, 1, without_least=True)] = field(
         default=1.0, metadata={ABSENT: 1.0}
     )
-    """Share of the network's output in the new latent; 1: all of it (EqR: 0.95)."""
+    """Share of the network's output in the new latent. 1: no damping (EqR: 0.95)."""
     noise: NonNegative = field(default=0.0, metadata={ABSENT: 0.0})
-    """Standard deviation of the noise on every new latent, in training and after it (EqR: 0.01)."""
+    """Standard deviation of the noise added to every new latent, in inference too (EqR: 0.01)."""
     forward_dtype: Literal["auto", "bfloat16", "float32", "float64"] = "bfloat16"
-    """Dtype of activations and states; weights are kept in fp32 and cast on use. A run chooses for
-    "auto" when it starts: bfloat16, but float32 on a CPU that is slow in it."""
+    """Dtype of activations and states; weights stay in fp32 and are cast on use. "auto" is resolved
+    when a run starts: bfloat16, or float32 on a CPU that computes slowly in bfloat16."""
 
     def __post_init__(self):
         check_numbers(self)
@@ -128,7 +128,7 @@ class RecursiveConfig:
 
 
 class State(NamedTuple):
-    """What the model thinks. No gradient flows from one supervision step into the one before."""
+    """Hold the latents. No gradient flows from one supervision step into the one before."""
 
     z_H: Float[Tensor, "*batch dim"]
     z_L: Float[Tensor, "*batch dim"]
@@ -138,7 +138,7 @@ class State(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What the model says after a supervision step."""
+    """Hold the outputs of a supervision step."""
 
     logits: Float[Tensor, "batch seq vocab"]
     q_halt: Float[Tensor, " batch"]
@@ -147,12 +147,12 @@ class Output(NamedTuple):
 
 
 def swiglu(config: RecursiveConfig, dim: int) -> SwiGLU:
-    """The feed-forward layer of `config` over `dim` channels or positions."""
+    """Make the feed-forward layer of `config` over `dim` channels or positions."""
     return SwiGLU(dim, config.expansion, config.normalize_swiglu, config.rms_norm_eps)
 
 
 def wants_to_halt(output: Output, config: RecursiveConfig) -> Bool[Tensor, " batch"]:
-    """q_halt > 0, or q_halt > q_continue where the continue head is trained."""
+    """Return q_halt > 0, or q_halt > q_continue if the continue head is trained."""
     if config.no_ACT_continue:
         return output.q_halt > 0
     assert output.q_continue is not None
@@ -160,7 +160,7 @@ def wants_to_halt(output: Output, config: RecursiveConfig) -> Bool[Tensor, " bat
 
 
 class Block(nn.Module):
-    """Post-norm transformer block: h ← rms(h + attention(h)); h ← rms(h + swiglu(h))."""
+    """Apply a post-norm transformer block: h ← rms(h + attention(h)); h ← rms(h + swiglu(h))."""
 
     def __init__(self, config: RecursiveConfig):
         super().__init__()
@@ -176,7 +176,7 @@ class Block(nn.Module):
 
 
 class ReasoningModule(nn.Module):
-    """The network that is called again and again: add the injection, then run the layers."""
+    """Add the injection, then run the layers. The recursion calls this network repeatedly."""
 
     def __init__(self, layers: list[nn.Module]):
         super().__init__()
@@ -195,7 +195,7 @@ class ReasoningModule(nn.Module):
 
 
 class RecursiveModel(nn.Module, ABC):
-    """Embeds a question, thinks, reads answers off z_H. Subclasses write what an H-cycle is.
+    """Embed a question, think, and read answers off z_H. A subclass defines the H-cycle (`refine`).
 
     Initial values (`reset_parameters`), drawn from the one generator passed in:
 
@@ -215,7 +215,7 @@ class RecursiveModel(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.training_cycles = config.cycles
-        """A step of training takes these, which may be fewer (see `TrainingConfig`)."""
+        """Cycles of a training step, possibly fewer (see `TrainingConfig`)."""
         dim, length = config.hidden_size, config.prefix_len + config.seq_len
         std = dim**-0.5
         self.embed_tokens = Embedding(config.vocab_size, dim, std, config.dtype)
@@ -234,7 +234,7 @@ class RecursiveModel(nn.Module, ABC):
         )
         self.lm_head = Linear(dim, config.vocab_size)
         self.q_head = Linear(dim, config.q_outputs, bias=True)
-        # Buffers, never trained. Saved, unless starts are random: the weights grow around them
+        # Buffers, never trained. Fixed starts are saved, because the weights adapt to them
         fixed = config.initial_state == "fixed"
         self.register_buffer("H_init", torch.empty(dim, dtype=config.dtype), persistent=fixed)
         self.register_buffer("L_init", torch.empty(dim, dtype=config.dtype), persistent=fixed)
@@ -254,14 +254,14 @@ class RecursiveModel(nn.Module, ABC):
 
     @property
     def cycles(self) -> Cycles:
-        """Of the next step: as configured, but while training `training_cycles`."""
+        """Return the cycles of the next step: `training_cycles` in training, else as configured."""
         return self.training_cycles if self.training else self.config.cycles
 
     def initial_state(self, batch_size: int, generator: torch.Generator | None = None) -> State:
         """Return the state before the first step: the same vector at every position.
 
-        With `generator`, or where the config asks for random starts, it is drawn for every position
-        from a normal variable of std 1, cut at two sigmas (EqR); without one, from seed 0.
+        With `generator`, or if the config asks for random starts, every position is drawn from a
+        normal of std 1 truncated at two sigmas (EqR). Without a generator, the seed is 0.
         """
         shape = (batch_size, self.config.prefix_len + self.config.seq_len, self.config.hidden_size)
         if generator is None:
@@ -272,7 +272,7 @@ class RecursiveModel(nn.Module, ABC):
         return State(*(truncated_normal_(z, std=1.0, generator=generator) for z in (z_H, z_L)))
 
     def relaxation(self, generator: torch.Generator) -> Relaxation:
-        """Return how the latents of this model move, with noise from `generator`."""
+        """Return the damping and noise of this model's latents, with noise from `generator`."""
         return Relaxation(self.config.damping, self.config.noise, (generator,))
 
     def embed(
@@ -281,7 +281,7 @@ class RecursiveModel(nn.Module, ABC):
         puzzle_ids: Int[Tensor, " batch"],
         puzzle_rows: Float[Tensor, "batch ndim"] | None = None,
     ) -> Float[Tensor, "batch length dim"]:
-        """Prefix and grid tokens (plus learned positions), times sqrt(dim)."""
+        """Embed the prefix and grid tokens (plus learned positions), times sqrt(dim)."""
         config = self.config
         x = self.embed_tokens(inputs)
         if config.prefix_len:
@@ -295,7 +295,7 @@ class RecursiveModel(nn.Module, ABC):
         puzzle_ids: Int[Tensor, " batch"],
         puzzle_rows: Float[Tensor, "batch ndim"] | None,
     ) -> Float[Tensor, "batch prefix dim"]:
-        """The puzzle's row, zero-padded and cut into prefix tokens; zeros if there is no table."""
+        """Cut the puzzle's row, zero-padded, into prefix tokens; zeros if there is no table."""
         config = self.config
         if self.puzzle_emb is None:
             shape = (len(puzzle_ids), config.prefix_len, config.hidden_size)
@@ -306,7 +306,7 @@ class RecursiveModel(nn.Module, ABC):
         return rows.unflatten(-1, (config.prefix_len, config.hidden_size))
 
     def read_out(self, z_H: Float[Tensor, "batch length dim"]) -> Output:
-        """Logits at the grid positions, q at the first position."""
+        """Read the logits at the grid positions, and q at the first position."""
         logits = self.lm_head(z_H[:, self.config.prefix_len :])
         q = self.q_head(z_H[:, 0])
         q = q.to(torch.promote_types(q.dtype, torch.float32))
@@ -321,13 +321,12 @@ class RecursiveModel(nn.Module, ABC):
         H_cycles: int | None = None,
         relax: Relaxation = REPLACE,
     ) -> tuple[State, Output]:
-        """One supervision step: think on from `state` about `inputs`.
+        """Take one supervision step: continue from `state` to think about `inputs`.
 
-        Only the last of its H-cycles carries a gradient. `puzzle_rows` (from
-        `puzzle_emb.copy_rows`) replaces the table's rows, so that training can take their gradient.
-        All H-cycles are alike, so fewer `H_cycles` than configured are a part of a step. `relax`
-        says how the latents move: see `relaxation`. Returns the detached new state and what is
-        read off it.
+        Only the last H-cycle carries a gradient. `puzzle_rows` (from `puzzle_emb.copy_rows`)
+        replaces the table's rows, so that training can take their gradient. All H-cycles are
+        alike, so fewer `H_cycles` than configured make a part of a step. `relax` sets damping and
+        noise (see `relaxation`). Returns the detached new state and the outputs read off it.
         """
         x = self.embed(inputs, puzzle_ids, puzzle_rows)
         with torch.no_grad():
@@ -340,16 +339,16 @@ class RecursiveModel(nn.Module, ABC):
     def refine(
         self, state: State, x: Float[Tensor, "batch length dim"], relax: Relaxation
     ) -> State:
-        """One H-cycle: reason L_cycles times, then refine the answer once."""
+        """Run one H-cycle: reason L_cycles times, then refine the answer once."""
 
     def compile_reasoning(self, dynamic: bool) -> None:
-        """Compile the networks that the recursion calls, for one batch size, or `dynamic` for all.
+        """Compile the networks that the recursion calls, for one batch size or (`dynamic`) for all.
 
-        The first call of each then takes its time, and needs a C++ compiler.
+        The first call of each network is then slow and needs a C++ compiler.
         """
         for module in self.reasoning_modules():
             module.compile(dynamic=dynamic)
 
     def reasoning_modules(self) -> list[ReasoningModule]:
-        """The networks that the recursion calls."""
+        """Return the networks that the recursion calls."""
         return [module for module in self.modules() if isinstance(module, ReasoningModule)]

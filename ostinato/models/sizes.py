@@ -1,4 +1,4 @@
-"""What a size of nanochat needs, counted on its model."""
+"""Count the parameters and the memory that a size of nanochat needs, on its model."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -11,33 +11,33 @@ from ostinato.models.nanochat import Block, NanoChat, NanoChatConfig, Role
 
 FLOAT_BYTES = 4
 PROBE_TOKENS = 16
-"""Length of the text on which a block is measured, and half that of the other."""
+"""Length of the short text on which a block is measured; the long text is twice as long."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """What a configuration needs; memory in bytes."""
+    """Hold the number of parameters and the memory, in bytes, of a configuration."""
 
     parameters: int
     ternary_parameters: int
-    """Those of them that are ternary in use."""
+    """Parameters that are ternary in use."""
     weights: int
     gradients: int
     optimizer: int
-    """State of Muon (one number a weight) for the block matrices, of AdamW (two) for the rest."""
+    """State of Muon (one number per weight) for the block matrices, of AdamW (two) for the rest."""
     activations: int
-    """What the backward pass needs of the forward pass, for the batch asked for."""
+    """Tensors that the forward pass keeps for the backward pass, for the given batch."""
     inference: int
-    """The packed model and the cache of a text of full length."""
+    """Packed model plus the cache of a text of full length."""
 
     @property
     def training(self) -> int:
-        """All that training holds at once; what a kernel needs for itself comes on top."""
+        """Sum the memory that training holds at once, without the kernels' own workspace."""
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
 def size_of(config: NanoChatConfig, batch_size: int = 1) -> Size:
-    """Count parameters and memory, on a model with one block and a vocabulary of one token."""
+    """Count parameters and memory on a model with one block and a vocabulary of one token."""
     small = NanoChat(replace(config, num_layers=1, vocab_size=1))
     roles = small.parameter_roles()
     sizes: Counter[Role] = Counter()
@@ -68,9 +68,10 @@ def size_of(config: NanoChatConfig, batch_size: int = 1) -> Size:
 
 
 def activation_bytes(block: Block, config: NanoChatConfig, num_tokens: int) -> int:
-    """What autograd keeps of a forward pass over `num_tokens`, measured on one block.
+    """Return the bytes that autograd keeps of a forward pass over `num_tokens`.
 
-    A block keeps a fixed part, its quantised weights, and as much again for each token.
+    One block is measured at two lengths: it keeps a fixed part, its quantised weights, and an equal
+    part for each token.
     """
     rotary = RotaryEmbedding(config.head_dim, 2 * PROBE_TOKENS, config.rope_theta)
     short, long = (
@@ -83,10 +84,13 @@ def activation_bytes(block: Block, config: NanoChatConfig, num_tokens: int) -> i
 
 
 def saved_bytes(block: Block, rotary: RotaryEmbedding, config: NanoChatConfig, length: int) -> int:
-    """Bytes that autograd keeps between forward and backward of a block, parameters not counted."""
+    """Return the bytes that autograd keeps between a block's forward and backward pass.
+
+    Parameters are not counted.
+    """
     kept: dict[int, int] = {}
     owned = {tensor.data_ptr() for tensor in [*block.parameters(), *rotary.buffers()]}
-    alive: list[Tensor] = []  # so that no address is used twice
+    alive: list[Tensor] = []  # keeps tensors alive, so that no address is used twice
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -98,7 +102,7 @@ def saved_bytes(block: Block, rotary: RotaryEmbedding, config: NanoChatConfig, l
     shape = (1, length, config.num_streams, config.hidden_size)
     streams = torch.zeros(shape, dtype=config.dtype, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        # Ahead of the block there is always something, here an addition, whose output is its input
+        # The addition stands for whatever precedes the block, whose output is the block's input
         output = block(streams + 0, rotary)
     assert output.requires_grad
     return sum(kept.values())

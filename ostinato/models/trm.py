@@ -1,8 +1,7 @@
 """TRM, the Tiny Recursive Model.
 
 "Less is More: Recursive Reasoning with Tiny Networks" (arXiv 2510.04871); the reference is the
-released code.
-One network f of two layers does everything. A supervision step is H_cycles times
+released code. One network f of two layers does everything. A supervision step is H_cycles times
 
     L_cycles times   z_L ← f(z_L, z_H + x)      reason about the question and the answer so far
     once             z_H ← f(z_H, z_L)          refine the answer
@@ -54,7 +53,7 @@ class TRM(RecursiveModel):
     def refine(
         self, state: State, x: Float[Tensor, "batch length dim"], relax: Relaxation
     ) -> State:
-        """One H-cycle, all of it with a gradient in the last of a step (section 4.1)."""
+        """Run one H-cycle. The last one of a step carries a gradient in full (section 4.1)."""
         z_H, z_L = state
         for _ in range(self.cycles.L):
             z_L = relax(z_L, self.L_level(z_L, z_H + x, self.rotary))
@@ -62,9 +61,9 @@ class TRM(RecursiveModel):
 
 
 class MixerBlock(nn.Module):
-    """TRM-MLP's block: a SwiGLU over the positions in place of attention, then one over channels.
+    """Apply TRM-MLP's block: a SwiGLU over positions instead of attention, then one over channels.
 
-    The first norm is taken in the transposed layout, that is over the positions.
+    The first norm is taken in the transposed layout, that is, over the positions.
     """
 
     def __init__(self, config: TRMConfig):

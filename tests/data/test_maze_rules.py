@@ -186,7 +186,7 @@ def test_problems_in_words(answer, problem, faults):
 @given(board=boards())
 def test_written_mazes_are_read(board):
     if length(board) == np.inf:
-        with pytest.raises(ValueError, match="no way leads from S to G"):
+        with pytest.raises(ValueError, match="no path leads from S to G"):
             MAZE.parse(in_words(board))
         return
     tokens = MAZE.parse(in_words(board))

@@ -42,7 +42,7 @@ def test_the_oldest_turns_are_forgotten():
     tokens, kept = fitting(model_reading(100), TOKENIZER, turns)
     assert kept == turns[1:]
     assert len(tokens) <= 50
-    with pytest.raises(ValueError, match="30 are for it: shorten it"):
+    with pytest.raises(ValueError, match="30 of these are for the question: shorten it"):
         fitting(model, TOKENIZER, [Turn("x" * 30)])
 
 

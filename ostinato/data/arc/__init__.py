@@ -1,1 +1,1 @@
-"""ARC: tasks, their variants, and data sets of them that store no pixels."""
+"""ARC: tasks, their variants, and data sets that draw the variants on access."""

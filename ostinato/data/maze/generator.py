@@ -1,4 +1,4 @@
-"""Draw random mazes whose shortest path is long, by trying very many at a time."""
+"""Draw random mazes with a long shortest path, by trying very many at a time."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from ostinato.data.maze.rules import Maze
 from ostinato.data.tables import Rows
 
 WALLS = (0.3, 0.5)
-"""Least and greatest chance that a cell is a wall, one chance for each maze. Source: Maze-Hard."""
+"""Range of the probability that a cell is a wall, drawn once per maze. Source: Maze-Hard."""
 AT_ONCE = 2**21
-"""Cells of the mazes that are tried together: a few million keep numpy busy and the caches warm."""
+"""Cells of the mazes tried together: a few million keep numpy busy and the caches warm."""
 PATIENCE = 20_000_000
-"""Mazes tried in vain before a length is called too great."""
+"""Mazes tried in vain before a length counts as too great."""
 PATIENCE_FOR_PERFECT = 20_000
-"""The same of perfect mazes, of which far more have long paths."""
+"""The same for perfect mazes, which have long paths far more often."""
 
 
 def default_length(size: int) -> int:
-    """Steps of the shortest path at least: more than 110 where Maze-Hard has it, else the size."""
+    """Return the default minimum length: more than 110 for 30x30 as in Maze-Hard, else the size."""
     return 111 if size == 30 else size
 
 
@@ -44,21 +44,25 @@ def generate(
     perfect: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> UInt8[np.ndarray, "count cells"]:
-    """Mazes whose shortest path has at least `min_length` steps; with `unique` there is only one.
+    """Draw mazes whose shortest path has at least `min_length` steps; with `unique`, only one.
 
-    With `perfect` they are corridors without loops (`perfect_mazes`). Else the distribution is
-    that of Maze-Hard, and of this slow procedure: draw a chance for walls from `WALLS`, a wall
-    or none for each cell by that chance, two cells as start and goal; keep the maze if both are
-    free and the shortest path is long enough (and, with `unique`, the only one). About one in
-    10^5 is, for 30x30 and 111 steps, but one start in 4000 has such goals: so goals are drawn
-    from those that are far enough, and a start with k of them is kept with a chance
-    proportional to k. The chance reaches 1 where an eighth of the cells are far enough
-    (`_far_share`): for 30x30 and 111 steps none of many had as many. Raises ValueError if no
-    maze of such length is found.
+    With `perfect`, mazes are corridors without loops (`perfect_mazes`). Otherwise the distribution
+    is that of Maze-Hard, which this slow procedure defines:
+
+    1. Draw a wall probability from `WALLS`, then a wall or none for each cell, then a start and a
+       goal.
+    2. Keep the maze if both are free and the shortest path is long enough (and, with `unique`, the
+       only one).
+
+    For 30x30 and 111 steps about one maze in 10^5 passes, but one start in 4000 has such goals. So
+    the goal is drawn among the cells that are far enough, and a start with k of them is kept with a
+    probability proportional to k. It reaches 1 when an eighth of the cells are far enough
+    (`_far_share`), which never occurred for 30x30 and 111 steps. Raises ValueError if no maze of
+    such length is found.
     """
     size = maze.size
     batch, patience = max(64, AT_ONCE // maze.seq_len), PATIENCE
-    if perfect:  # made one by one
+    if perfect:  # these are made one by one
         batch, patience = min(batch, 2 * count + 64), PATIENCE_FOR_PERFECT
     found: list[np.ndarray] = []
     number = tried = 0
@@ -106,20 +110,20 @@ def _chances(batch: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _far_share(maze: Maze, min_length: int) -> int:
-    """With so many far cells a start is kept in any case: all, or an eighth if that is rare."""
+    """Return the number of far cells at which a start is always kept: all, or an eighth if rare."""
     return maze.seq_len if min_length <= 2 * maze.size else maze.seq_len // 8
 
 
 def perfect_mazes(
     count: int, size: int, rng: np.random.Generator
 ) -> Bool[np.ndarray, "mazes size size"]:
-    """The free cells of random mazes of an odd `size`.
+    """Return the free cells of random mazes of an odd `size`.
 
-    Every second cell of every second row is a room. The walls between neighbouring rooms fall in
-    random order, each if its rooms are not yet connected: a spanning tree of minimum weight, with
-    random weights (Kruskal 1956).
+    Every second cell of every second row is a room. Walls between neighbouring rooms are removed in
+    random order, each only if its rooms are not connected yet. This gives a minimum spanning tree
+    of random weights (Kruskal 1956).
     """
-    assert size % 2, "rooms would touch the border on two sides alone"
+    assert size % 2, "rooms would touch the border on two sides only"
     free = np.zeros((count, size, size), bool)
     free[:, ::2, ::2] = True
     rooms = size // 2 + 1
@@ -141,7 +145,7 @@ def perfect_mazes(
 
 
 def _root(parents: list[int], room: int) -> int:
-    """The room that stands for all that `room` is connected with."""
+    """Return the representative of all rooms that `room` is connected with."""
     while parents[room] != room:
         parents[room] = parents[parents[room]]
         room = parents[room]

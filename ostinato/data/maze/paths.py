@@ -1,7 +1,7 @@
-"""Ways through a maze: the shortest one, and the one that an answer marks.
+"""Paths through a maze: the shortest one, and the one that an answer marks.
 
-A maze is a flat array of tokens, row by row; cells are numbered the same way. Every step goes to
-one of the four cells next to it.
+A maze is a flat array of tokens, row by row; cells are numbered the same way. A step goes to one of
+the four neighbouring cells.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 from jaxtyping import Bool, Int, Integer, UInt64
 
 PAD, WALL, FREE, START, GOAL, PATH = range(6)
-"""Tokens. Source: the Maze builders of HRM and TRM, which number the characters "# SGo" from 1."""
+"""Tokens. The maze builders of HRM and TRM number the characters "# SGo" from 1."""
 
 
 def shortest_path(maze: Integer[np.ndarray, " cells"]) -> list[int] | None:
-    """The cells from start to goal, both included, along one of the shortest ways; None if no way.
+    """Return the cells of a shortest path from start to goal, both included; None if there is none.
 
-    Of several it is the one that breadth-first search finds when it looks down, left, right, up in
-    this order: the rule that reproduces the labels of Maze-Hard.
+    Among several, it is the one that breadth-first search finds when it looks down, left, right and
+    up in this order. This rule reproduces the labels of Maze-Hard.
     """
     wide, unseen = _with_border(maze > WALL)
     start, goal = (_padded(int(np.argmax(maze == token)), wide) for token in (START, GOAL))
@@ -43,7 +43,7 @@ def shortest_path(maze: Integer[np.ndarray, " cells"]) -> list[int] | None:
 
 
 def has_one_shortest_path(maze: Integer[np.ndarray, " cells"]) -> bool:
-    """Whether exactly one way from start to goal takes as few steps as possible."""
+    """Tell whether the maze has exactly one shortest path."""
     wide, is_open = _with_border(maze > WALL)
     start, goal = (_padded(int(np.argmax(maze == token)), wide) for token in (START, GOAL))
     steps, ways = {start: 0}, {start: 1}
@@ -62,20 +62,20 @@ def has_one_shortest_path(maze: Integer[np.ndarray, " cells"]) -> bool:
 
 
 class Route(NamedTuple):
-    """Where the marks of an answer lead."""
+    """Hold the path that the marks of an answer form."""
 
     cells: list[int]
-    """From the start on, as far as there is exactly one way to go on."""
+    """Cells from the start on, as long as there is exactly one way to continue."""
     ways_on: int
-    """How many ways lead on from the last of the cells: 0 if it is the goal."""
+    """Number of ways to continue from the last cell; 0 if it is the goal."""
 
 
 def follow(answer: Integer[np.ndarray, " cells"]) -> Route:
-    """Walk from the start along marked cells (path and goal), which must be there exactly once.
+    """Walk from the start along marked cells (path and goal). There must be one start and one goal.
 
-    The walk ends at the goal, at a fork or at a dead end. It never meets a fork that it chose
-    among: so a path that touches itself, where marks alone do not say which way it goes, ends where
-    that begins. A shortest path never touches itself.
+    The walk ends at the goal, at a fork or at a dead end. It never chooses among ways. So a path
+    that touches itself, whose direction the marks leave open, ends where it first touches. A
+    shortest path never touches itself.
     """
     wide, marked = _with_border(answer > START)
     cell = _padded(int(np.argmax(answer == START)), wide)
@@ -92,7 +92,7 @@ def follow(answer: Integer[np.ndarray, " cells"]) -> Route:
 
 
 def _with_border(cells: np.ndarray) -> tuple[int, list[bool]]:
-    """The cells with a border of False around them, as a list, and how many a row has then."""
+    """Return the width of a row with borders, and the cells with a border of False around them."""
     size = math.isqrt(len(cells))
     return size + 2, np.pad(cells.reshape(size, size), 1).ravel().tolist()
 
@@ -110,10 +110,10 @@ def _unpadded(cell: int, wide: int) -> int:
 def far_cells(
     free: Bool[np.ndarray, "mazes size size"], start: Int[np.ndarray, " mazes"], length: int
 ) -> tuple[Int[np.ndarray, " kept"], Bool[np.ndarray, "kept cells"]]:
-    """The mazes in which some cell is `length` or more steps away from the start; which cells are.
+    """Find the mazes with a cell at least `length` steps from the start, and those cells.
 
-    Breadth-first search in all mazes at a time, with one integer for each of their rows: a shift
-    moves the whole front of a row to the left or right. Mazes that are seen through are dropped.
+    A breadth-first search runs in all mazes at once, with one integer for each row: a shift moves
+    the whole front of a row to the left or right. Mazes that are fully explored are dropped.
     """
     mazes, size, _ = free.shape
     unseen = _as_bits(free)
@@ -141,7 +141,7 @@ def distances(
     start: Int[np.ndarray, " mazes"],
     goal: Int[np.ndarray, " mazes"],
 ) -> Int[np.ndarray, " mazes"]:
-    """Count the steps of the shortest way from start to goal in each maze; -1 if there is none."""
+    """Count the steps of the shortest path from start to goal in each maze; -1 if there is none."""
     size = math.isqrt(is_open.shape[1])
     unseen = _as_bits(is_open.reshape(-1, size, size))
     found, going = np.full(len(start), -1), np.arange(len(start))
@@ -163,7 +163,7 @@ def distances(
 def _next_front(
     front: UInt64[np.ndarray, "size mazes"], unseen: UInt64[np.ndarray, "size mazes"]
 ) -> UInt64[np.ndarray, "size mazes"]:
-    """The unseen cells next to the front, which are taken out of `unseen`."""
+    """Return the unseen cells next to the front, and remove them from `unseen`."""
     one = np.uint64(1)
     new = front << one
     new |= front >> one
@@ -175,7 +175,7 @@ def _next_front(
 
 
 def _as_bits(free: Bool[np.ndarray, "mazes size size"]) -> UInt64[np.ndarray, "size mazes"]:
-    """Each row as an integer whose bit c is the cell of column c."""
+    """Encode each row as an integer whose bit c is the cell of column c."""
     mazes, size, _ = free.shape
     rows = np.zeros((mazes, size, 8), np.uint8)
     packed = np.packbits(free, axis=2, bitorder="little")

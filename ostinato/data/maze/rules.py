@@ -1,4 +1,4 @@
-"""`Maze`: how mazes are read, drawn and checked, and how long their paths are."""
+"""`Maze`: read, draw, check and rate mazes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ostinato.data.task import Mark, Task, hashes
 
 SIZES = range(3, 65)
 SYMBOLS = "?#.SGo"
-"""How tokens are written on one line; a free cell may also be a space."""
+"""Character of each token on one line; a free cell may also be a space."""
 PICTURES = ("??", "██", "  ", "S ", "G ", "• ")
-"""How tokens are drawn: two characters are about as wide as a line is high."""
+"""Drawing of each token: two characters are about as wide as a line is high."""
 
 
 @dataclass(frozen=True)
 class Maze(Task):
-    """Mark a shortest way from S to G through the free cells of a square maze."""
+    """Mark a shortest path from S to G through the free cells of a square maze."""
 
     size: int = 30
     """Side of the board, from 3 to 64."""
@@ -48,15 +48,15 @@ class Maze(Task):
     def parse(self, text: str) -> UInt8[np.ndarray, " cells"]:
         """Read a maze on one line or as a board: # for walls, . or space, one S and one G.
 
-        Lines of a board that are too short are filled up with free cells, because editors cut
-        spaces off. Raises ValueError for any other form, and if no way leads from S to G.
+        Short lines of a board are filled up with free cells, because editors strip trailing spaces.
+        Raises ValueError for any other form, and if no path leads from S to G.
         """
         tokens = self.tokens(text, SYMBOLS[1:5])
         for token in (START, GOAL):
             if (count := (tokens == token).sum()) != 1:
                 raise ValueError(f"the maze has {count} {SYMBOLS[token]}: write exactly one")
         if shortest_path(tokens) is None:
-            raise ValueError("no way leads from S to G: open one, or move S or G")
+            raise ValueError("no path leads from S to G: open one, or move S or G")
         return tokens
 
     def tokens(self, text: str, allowed: str) -> UInt8[np.ndarray, " cells"]:
@@ -91,7 +91,7 @@ class Maze(Task):
         return self.tokens(text, SYMBOLS[1:])
 
     def draw(self, tokens: Integer[np.ndarray, " cells"], mark: Mark | None = None) -> str:
-        """Draw a board of two characters a cell."""
+        """Draw a board with two characters per cell."""
         symbols = [PICTURES[token] for token in tokens.tolist()]
         if mark is not None:
             symbols = [mark(cell, symbol) for cell, symbol in enumerate(symbols)]
@@ -129,9 +129,9 @@ class Maze(Task):
     def check(
         self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
     ) -> str | None:
-        """Say in one sentence what is wrong with an answer; None if it marks a shortest way.
+        """Say in one sentence what is wrong with an answer; None if it marks a shortest path.
 
-        Any of the shortest ways solves a maze, not only the one of the data set's label.
+        Any shortest path solves a maze, not only the one in the data set's label.
         """
         if not is_maze(puzzle):
             return "the puzzle is no maze with one start and one goal"
@@ -154,7 +154,7 @@ class Maze(Task):
     def faults(
         self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
     ) -> Bool[np.ndarray, " cells"]:
-        """Find the cells that were changed, and those marked that cannot be on the path."""
+        """Find the cells that were changed, and the marked cells that cannot be on the path."""
         faults = _changed(puzzle, answer)
         if is_maze(puzzle) and not faults.any():
             faults[_strays(answer, follow(answer).cells)] = True
@@ -169,10 +169,10 @@ class Maze(Task):
         puzzles: Integer[np.ndarray, "puzzles cells"],
         answers: Integer[np.ndarray, "puzzles cells"],
     ) -> Bool[np.ndarray, " puzzles"]:
-        """Tell which answers do not mark a shortest path, and nothing else.
+        """Tell which answers do not mark exactly a shortest path.
 
-        The marks are one if they lead to the goal in as few steps as the maze allows, and if none
-        is left over.
+        The marks are one if they lead to the goal in as few steps as the maze allows and none is
+        left over.
         """
         right = ((puzzles > 0) & (puzzles < PATH)).all(1) & ~_changed(puzzles, answers).any(1)
         for token in (START, GOAL):
@@ -189,11 +189,11 @@ class Maze(Task):
         puzzles: Integer[np.ndarray, "puzzles cells"],
         answers: Integer[np.ndarray, "puzzles cells"],
     ) -> dict[str, Bool[np.ndarray, " puzzles"]]:
-        """Tell which answers mark a way from S to G at all, and which a shortest one.
+        """Tell which answers mark a path from S to G at all, and which a shortest one.
 
         `valid_path`: the answer is the maze with some free cells marked; S, G and the marked cells
-        form one path, without fork, gap, stray mark or a place where it touches itself.
-        `shortest_path`: and no way through the maze takes fewer steps (`check` finds no fault).
+        form one path, without fork, gap or stray mark, that does not touch itself.
+        `shortest_path`: also, no path takes fewer steps (`check` finds no fault).
         """
         valid, shortest = np.zeros((2, len(puzzles)), bool)
         for row, (puzzle, answer) in enumerate(zip(puzzles, answers, strict=True)):
@@ -207,10 +207,10 @@ class Maze(Task):
         return {"valid_path": valid, "shortest_path": shortest}
 
     def symmetries(self, batch: int, generator: Generator) -> Symmetries:
-        """Draw symmetries of the square, all eight equally often; tokens keep their names.
+        """Draw symmetries of the square, all eight equally likely; tokens keep their names.
 
-        As in the originals the label moves along: it stays a shortest path, but where there are
-        several it need not be the one that breadth-first search would have labelled.
+        As in HRM and TRM, the label moves along. It stays a shortest path, but among several it
+        need not be the one that breadth-first search would have labelled.
         """
         device = generator.device
         numbers = torch.randint(8, (batch,), generator=generator, device=device)
@@ -222,30 +222,30 @@ class Maze(Task):
         inputs: Integer[np.ndarray, "rows cells"],
         labels: Integer[np.ndarray, "rows cells"],
     ) -> UInt64[np.ndarray, " rows"]:
-        """Hash the least of the eight images of each maze, which symmetric copies share."""
+        """Hash the least of each maze's eight images, which symmetric copies share."""
         places = sources(self.size)
         return hashes(min(image.tobytes() for image in maze[places]) for maze in inputs)
 
     def rate(
         self, rows: Rows, report: Callable[[str], None] | None
     ) -> tuple[Float32[np.ndarray, " rows"] | None, str | None]:
-        """Rate mazes by the steps of the shortest path."""
+        """Rate mazes by the number of steps of the shortest path."""
         return ((rows.labels == PATH).sum(1) + 1).astype(np.float32), "shortest path"
 
 
 def is_maze(puzzle: Integer[np.ndarray, " cells"]) -> bool:
-    """Whether there are walls, free cells, one start and one goal, and nothing else."""
+    """Tell whether a puzzle consists of walls, free cells, one start and one goal."""
     known = ((puzzle > 0) & (puzzle < PATH)).all()
     return bool(known and (puzzle == START).sum() == (puzzle == GOAL).sum() == 1)
 
 
 def _changed(puzzle: np.ndarray, answer: np.ndarray) -> Bool[np.ndarray, "*puzzles cells"]:
-    """Cells in which an answer differs from the maze other than by marking a free one."""
+    """Find the cells where an answer differs from the maze other than by marking a free one."""
     return np.where(answer == PATH, puzzle != FREE, puzzle != answer)
 
 
 def _strays(answer: np.ndarray, route: list[int]) -> Integer[np.ndarray, " strays"]:
-    """Cells that are marked but not on the route."""
+    """Find the cells that are marked but not on the route."""
     marked = answer == PATH
     marked[route] = False
     return np.flatnonzero(marked)

@@ -1,7 +1,7 @@
-"""The geometry of a Sudoku: sizes, boxes, and which cells share a row, a column or a box.
+"""The geometry of a Sudoku: sizes, boxes, and the cells of each row, column and box.
 
-A board is a flat array of tokens, row by row: 0 is padding, 1 a blank, digit d is d + 1 (so that
-9x9 has the vocabulary of 11 of the TRM and HRM papers).
+A board is a flat array of tokens, row by row: 0 is padding, 1 a blank, and digit d is d + 1. So 9x9
+has the vocabulary of 11 tokens of the TRM and HRM papers.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
 """Size → rows and columns of a box."""
 SIZES = tuple(BOXES)
 MINIMUM_GIVENS = {4: 4, 6: 8, 9: 17}
-"""Fewest givens that fix a solution. 9x9: McGuire, Tugemann, Civario 2012 (arXiv:1201.0749)."""
+"""Size → fewest givens that fix a solution. 9x9: McGuire et al. 2012 (arXiv 1201.0749)."""
 
 
 @dataclass(frozen=True)
 class Board:
-    """Lay out one size: 4 (2x2 boxes), 6 (boxes of 2 rows and 3 columns) or 9 (3x3 boxes)."""
+    """Lay out a size: 4 (2x2 boxes), 6 (boxes of 2 rows and 3 columns) or 9 (3x3 boxes)."""
 
     size: int = 9
     """Side of the board, and the number of digits."""
@@ -63,14 +63,14 @@ class Board:
 
     @cached_property
     def cell_units(self) -> Integer[np.ndarray, "cells 3"]:
-        """The row, column and box of every cell, as indices into `units`."""
+        """Return the row, column and box of every cell, as indices into `units`."""
         row, col = np.divmod(np.arange(self.seq_len), self.size)
         box = row // self.box_rows * self.box_rows + col // self.box_cols
         return np.stack([row, self.size + col, 2 * self.size + box], axis=1)
 
     @cached_property
     def units(self) -> Integer[np.ndarray, "units size"]:
-        """The cells of every row, then of every column, then of every box."""
+        """Return the cells of every row, then of every column, then of every box."""
         members = np.argsort(self.cell_units.T, axis=1, kind="stable")
         return members.reshape(3 * self.size, self.size)
 

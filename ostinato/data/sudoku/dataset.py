@@ -15,9 +15,9 @@ from ostinato.numbers import Natural, check_numbers
 
 EXTREME = "sudoku-extreme"
 GIVENS = {4: (4, 10), 6: (12, 24), 9: (32, 44)}
-"""Size → fewest and most givens of a generated puzzle, unless settings say otherwise."""
+"""Size → default range of the number of givens of a generated puzzle."""
 CHUNK = 8192  # puzzles generated between two lines of the report
-SATURATED = 1 / 1000  # of a chunk is new: practically all different puzzles have been found
+SATURATED = 1 / 1000  # if fewer of a chunk are new, practically all puzzles have been found
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,14 @@ class SudokuData(BuiltData):
     size: int = 9
     """Side of the board: 4, 6 or 9."""
     min_givens: int | None = None
-    """Fewest givens of a generated puzzle; by default 4 (4x4), 12 (6x6) or 32 (9x9)."""
+    """Minimum number of givens of a generated puzzle. By default 4 (4x4), 12 (6x6) or 32 (9x9)."""
     max_givens: int | None = None
-    """Most givens of a generated puzzle; by default 10 (4x4), 24 (6x6) or 44 (9x9)."""
+    """Maximum number of givens of a generated puzzle. By default 10 (4x4), 24 (6x6) or 44 (9x9)."""
     num_generated: Natural = 0
-    """Random puzzles with min_givens to max_givens that join the training rows of a CSV source."""
+    """Number of generated puzzles to add to the training rows of a CSV source."""
     num_aug: Natural = 0
-    """Symmetric copies of each training puzzle, built in advance as the originals do (1000)."""
+    """Number of symmetric copies of each training puzzle to build in advance, as HRM and TRM do
+    (1000)."""
 
     def __post_init__(self):
         check_numbers(self)
@@ -51,9 +52,7 @@ class SudokuData(BuiltData):
         if self.source == GENERATED or self.num_generated:
             check_givens(sudoku, self.givens)
         if self.source == GENERATED and self.num_generated:
-            raise ValueError(
-                "num_generated is for CSV sources: generated data have num_train of them"
-            )
+            raise ValueError("num_generated is for CSV sources: set num_train for generated data")
         super().__post_init__()
         chosen = (self.min_givens, self.max_givens) != (None, None)
         if chosen and self.source != GENERATED and not self.num_generated:
@@ -70,7 +69,7 @@ class SudokuData(BuiltData):
 
     @property
     def givens(self) -> tuple[int, int]:
-        """Fewest and most givens of generated puzzles."""
+        """Return the minimum and maximum number of givens of generated puzzles."""
         low, high = GIVENS[self.size]
         return (
             low if self.min_givens is None else self.min_givens,
@@ -100,7 +99,7 @@ class SudokuData(BuiltData):
                     f"to {self.givens[1]} givens, not {count}: ask for fewer or widen the range "
                     "of givens"
                 )
-        # Rare kinds tend to be found late, so mix before any of them is left out
+        # Rare kinds tend to be found late, so shuffle before cutting to `count`
         return Rows.join(parts).take(rng.permutation(found)[:count])
 
     def enlarge(self, rows: Rows, rng: np.random.Generator, seen: Seen, report: Report) -> Rows:
@@ -109,7 +108,7 @@ class SudokuData(BuiltData):
         return Rows.join([rows, self.generate(self.num_generated, rng, seen, report)])
 
     def puzzle_set(self, split: str, rows: Rows, report: Report) -> PuzzleSet:
-        """Make a split of the data set, with the symmetric copies that are built in advance."""
+        """Make a split of the data set, with symmetric copies if they are built in advance."""
         if split != "train" or not self.num_aug:
             return super().puzzle_set(split, rows, report)
         generator = torch.Generator().manual_seed(self.data_seed)

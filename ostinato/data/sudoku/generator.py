@@ -1,4 +1,9 @@
-"""Random Sudokus with exactly one solution and a wished number of givens."""
+"""Generate random Sudokus with exactly one solution and a given number of givens.
+
+Many boards are handled at once, with candidate digits as bit masks. Boards stand side by side in an
+array [cells, boards] of uint16; bit d - 1 of an entry says that the cell may still hold digit d.
+One numpy call then does a step of the logic for every board.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +13,18 @@ from jaxtyping import Bool, Integer, UInt8, UInt16
 from ostinato.data.sudoku.board import BLANK, Board
 
 BATCH = 1024  # boards at once: enough to hide numpy's overhead, few enough for the cache
-PATIENCE = 5000  # grids tried in a row without success before a wish counts as out of reach
+PATIENCE = 5000  # boards tried in a row without success before a number of givens is given up
 
 
 def generate(
     sudoku: Board, count: int, givens: tuple[int, int], seed: int
 ) -> tuple[UInt8[np.ndarray, "count cells"], UInt8[np.ndarray, "count cells"]]:
-    """Tokens of `count` puzzles and of their solutions; the same seed gives the same puzzles.
+    """Return tokens of `count` puzzles and of their solutions; a seed always gives the same ones.
 
-    The number of givens is drawn uniformly from `givens` (both ends included) for each puzzle.
-    Each puzzle starts from a random solved board, from which cells are removed in random order as
-    long as the solution stays unique; that is checked exactly, so that some puzzles need guesses.
-
-    Raises ValueError where the wish cannot be met.
+    The number of givens is drawn uniformly from `givens` (both ends included) for each puzzle. A
+    puzzle starts from a random solved board; cells are removed in random order as long as the
+    solution stays unique. Uniqueness is checked exactly, so some puzzles need guesses. Raises
+    ValueError if the number of givens cannot be reached.
     """
     check_givens(sudoku, givens)
     low, high = givens
@@ -31,7 +35,7 @@ def generate(
     open_wishes = np.arange(count)
     failures, attempts = 0, 1
     while open_wishes.size:
-        # Hard wishes are left over, so ever more grids try the same one, up to a fair batch.
+        # Hard wishes remain, so ever more boards try the same wish, up to a fair batch.
         tries = open_wishes[:BATCH].repeat(min(attempts, max(1, BATCH // 4 // open_wishes.size)))
         attempts *= 4
         grids = solved_boards(sudoku, len(tries), rng)
@@ -50,7 +54,7 @@ def generate(
 
 
 def check_givens(sudoku: Board, givens: tuple[int, int]) -> None:
-    """Raises ValueError if no puzzle can have so few or so many givens."""
+    """Raise ValueError if no puzzle can have so few or so many givens."""
     low, high = givens
     if not sudoku.fewest_givens <= low <= high <= sudoku.seq_len:
         raise ValueError(
@@ -62,7 +66,7 @@ def check_givens(sudoku: Board, givens: tuple[int, int]) -> None:
 def solved_boards(
     sudoku: Board, count: int, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "count cells"]:
-    """Random solved boards: random digits in the most constrained cells, dead ends dropped."""
+    """Draw solved boards: put random digits in the most constrained cells, and drop dead ends."""
     boards = np.zeros((0, sudoku.seq_len), dtype=np.uint8)
     while (missing := count - len(boards)) > 0:
         # About one board in ten runs into a dead end.
@@ -96,9 +100,10 @@ def remove_cells(
     wishes: Integer[np.ndarray, " boards"],
     rng: np.random.Generator,
 ) -> UInt8[np.ndarray, "boards cells"]:
-    """Blank cells in random order, keeping one solution, down to the wish or until none can go.
+    """Blank cells in random order, down to `wishes` givens or until no cell can be removed.
 
-    A cell can go if the other givens allow no solution with another digit in it.
+    A cell can be removed if the other givens allow no solution with another digit in it, so that
+    the solution stays unique.
     """
     puzzles = grids.copy()
     order = rng.permuted(np.tile(np.arange(sudoku.seq_len), (len(grids), 1)), axis=1)
@@ -117,22 +122,23 @@ def remove_cells(
 
 
 Candidates = UInt16[np.ndarray, "cells boards"]
+"""Bit d - 1 of an entry: the cell may still hold digit d."""
 
 
 def full_mask(sudoku: Board) -> np.uint16:
-    """All digits are possible."""
+    """Return the mask in which all digits are possible."""
     return np.uint16(2**sudoku.size - 1)
 
 
 def candidates_of(sudoku: Board, tokens: Integer[np.ndarray, "boards cells"]) -> Candidates:
-    """One candidate where a digit is given, all of them elsewhere; no conclusions drawn yet."""
+    """Return one candidate where a digit is given, and all elsewhere, without any conclusions."""
     bits = np.full(sudoku.vocab_size, full_mask(sudoku))
     bits[BLANK + 1 :] = 1 << np.arange(sudoku.size)
     return np.ascontiguousarray(bits[tokens.T])
 
 
 def tokens_of(sudoku: Board, candidates: Candidates) -> Integer[np.ndarray, "boards cells"]:
-    """The digits of the cells with one candidate, blanks elsewhere."""
+    """Return the digits of cells with one candidate, and blanks elsewhere."""
     token = np.full(2**sudoku.size, BLANK, dtype=np.uint8)
     token[1 << np.arange(sudoku.size)] = BLANK + 1 + np.arange(sudoku.size)
     return np.ascontiguousarray(token[candidates].T)
@@ -141,10 +147,10 @@ def tokens_of(sudoku: Board, candidates: Candidates) -> Integer[np.ndarray, "boa
 def sweep(
     sudoku: Board, candidates: Candidates
 ) -> tuple[Candidates, Bool[np.ndarray, " boards"], Bool[np.ndarray, " boards"]]:
-    """One round of singles: the new candidates, and which boards are possible and which solved.
+    """Apply one round of singles; return new candidates, possible boards and solved boards.
 
-    A cell with one candidate takes it from its row, column and box; a digit with one place in a
-    unit takes that place. A board is impossible if a cell has no candidate or a unit no place for
+    A cell with one candidate removes it from its row, column and box; a digit with one place in a
+    unit takes that place. A board is impossible if a cell has no candidate, or a unit no place for
     some digit. It is solved if every cell had a single candidate and every unit all digits.
     """
     is_open = (candidates & (candidates - np.uint16(1))) != 0
@@ -170,7 +176,7 @@ def sweep(
 
 
 def solvable(sudoku: Board, candidates: Candidates) -> Bool[np.ndarray, " boards"]:
-    """Whether each board has a solution within its candidates: exact, by singles and branching."""
+    """Tell exactly, by singles and branching, which boards have a solution in their candidates."""
     found = np.zeros(candidates.shape[1], dtype=bool)
     owner = np.arange(candidates.shape[1])
     while owner.size:
@@ -196,7 +202,7 @@ def solvable(sudoku: Board, candidates: Candidates) -> Bool[np.ndarray, " boards
 def most_constrained(
     sudoku: Board, candidates: Candidates, rng: np.random.Generator | None = None
 ) -> Integer[np.ndarray, " boards"]:
-    """The open cell with the fewest candidates; with `rng`, a random one among equals."""
+    """Find the open cell with the fewest candidates; with `rng`, a random one among equals."""
     count = np.bitwise_count(candidates).astype(np.float32)
     count[count < 2] = np.inf
     if rng is not None:

@@ -1,4 +1,4 @@
-"""`Sudoku`: how boards are read, drawn and checked, and how hard they are."""
+"""`Sudoku`: read, draw, check and rate boards."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from ostinato.data.symmetries import Symmetries
 from ostinato.data.tables import Cells, Rows, read_cells
 from ostinato.data.task import Mark, Task
 
-FOREIGN = 255  # stands for a character that is neither digit nor blank
+FOREIGN = 255  # token of a character that is neither digit nor blank
 CHUNK = 100_000
-"""Rows of a table that are parsed together."""
+"""Rows of a table parsed together."""
 
 
 @dataclass(frozen=True)
 class Sudoku(Board, Task):
-    """Fill the board so that no digit stands twice in a row, a column or a box."""
+    """Fill the board so that no digit occurs twice in a row, column or box."""
 
     guessable: ClassVar[bool] = True
 
     def parse(self, text: str) -> UInt8[np.ndarray, " cells"]:
-        """Read a board written with digits and `.` or `0` for blanks; white space is free.
+        """Read a board written with digits and `.` or `0` for blanks; white space is ignored.
 
         Raises ValueError for a wrong length, a foreign character or contradictory givens.
         """
@@ -122,9 +122,9 @@ class Sudoku(Board, Task):
     def faults(
         self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
     ) -> Bool[np.ndarray, " cells"]:
-        """Find the cells that break a rule: a changed given, no digit, or one that stands twice.
+        """Find the cells that break a rule: a changed given, no digit, or a repeated digit.
 
-        Where digits repeat, the given is right and the others are at fault.
+        If digits repeat, a given counts as right and the others as faults.
         """
         given = (puzzle > BLANK) & (puzzle < self.vocab_size)
         digit = (answer > BLANK) & (answer < self.vocab_size)
@@ -135,7 +135,7 @@ class Sudoku(Board, Task):
         return ~digit | np.where(given, answer != puzzle, repeated)
 
     def possible(self, tokens: Integer[np.ndarray, " cells"]) -> Bool[np.ndarray, "cells vocab"]:
-        """Allow in a blank cell the digits that its row, column and box do not hold."""
+        """Allow a blank cell the digits that its row, column and box do not hold."""
         holds = np.arange(self.vocab_size) == tokens[:, None]
         in_unit = holds[self.units].any(axis=1)
         allowed = ~in_unit[self.cell_units].any(axis=1)
@@ -151,13 +151,13 @@ class Sudoku(Board, Task):
         inputs: Integer[np.ndarray, "rows cells"],
         labels: Integer[np.ndarray, "rows cells"],
     ) -> UInt64[np.ndarray, " rows"]:
-        """Compute a number that all symmetric copies of a puzzle share (see `symmetry.py`)."""
+        """Compute a number that symmetric copies of a puzzle share (see `symmetry.py`)."""
         return signature(self, inputs, labels)
 
     def rate(
         self, rows: Rows, report: Callable[[str], None] | None
     ) -> tuple[Float32[np.ndarray, " rows"] | None, str | None]:
-        """Return the ratings of the source or, where some lack, the guesses our solver needs."""
+        """Return the source's ratings or, if some are missing, the guesses our solver needs."""
         if report is None or not np.isnan(rows.ratings).any():
             return super().rate(rows, report)
         guesses = np.zeros(len(rows), dtype=np.float32)
@@ -168,7 +168,7 @@ class Sudoku(Board, Task):
         return guesses, "guesses"
 
     def read_rows(self, path: Path, report: Callable[[str], None]) -> Rows:
-        """Read a table as `Task.read_rows` does, but many rows at a time: files hold millions."""
+        """Read a table like `Task.read_rows`, but many rows at a time: files hold millions."""
         parts, lines = [], []
         cells = read_cells(path)
         while chunk := list(islice(cells, CHUNK)):
@@ -219,7 +219,10 @@ class Sudoku(Board, Task):
 
 
 def sudoku_of(text: str) -> Sudoku:
-    """Return the Sudoku whose size fits the number of characters; white space is free."""
+    """Return the Sudoku whose size fits the number of characters; white space is ignored.
+
+    Raises ValueError if none fits.
+    """
     symbols = "".join(text.split())
     for size in BOXES:
         if len(symbols) == size**2:

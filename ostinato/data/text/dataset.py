@@ -21,46 +21,47 @@ from ostinato.data.text.tokenizer import (
 from ostinato.files import write_json
 from ostinato.numbers import Natural, Seed, check_numbers
 
-BUILD = 1  # raise it whenever the same settings would give other files
+BUILD = 1  # raise it whenever the same settings would give different files
 TOKENIZER_BYTES = 100_000_000
-"""The tokenizer is trained on about so much text at most: more does not change its merges."""
+"""Approximate limit of the text that trains the tokenizer: more does not change its merges."""
 MOST_HELD_OUT = 30
-"""Documents for validation, and for test, where no number is given."""
+"""Default maximum of documents for validation, and for test."""
 
 
 @dataclass(frozen=True)
 class TextData:
-    """A corpus cut into documents, with a tokenizer trained on those for training."""
+    """Describe a corpus cut into documents, with a tokenizer trained on the training documents."""
 
     corpus: str = "python-stdlib"
-    """`python-stdlib`, the sources of the running Python's own library; `shakespeare`;
-    `tinystories`, from the Hub; a text file; or a folder, of which every file is a document."""
+    """`python-stdlib`, the sources of the running Python's library; `shakespeare`; `tinystories`,
+    from the Hub; a text file; or a folder in which every file is a document."""
     separator: str = SEPARATOR
-    """Text between the documents of a file of one's own; empty: each file is one document. Written
-    \\n, \\r and \\t stand for a line feed, a carriage return and a tab."""
+    """Text between the documents of your own files. Empty: each file is one document. Written \\n,
+    \\r and \\t stand for a line feed, a carriage return and a tab."""
     num_tokens: Natural = 4096
-    """Size of the vocabulary, at most."""
+    """Maximum size of the vocabulary."""
     num_validation: Natural = 0
-    """Documents to follow the training by; 0: a twentieth of all, at most 30."""
+    """Number of validation documents. 0: a twentieth of all, at most 30."""
     num_test: Natural = 0
-    """Documents for the final score, in the same way; a corpus with a test split of its own gives
-    all of that."""
+    """Number of documents for the final score. 0: a twentieth of all, at most 30. A corpus with its
+    own test split uses all of that."""
     data_seed: Seed = 0
-    """Seed of the choice of documents and of their order."""
+    """Seed for choosing the documents and their order."""
 
     def __post_init__(self):
         check_numbers(self)
         if self.num_tokens < MIN_VOCAB_SIZE:
             raise ValueError(
-                f"num_tokens {self.num_tokens} is less than the {MIN_VOCAB_SIZE} of bytes"
+                f"num_tokens {self.num_tokens} is too small: the bytes and the separator need "
+                f"{MIN_VOCAB_SIZE}"
             )
 
     def prepare(self, root: Path, report: Callable[[str], None]) -> Path:
-        """The folder under `root` with these data, as `TokenSet` describes it.
+        """Build the data set below `root`, in the format of `TokenSet`; return its folder.
 
-        It is built on the first call and used again later; its name holds a hash of the settings
-        and of all documents. An interrupted build leaves nothing behind that would be used.
-        Raises ValueError for a missing or faulty corpus, and where there are too few documents.
+        The first call builds it and later calls reuse it; its name holds a hash of the settings and
+        of all documents. An interrupted build is never used. Raises ValueError for a missing or
+        faulty corpus, and if there are too few documents.
         """
         corpus = read_corpus(self.corpus, unescaped(self.separator), report)
         held_out = self._held_out(corpus)
@@ -77,7 +78,7 @@ class TextData:
         return build_once(folder, lambda place: self._build(place, corpus, facts, report), report)
 
     def _held_out(self, corpus: Corpus) -> dict[str, int]:
-        """How many documents are for validation and for test. ValueError if there are too few."""
+        """Count the documents for validation and test. Raises ValueError if there are too few."""
         count = len(corpus.documents)
         usual = min(MOST_HELD_OUT, max(1, count // 20))
         num_test = 0 if corpus.test else self.num_test or usual
@@ -119,7 +120,7 @@ class TextData:
     def _split(
         self, corpus: Corpus, num_validation: int, num_test: int
     ) -> dict[str, tuple[list[str], list[str]]]:
-        """Texts and names by split, each document in one of them, in random order."""
+        """Return texts and names by split, each document in one split, in random order."""
         order = np.random.default_rng(self.data_seed).permutation(len(corpus.documents))
         bounds = np.cumsum([num_test, num_validation])
         splits, parts = {}, np.split(order, bounds)
@@ -133,14 +134,14 @@ class TextData:
 
 
 def unescaped(text: str) -> str:
-    """Put line feeds, carriage returns and tabs in the place of written \\n, \\r and \\t."""
+    """Replace written \\n, \\r and \\t by line feeds, carriage returns and tabs."""
     for written, meant in ((r"\n", "\n"), (r"\r", "\r"), (r"\t", "\t")):
         text = text.replace(written, meant)
     return text
 
 
 def first_bytes(texts: Iterable[str], most: int) -> Iterable[str]:
-    """The first texts, until they have `most` characters."""
+    """Yield the first texts until they have `most` characters."""
     for text in texts:
         yield text
         most -= len(text)

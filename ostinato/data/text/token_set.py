@@ -1,4 +1,4 @@
-"""The tokens of a split on disk, in one row, and windows of them.
+"""Store the tokens of a split in one row on disk, and read windows of them.
 
 A data set folder holds `tokenizer.json`, `text.json` and, for each split, `SPLIT.tokens` (little
 endian uint16, or uint32 for large vocabularies), `SPLIT.documents.npy` (where documents begin) and
@@ -6,7 +6,7 @@ endian uint16, or uint32 for large vocabularies), `SPLIT.documents.npy` (where d
 
     separator document separator document … separator
 
-so that each token but the first can be predicted, the end of each document too.
+so every token but the first can be predicted, including the end of each document.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ Count = Annotated[int, Meta(ge=1, lt=2**62)]
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """What `text.json` says of a split."""
+    """Hold the entry of a split in `text.json`."""
 
     tokens: Count
     bytes: Count
@@ -44,33 +44,33 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is used of `text.json`."""
+    """Hold the part of `text.json` that is used."""
 
     splits: dict[str, SplitFacts]
     dtype: Literal["<u2", "<u4"]
     tokenizer_sha256: str = ""
-    """Older data sets have none."""
+    """SHA-256 of `tokenizer.json`; empty in older data sets."""
 
 
 @dataclass(frozen=True, eq=False)
 class TokenSet:
-    """A split: all tokens in one row, mapped from the disk."""
+    """Hold a split: all tokens in one row, memory-mapped from disk."""
 
     tokens: Integer[np.ndarray, " tokens"]
     documents: Int64[np.ndarray, " documents"]
-    """Where each document begins, behind its separator."""
+    """Start of each document, behind its separator."""
     tokenizer: BytePairTokenizer
     num_bytes: int
-    """Of all documents."""
+    """Number of bytes of all documents."""
     fingerprint: str
     """SHA-256 of tokens and documents."""
 
     @classmethod
     def load(cls, folder: Path, split: str) -> "TokenSet":
-        """Return a split of the data set in `folder`.
+        """Load a split of the data set in `folder`.
 
-        All that is trained on is hashed. Raises ValueError if there is no such split, or if it is
-        not as it was written.
+        Tokens, documents and tokenizer are hashed. Raises ValueError if there is no such split, or
+        if it has changed since it was written.
         """
         anew = f"remove {folder} to build it anew"
         lacking = f"{folder} holds no {split} split of texts: build it anew"
@@ -88,7 +88,7 @@ class TokenSet:
         tokenizer = BytePairTokenizer.load(folder / TOKENIZER_FILE)
         tokens = np.memmap(path, facts.dtype, mode="r")
         if tokens.max() >= tokenizer.vocab_size:
-            raise ValueError(f"{path} has a token {tokens.max()} that is none: {anew}")
+            raise ValueError(f"{path} has the unknown token {tokens.max()}: {anew}")
         texts = cls(
             tokens=tokens,
             documents=documents,
@@ -109,21 +109,21 @@ class TokenSet:
         return len(self.tokens)
 
     def texts(self) -> Iterator[bytes]:
-        """The documents, byte for byte."""
+        """Yield the documents, byte for byte."""
         ends = [*self.documents[1:], len(self.tokens)]
         for begin, end in zip(self.documents, ends, strict=True):
             tokens = self.tokens[begin : end - 1].tolist()
             yield b"".join(self.tokenizer.token_bytes(token) for token in tokens)
 
     def bytes_of_tokens(self) -> Int64[Tensor, " vocab"]:
-        """How many bytes of text each token stands for; the separator for none."""
+        """Return the number of bytes of text of each token; 0 for the separator."""
         tokens = range(self.tokenizer.vocab_size)
         return torch.tensor([len(self.tokenizer.token_bytes(token)) for token in tokens])
 
     def windows(
         self, starts: Int64[np.ndarray, " batch"], length: int
     ) -> Int64[Tensor, "batch length"]:
-        """`length` tokens from each start on."""
+        """Return `length` tokens from each start on."""
         places = starts[:, None] + np.arange(length)
         return torch.from_numpy(self.tokens[places].astype(np.int64))
 
@@ -131,7 +131,7 @@ class TokenSet:
 def write_split(
     folder: Path, split: str, tokenizer: BytePairTokenizer, texts: list[str], names: list[str]
 ) -> dict[str, Any]:
-    """Write the files of a split; returns what `text.json` says of it."""
+    """Write the files of a split; return its entry for `text.json`."""
     digest, begins, count = hashlib.sha256(), [], 0
     with atomic(folder / f"{split}.tokens") as file:
 
@@ -159,17 +159,17 @@ def write_split(
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
-    """The smallest that holds all tokens."""
+    """Return the smallest dtype that holds all tokens."""
     return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
 
 
 @dataclass(frozen=True)
 class WindowOrder:
-    """The order of training: which windows of `length` + 1 tokens come when; a function of a seed.
+    """Order the training windows of `length` + 1 tokens, as a function of a seed.
 
     An epoch begins at a random one of the first `length` tokens and cuts the row from there into
-    windows, whose last token is the next one's first. It visits them in random order, and epochs
-    follow each other without a gap: window number n is the same whoever asks for it, and when.
+    windows; the last token of a window is the first of the next. It visits them in random order,
+    and epochs follow each other without a gap. Window number n depends on nothing else.
     """
 
     num_tokens: int
@@ -185,17 +185,17 @@ class WindowOrder:
 
     @property
     def per_epoch(self) -> int:
-        """Windows of an epoch."""
+        """Count the windows of an epoch."""
         return (self.num_tokens - 1) // self.length - 1
 
     def epoch(self, number: int) -> Int64[np.ndarray, " windows"]:
-        """Where the windows of an epoch begin, in their order."""
+        """Return the starts of the windows of an epoch, in training order."""
         key = np.array([self.seed, number], np.uint64)
         rng = np.random.Generator(np.random.Philox(key=key))
         return rng.integers(self.length) + self.length * rng.permutation(self.per_epoch)
 
     def batches(self, size: int, start: int = 0) -> Iterator[Int64[np.ndarray, " batch"]]:
-        """Starts of `size` windows at a time, from window number `start` on, endless."""
+        """Yield the starts of `size` windows at a time, from window `start` on, without end."""
         number, place = divmod(start, self.per_epoch)
         waiting = self.epoch(number)[place:]
         while True:

@@ -1,7 +1,7 @@
-"""Text as tokens and back: byte-level BPE, trained on the corpus it is for.
+"""Convert text to tokens and back by byte-level BPE, trained on the corpus.
 
-Sources: Sennrich et al. 2016 (arXiv 1508.07909) for the merges; GPT-2 for doing it on bytes, so
-that every text has tokens and none is unknown, and for where words are cut before any merge.
+Sources: the merges are from Sennrich et al. 2016 (arXiv 1508.07909). Working on bytes, so that no
+text has unknown tokens, and the cuts between words before any merge are from GPT-2.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,16 +14,16 @@ from ostinato.decoding import read_text
 from ostinato.files import write_text
 
 TOKENIZER_FILE = "tokenizer.json"
-"""Its name in a data set and in a run folder."""
+"""Name of the file in a data set and in a run folder."""
 SEPARATOR = "<|endoftext|>"
-"""The token between two documents. Written out in a text it is text like any other."""
+"""Token between two documents. The same characters in a text are ordinary text."""
 MIN_VOCAB_SIZE = 257
-"""The separator and the 256 bytes."""
+"""Size of the smallest vocabulary: the separator and the 256 bytes."""
 TEXTS_AT_ONCE = 256
 
 
 class BytePairTokenizer:
-    """Text ↔ tokens. Implements `ostinato.inference.generate.Tokenizer`."""
+    """Convert text ↔ tokens. Implements `ostinato.inference.generate.Tokenizer`."""
 
     def __init__(self, tokenizer: Tokenizer):
         """Wrap a byte-level BPE. Raises ValueError if it is something else."""
@@ -32,7 +32,7 @@ class BytePairTokenizer:
             raise ValueError(
                 f"the tokenizer is no byte-level BPE with the token {SEPARATOR}: train one"
             )
-        tokenizer.encode_special_tokens = True  # the separator's name is text
+        tokenizer.encode_special_tokens = True  # the separator's name in a text is ordinary text
         self.tokenizer = tokenizer
         self.separator: int = separator
         self.end_tokens = frozenset([separator])
@@ -48,7 +48,7 @@ class BytePairTokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "BytePairTokenizer":
-        """Learn the merges from `texts`; fewer tokens than asked for if these have not so many.
+        """Learn the merges from `texts`; there may be fewer tokens if the texts are short.
 
         The same texts give the same tokenizer. Raises ValueError if `vocab_size` is too small.
         """
@@ -71,15 +71,15 @@ class BytePairTokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "BytePairTokenizer":
-        """What `save` wrote, or another byte-level BPE such as GPT-2's.
+        """Load a tokenizer that `save` wrote, or another byte-level BPE such as GPT-2's.
 
-        Raises ValueError, naming the file, if there is none, or if it is damaged or foreign.
+        Raises ValueError, naming the file, if it is missing, damaged or of another kind.
         """
         return cls.of_json(read_text(path), str(path))
 
     @classmethod
     def of_json(cls, text: str, source: str = "tokenizer.json") -> "BytePairTokenizer":
-        """What `to_json` gave. Raises ValueError if the text is damaged or foreign."""
+        """Load a tokenizer from `to_json`. Raises ValueError if the text is damaged or foreign."""
         try:
             tokenizer = Tokenizer.from_str(text)
         except Exception as error:  # noqa: BLE001 the library raises nothing narrower
@@ -96,16 +96,16 @@ class BytePairTokenizer:
         write_text(path, self.to_json())
 
     def to_json(self) -> str:
-        """All of it as text."""
+        """Return the tokenizer as JSON."""
         return self.tokenizer.to_str(pretty=True)
 
     @property
     def vocab_size(self) -> int:
-        """Tokens, the separator among them."""
+        """Count the tokens, including the separator."""
         return self.tokenizer.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        """Return the separator, after which a document begins, and the tokens of `text`.
+        """Return the separator, which begins a document, and the tokens of `text`.
 
         Raises ValueError if the text has bytes that are not UTF-8.
         """
@@ -116,32 +116,33 @@ class BytePairTokenizer:
         return [self.separator, *self.tokenizer.encode(text).ids]
 
     def encode_all(self, texts: Iterable[str]) -> Iterator[list[int]]:
-        """The tokens of each text, without separators; the texts are encoded side by side."""
+        """Yield the tokens of each text, without separators; texts are encoded in parallel."""
         waiting = iter(texts)
         while some := list(islice(waiting, TEXTS_AT_ONCE)):
             for encoding in self.tokenizer.encode_batch_fast(some):
                 yield encoding.ids
 
     def token_bytes(self, token: int, previous: int = -1) -> bytes:
-        """The bytes of a token: perhaps a part of a character; none for the separator."""
+        """Return the bytes of a token, possibly part of a character; none for the separator."""
         return self._bytes[token]
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The text of tokens; bytes that form no UTF-8 character come as �."""
+        """Return the text of tokens; bytes that form no UTF-8 character become �."""
         return b"".join(map(self.token_bytes, tokens)).decode("utf-8", "replace")
 
 
 def _settings(tokenizer: Tokenizer) -> tuple[str, str, object]:
-    """Kind of model and of pre-tokenizer, and whether a space is put in front of a text."""
+    """Return the kinds of model and pre-tokenizer, and whether a space is put before a text."""
     before = tokenizer.pre_tokenizer
     prefix = getattr(before, "add_prefix_space", None)
     return type(tokenizer.model).__name__, type(before).__name__, prefix
 
 
 def _byte_names() -> dict[str, int]:
-    """The character that stands for each byte in the names of tokens, as GPT-2 has it.
+    """Return the character that stands for each byte in token names, as in GPT-2.
 
-    Printable characters of Latin-1 stand for themselves, the other bytes in order for 256, 257, …
+    Printable Latin-1 characters stand for themselves; the other bytes, in order, are the characters
+    256, 257, …
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = sorted(set(range(256)) - set(printable))
