@@ -47,6 +47,8 @@ class Solve:
     file: Path | None = None
     """A file of puzzles: one a line (# begins a comment, but in mazes it is a wall), mazes also as
     boards of several lines; or a CSV table with a column named question or puzzle."""
+    task: str | None = None
+    """Kind of puzzle of your own, FILE.py:Class, that the model was trained on."""
     watch: bool = False
     """Show how the answer changes step by step."""
     json: bool = False
@@ -79,12 +81,15 @@ class Solve:
         from rich.text import Text
 
         from ostinato.cli.boards import show, verdict
-        from ostinato.data.tasks import TASKS
+        from ostinato.data.own import load_kind
+        from ostinato.data.tasks import find_task
         from ostinato.inference.solve import solve
         from ostinato.models import RecursiveModel
         from ostinato.models.pretrained import load
         from ostinato.training.run import pick_device
 
+        if self.task is not None:
+            load_kind(self.task)
         model = load(
             path,
             pick_device(self.device),
@@ -94,7 +99,7 @@ class Solve:
         if self.compile:
             model.compile_reasoning(dynamic=True)
         screen = Console(highlight=False, soft_wrap=True)
-        task = TASKS.get(model.config.task)
+        task = find_task(model.config.task)
         if task is None:
             raise ValueError(f"{path} {way_out(model.config, path)}")
         puzzles = read_sources(sources, task.boards)

@@ -5,7 +5,7 @@ from importlib import import_module
 
 from ostinato.training.config import AnyRecipe
 
-MODULES = ("sudoku", "hrm", "maze", "arc", "text")
+MODULES = ("sudoku", "hrm", "maze", "arc", "own", "text")
 
 
 def all_recipes() -> dict[str, Callable[[], AnyRecipe]]:
