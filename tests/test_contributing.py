@@ -59,8 +59,8 @@ class MirrorData(BuiltData):
         return Rows.unrated(rows, rows[:, ::-1].copy())
 '''
 
-PUZZLE_IMPORT = "from ostinato.data.mirror import Mirror, MirrorData\n"
-PUZZLE_LINE = "    Kind(Mirror, (4,), MirrorData),\n"
+PUZZLE_IMPORT = "from ostinato.data.mirror import Mirror\n"
+PUZZLE_LINE = "    Kind(Mirror, (4,)),\n"
 PUZZLE_RECIPE = '''
 from ostinato.data.mirror import MirrorData
 

@@ -2,7 +2,7 @@
 
 Commands and Python run in order, in a scratch folder, with `--total-steps 20` for every training;
 the other pages go on where the README ends. `<!-- test: parse-only -->` above a block spares its
-running, and so does `torchrun`.
+running, and so does `torchrun`; `<!-- test: file NAME -->` saves the block in the folder.
 """
 
 import ast
@@ -44,6 +44,8 @@ class Block:
     language: str
     text: str
     parse_only: bool
+    file: str
+    """Name of the file to save it as; empty: it is run."""
 
     def lines(self) -> list[str]:
         """What a reader types; for `make`, the `ostinato` commands that it runs."""
@@ -63,13 +65,15 @@ def blocks(page: Path) -> list[Block]:
     assert sum(match["note"] is not None for match in found) == text.count("<!-- test:"), page
     for match in found:
         assert match["language"] in LANGUAGES, f"{page}: unknown language {match['language']!r}"
-        assert match["note"] in (None, "parse-only"), f"{page}: unknown note {match['note']!r}"
+        known = re.fullmatch(r"parse-only|file [\w.]+", match["note"] or "parse-only")
+        assert known, f"{page}: unknown note {match['note']!r}"
     return [
         Block(
             place=f"{page.name}:{len(text[: match.start('text')].splitlines())}",
             language=match["language"],
             text=match["text"],
-            parse_only=match["note"] is not None,
+            parse_only=match["note"] == "parse-only",
+            file=(match["note"] or "").partition("file ")[2],
         )
         for match in found
     ]
@@ -159,7 +163,9 @@ class Reader:
         for block in blocks(page):
             if block.parse_only:
                 continue
-            if block.language == "python":
+            if block.file:
+                (self.folder / block.file).write_text(block.text, "utf-8")
+            elif block.language == "python":
                 self.run(block.place, [sys.executable, "-c", block.text])
             for line in block.lines():
                 verbs = [words[1] for words in simple_commands(line) if words[0] == "ostinato"]

@@ -29,6 +29,7 @@ VERBS = {
     "verify": "compare this implementation with the originals' numbers",
     "bench": "measure how fast it is",
     "doctor": "try every device and dtype, and list the versions in use",
+    "data": "show what is found in a table of puzzles",
     "recipes": "list the recipes",
     "models": "list the models with their sizes and what memory they need",
 }

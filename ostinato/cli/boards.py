@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Integer
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.text import Text
 
 from ostinato.data.puzzle_files import WrittenPuzzle
@@ -15,7 +16,7 @@ from ostinato.data.task import Task
 from ostinato.data.tasks import task_named
 from ostinato.inference.pursuit import Question
 from ostinato.inference.search import Search
-from ostinato.inference.solve import Solution, tokens_of
+from ostinato.inference.solve import Solution, suited, tokens_of
 from ostinato.inference.stream import think_stream
 from ostinato.inference.think import Step, shortly
 from ostinato.models import RecursiveModel
@@ -38,6 +39,7 @@ def show(
     before, elsewhere one below the other.
     """
     (tokens,) = tokens_of(model, puzzle)
+    search = suited(search, model)
     givens = answer = tokens.numpy()
     task = task_named(model.config.task)
     num_steps = search.depth * (max_steps or model.config.halt_max_steps)
@@ -95,7 +97,7 @@ def paint(
             style = "yellow"
         else:
             style = "bold" if answer[cell] == givens[cell] else "cyan"
-        return f"[{style}]{symbol}[/]"
+        return f"[{style}]{escape(symbol)}[/]"
 
     board = Text.from_markup(task.draw(answer, mark))
     board.highlight_regex("[─│┼]+", "dim")
@@ -115,7 +117,8 @@ def verdict(solution: Solution) -> str:
         plural = "s" if solution.steps > 1 else ""
         steps = f"{shortly(solution.steps)} step{plural}{way[solution.way]}"
         several = ", one of several solutions" if solution.solutions == 2 else ""
-        return f"solved in {steps}{several}; {sure}"
+        done = "solved" if solution.checked_by == "rules" else "answered"
+        return f"{done} in {steps}{several}; {sure}"
     if solution.solutions == 0:
         return f"not solved: the puzzle has no solution; {sure}"
     several = "; the puzzle has several solutions" if solution.solutions == 2 else ""

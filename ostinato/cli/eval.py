@@ -58,6 +58,8 @@ class Eval:
     compile: bool = False
     """Compile the model: two to three times as fast on a CPU, after a minute or two; needs a C++
     compiler."""
+    task: str | None = None
+    """Kind of puzzle of your own, FILE.py:Class, that the model was trained on."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
     forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
@@ -72,8 +74,11 @@ class Eval:
     how: Search = FIXED
 
     def run(self) -> int:
+        from ostinato.data.own import load_kind
         from ostinato.training.distributed import World
 
+        if self.task is not None:
+            load_kind(self.task)
         with World.join() as world:
             return self.measure(world)
 
@@ -245,11 +250,11 @@ def check_identifiers(run: "RunFolder", data: Path) -> None:
 
 def read_table(path: Path, model: "RecursiveModel") -> "PuzzleSet":
     """All rows of a CSV file with puzzles of the model's kind."""
-    from ostinato.data.tasks import TASKS
+    from ostinato.data.tasks import TASKS, find_task
 
     shape = model.config.seq_len, model.config.vocab_size
-    named = [task for task in TASKS.values() if model.config.task in ("", task.name)]
-    for task in named:
+    named = find_task(model.config.task)
+    for task in TASKS.values() if named is None else (named,):
         if (task.seq_len, task.vocab_size) == shape:
             return task.read_table(path, lambda line: print(line, file=sys.stderr))
     raise ValueError(

@@ -48,6 +48,8 @@ class Solve:
     file: Path | None = None
     """A file of puzzles: one a line (# begins a comment, but in mazes it is a wall), mazes also as
     boards of several lines; or a CSV table with a column named question or puzzle."""
+    task: str | None = None
+    """Kind of puzzle of your own, FILE.py:Class, that the model was trained on."""
     watch: bool = False
     """Show how the answer changes step by step."""
     json: bool = False
@@ -80,11 +82,15 @@ class Solve:
         from rich.text import Text
 
         from ostinato.cli.boards import show, verdict
-        from ostinato.data.tasks import TASKS
+        from ostinato.data.own import load_kind
+        from ostinato.data.tasks import find_task
         from ostinato.inference.relay import first_to_accept, solve_in_turn
         from ostinato.models import RecursiveModel
         from ostinato.training.run import pick_device
         from ostinato.weights.load import load
+
+        if self.task is not None:
+            load_kind(self.task)
 
         @cache
         def model_of(path: Path) -> RecursiveModel:
@@ -97,7 +103,7 @@ class Solve:
         models = [partial(model_of, path) for path in paths]
         screen = Console(highlight=False, soft_wrap=True)
         config = models[0]().config
-        task = TASKS.get(config.task)
+        task = find_task(config.task)
         if task is None:
             raise ValueError(f"{paths[0]} {way_out(config, paths[0])}")
         puzzles = read_sources(sources, task.boards)

@@ -12,7 +12,7 @@ from ostinato.cli import Command
 from ostinato.cli.arguments import seconds
 
 if TYPE_CHECKING:
-    from ostinato.data.stored import StoredData
+    from ostinato.data.built import PuzzleData
     from ostinato.training.config import AnyRecipe
 
 
@@ -49,12 +49,14 @@ def parse(words: list[str]) -> Command:
 
 def run(recipe: "AnyRecipe", arguments: Train) -> int:
     """Train, and say how it ended."""
+    from ostinato.recipes.sizes import fitted
     from ostinato.training.distributed import is_first_process
     from ostinato.training.loop import CLOSED_PIPE, TrainingError
     from ostinato.training.run import run as run_recipe
 
     if arguments.data_dir is not None:
         recipe = replace(recipe, data=stored_data(recipe, arguments.data_dir))
+    recipe = fitted(recipe)
     path = arguments.run_folder or Path("runs") / recipe.name
     try:
         outcome = run_recipe(
@@ -88,14 +90,17 @@ def say(line: str) -> None:
             return print(line, file=stream, flush=True)
 
 
-def stored_data(recipe: "AnyRecipe", folder: Path) -> "StoredData":
+def stored_data(recipe: "AnyRecipe", folder: Path) -> "PuzzleData":
     """The data set in `folder`; settings that only the recipe's own data have are refused."""
     from ostinato.data.stored import StoredData
+    from ostinato.data.table import TableData
     from ostinato.recipes import recipe_named
     from ostinato.training.config import Recipe
 
     if not isinstance(recipe, Recipe):
         raise ValueError(f"--data is for puzzles: give {recipe.name} a text with --corpus")
+    if isinstance(recipe.data, TableData) and not any(folder.glob("*/dataset.json")):
+        return replace(recipe.data, source=str(folder.resolve()))
     preset = recipe_named(recipe.name).data
     settings = {"augment": recipe.data.augment}
     for field in fields(recipe.data):

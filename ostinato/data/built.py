@@ -116,7 +116,7 @@ class BuiltData(PuzzleData):
         if self.source != GENERATED and self.source not in self.ON_HUB:
             facts["source"] = {split: sha256(path) for split, path in self.files().items()}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        folder = Path(root) / f"{self.task.name}-{Path(self.source).stem}-{digest[:12]}"
+        folder = Path(root) / f"{self.task.title}-{Path(self.source).stem}-{digest[:12]}"
 
         def build(place: Path) -> None:
             for split, rows in self.splits(report).items():

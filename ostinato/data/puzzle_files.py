@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from ostinato.data.tables import csv_rows
+from ostinato.data.records import QUESTIONS, csv_rows, delimiter_of, encoding_of, place_of
 
 STANDARD_INPUT = Path("-")
-COLUMNS = ("question", "puzzle")
-"""Possible names of the CSV column that holds the puzzles."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +33,15 @@ def one_a_line(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
 def read_puzzles(path: Path, split: Split = one_a_line) -> Iterator[WrittenPuzzle]:
     """Yield the puzzles of a file, or of standard input if `path` is `-`, reading as needed.
 
-    The file is a CSV table whose first line names a column "question" or "puzzle", or any other
-    text, in which `split` finds the puzzles. Raises ValueError if the file cannot be read or holds
-    no puzzle, or if a table is damaged or lacks such a column.
+    A CSV table, whose first line names a column such as "question" or "puzzle"; or any other text,
+    in which `split` finds the puzzles. Raises ValueError if the file cannot be read, holds no
+    puzzle, or is a table that is damaged or lacks such a column.
     """
     name, file = ("standard input", 0) if path == STANDARD_INPUT else (str(path), path)
     try:
-        # utf-8-sig: spreadsheets begin their files with a byte order mark
+        encoding = encoding_of(path)
         with open(
-            file, encoding="utf-8-sig", errors="replace", newline="", closefd=file != 0
+            file, encoding=encoding, errors="replace", newline="", closefd=file != 0
         ) as lines:
             puzzle = None
             for puzzle in _puzzles(lines, name, split):
@@ -60,17 +58,16 @@ def _puzzles(lines: Iterator[str], name: str, split: Split) -> Iterator[WrittenP
         before.append(line)
         if not line.partition("#")[0].strip():
             continue
-        ((_, cells),) = csv_rows([line], name, number - 1)
-        header = [cell.strip().lower() for cell in cells]
-        if any(column in header for column in COLUMNS):
-            column = next(header.index(column) for column in COLUMNS if column in header)
-            rows = csv_rows(chain([line], lines), name, number - 1)
+        delimiter = delimiter_of(line)
+        ((_, header),) = csv_rows([line], name, delimiter, number - 1)
+        if (column := place_of(header, QUESTIONS)) is not None:
+            rows = csv_rows(chain([line], lines), name, delimiter, number - 1)
             for place, row in islice(rows, 1, None):
                 yield WrittenPuzzle(row[column], f"{name}:{place}")
             return
-        if len(header) > 1:
+        if delimiter == "," and len(header) > 1:
             raise ValueError(
-                f"{name}:{number}: the table has no column {' or '.join(COLUMNS)}: "
+                f"{name}:{number}: the table has no column question or puzzle: "
                 "name one in its first line"
             )
         break

@@ -15,7 +15,7 @@ from ostinato.data.contradictions import check_examples
 from ostinato.data.drawn_rows import DrawnRows
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.task import Task
-from ostinato.data.tasks import TASKS
+from ostinato.data.tasks import TASKS, find_task
 from ostinato.files import atomic, home_path
 from ostinato.numbers import Natural, Seed, check_numbers
 
@@ -57,7 +57,7 @@ class StoredData(PuzzleData):
             check(puzzles, f"{source / split}", report)
         train = splits["train"]
         task = train.metadata.task or recognise(train)
-        if self.augment and task not in TASKS:
+        if self.augment and find_task(task) is None:
             report(f"{source}: no symmetries are known for these puzzles, so none are applied")
         if "validation" in splits and self.num_validation:
             raise ValueError(f"{source} has a validation split: leave num_validation at 0")

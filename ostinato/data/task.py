@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float32, Int, Integer, UInt8, UInt64
+from jaxtyping import Bool, Float32, Int, Integer, UInt64
 from torch import Generator, Tensor
 
 from ostinato.data.contradictions import check_examples
+from ostinato.data.group import Group
 from ostinato.data.puzzle_files import one_a_line
 from ostinato.data.puzzles import PuzzleSet
+from ostinato.data.records import Cells, read_cells
 from ostinato.data.symmetries import Symmetries
-from ostinato.data.tables import Rows, read_cells
+from ostinato.data.tables import Rows
 
 Mark = Callable[[int, str], str]
 """Cell and its symbol → the text to draw instead, such as the symbol in a colour."""
@@ -31,6 +33,8 @@ class Task(ABC):
     by.
     """
 
+    has_rules: ClassVar[bool] = True
+    """`check` tells right answers from wrong ones; else it is the model that must be believed."""
     guessable: ClassVar[bool] = False
     """True if `possible` narrows the tokens of a cell by the rules, so that a search may guess."""
 
@@ -40,30 +44,39 @@ class Task(ABC):
         """Name the kind and its size, such as "sudoku9"."""
 
     @property
+    def title(self) -> str:
+        """Name the kind in messages and in names of folders."""
+        return self.name
+
+    @property
     @abstractmethod
     def seq_len(self) -> int:
         """Count the cells."""
 
     @property
     @abstractmethod
-    def symbols(self) -> str:
-        """List the character of every token, in order."""
+    def symbols(self) -> Sequence[str]:
+        """List the symbols of all tokens, in order; most kinds have one character for each."""
 
     @property
     def vocab_size(self) -> int:
         return len(self.symbols)
 
     @abstractmethod
-    def parse(self, text: str) -> UInt8[np.ndarray, " cells"]:
+    def parse(self, text: str) -> Integer[np.ndarray, " cells"]:
         """Read a puzzle as a person writes it. Raises ValueError that says what is wrong."""
 
-    def parse_answer(self, text: str) -> UInt8[np.ndarray, " cells"]:
+    def write(self, grid: Sequence[Sequence[object]]) -> str:
+        """Write rows of symbols, such as those of a NumPy array, as `parse` reads them."""
+        return "\n".join("".join(map(str, row)) for row in grid)
+
+    def parse_answer(self, text: str) -> Integer[np.ndarray, " cells"]:
         """Read an answer. Raises ValueError that says what is wrong."""
         return self.parse(text)
 
     def format(self, tokens: Integer[np.ndarray, " cells"]) -> str:
         """Write tokens on one line, as `parse` reads them."""
-        return "".join(self.symbols[token] for token in tokens.tolist())
+        return "".join(self.symbols[int(token)] for token in tokens)
 
     @abstractmethod
     def draw(self, tokens: Integer[np.ndarray, " cells"], mark: Mark | None = None) -> str:
@@ -119,11 +132,14 @@ class Task(ABC):
         """
         return np.ones((self.seq_len, self.vocab_size), bool)
 
+    @cached_property
+    def group(self) -> Group:
+        """The symmetries of the puzzle, where they are few enough to be listed; here none."""
+        return Group.of_moves(np.arange(self.seq_len)[None], self.vocab_size)
+
     def symmetries(self, batch: int, generator: Generator) -> Symmetries:
         """Draw a symmetry of the puzzle for every row, on the generator's device."""
-        cells = torch.arange(self.seq_len, device=generator.device)
-        tokens = torch.arange(self.vocab_size, device=generator.device)
-        return Symmetries(cells.expand(batch, -1), tokens.expand(batch, -1))
+        return self.group.draw(batch, generator)
 
     def augment(
         self,
@@ -143,12 +159,16 @@ class Task(ABC):
         inputs: Integer[np.ndarray, "rows cells"],
         labels: Integer[np.ndarray, "rows cells"],
     ) -> UInt64[np.ndarray, " rows"]:
-        """Compute a number for each row that only its symmetric copies share (almost surely)."""
-        return hashes(row.tobytes() for row in np.asarray(inputs, np.uint8))
+        """Compute numbers that symmetric copies share, and other puzzles almost never have."""
+        return self.group.signatures(inputs)
 
     def boards(self, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
         """Find the puzzles in the lines of a file, each with the number of its first line."""
         return one_a_line(lines)
+
+    def cells(self, path: Path) -> Iterator[Cells]:
+        """Read the lines of a table of such puzzles."""
+        return read_cells(path)
 
     def read_rows(self, path: Path, report: Callable[[str], None]) -> Rows:
         """Read all rows of a CSV file with the columns question, answer and optionally rating.
@@ -157,7 +177,7 @@ class Task(ABC):
         `check_examples` refuses (such as a wrong answer), and for a file without rows.
         """
         inputs, labels, ratings, lines = [], [], [], []
-        for row in read_cells(path):
+        for row in self.cells(path):
             try:
                 inputs.append(self.parse(row.question))
                 labels.append(self.parse_answer(row.answer))
@@ -204,16 +224,10 @@ class Task(ABC):
         )
 
     def sha256(self, rows: Rows) -> str:
-        """Return the SHA-256 of the lines "question,answer", each with a line feed."""
-        symbols = np.frombuffer(self.symbols.encode("latin-1"), np.uint8)
+        """Return the SHA-256 of the lines "question,answer", with a line feed each."""
+        symbols = np.frombuffer("".join(self.symbols).encode("latin-1"), np.uint8)
         comma, line_feed = np.frombuffer(b",\n", np.uint8)
         lines = np.insert(symbols[rows.inputs], self.seq_len, comma, axis=1)
         lines = np.concatenate([lines, symbols[rows.labels]], axis=1)
         lines = np.insert(lines, lines.shape[1], line_feed, axis=1)
         return hashlib.sha256(lines.tobytes()).hexdigest()
-
-
-def hashes(contents: Iterator[bytes]) -> UInt64[np.ndarray, " rows"]:
-    """Hash each content to 64 bits."""
-    digests = b"".join(hashlib.blake2b(content, digest_size=8).digest() for content in contents)
-    return np.frombuffer(digests, np.uint64)

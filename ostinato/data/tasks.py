@@ -3,21 +3,22 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ostinato.data.built import BuiltData
+from ostinato.data.futoshiki import Futoshiki
+from ostinato.data.lightup import LightUp
 from ostinato.data.maze import SIZES as MAZE_SIZES
-from ostinato.data.maze import Maze, MazeData
+from ostinato.data.maze import Maze
+from ostinato.data.own import own_task
 from ostinato.data.sudoku import SIZES as SUDOKU_SIZES
-from ostinato.data.sudoku import Sudoku, SudokuData
+from ostinato.data.sudoku import Sudoku
+from ostinato.data.table import PREFIX, Table
 from ostinato.data.task import Task
 
 
 class Kind(NamedTuple):
-    """Hold the classes and sizes of a kind of puzzle."""
+    """Name the class of a kind of puzzle, which is made with a size."""
 
     task: type[Task]
-    """Class of the task, which is made with a size."""
     sizes: Sequence[int]
-    data: type[BuiltData]
 
     @property
     def tasks(self) -> list[Task]:
@@ -27,8 +28,10 @@ class Kind(NamedTuple):
 
 
 KINDS = (
-    Kind(Sudoku, SUDOKU_SIZES, SudokuData),
-    Kind(Maze, MAZE_SIZES, MazeData),
+    Kind(Sudoku, SUDOKU_SIZES),
+    Kind(Maze, MAZE_SIZES),
+    Kind(LightUp, LightUp.sizes),
+    Kind(Futoshiki, Futoshiki.sizes),
 )
 
 TASKS: dict[str, Task] = {task.name: task for kind in KINDS for task in kind.tasks}
@@ -36,10 +39,20 @@ TASKS: dict[str, Task] = {task.name: task for kind in KINDS for task in kind.tas
 
 
 def task_named(name: str) -> Task:
-    """Return the task of that name. Raises ValueError if it is unknown."""
-    if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}: choose one of {known_tasks()}")
-    return TASKS[name]
+    """Return the task of a model or a data set. Raises ValueError if it is not known."""
+    if (task := find_task(name)) is None:
+        raise ValueError(
+            f"unknown task {name!r}: choose one of {known_tasks()}, or give the file of your own "
+            "with --task FILE.py:Class"
+        )
+    return task
+
+
+def find_task(name: str) -> Task | None:
+    """Return the task of a model or a data set; None if it is not known, or has no name."""
+    if name.startswith(PREFIX):
+        return Table.from_name(name)
+    return TASKS.get(name) or own_task(name)
 
 
 def known_tasks() -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ostinato.data.batches import IGNORE_LABEL, Batch, test_batches
 from ostinato.data.puzzles import PuzzleSet
-from ostinato.data.tasks import TASKS
+from ostinato.data.tasks import find_task
 from ostinato.inference.think import Step, think, usual_batch_size
 from ostinato.models import RecursiveModel
 
@@ -157,7 +157,7 @@ def evaluate(
     device = model.H_init.device
     exact = torch.zeros(num_steps, len(puzzles), device=device)
     cells, sure, labelled = torch.zeros(3, len(puzzles), device=device)
-    task = TASKS.get(puzzles.metadata.task or model.config.task)
+    task = find_task(puzzles.metadata.task or model.config.task)
     by_rules: dict[str, Tensor] = {}
     start = time.perf_counter()
     for number, (batch, real) in enumerate(test_batches(puzzles, batch_size, rank, world_size)):

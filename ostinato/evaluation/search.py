@@ -121,7 +121,7 @@ def evaluate_search(
             if count.any()
         ],
         exact_by_rating=by_rating(torch.tensor(exact), np.array(ratings)) if ratings else [],
-        keep_the_rules=None if task is None else keeping,
+        keep_the_rules=keeping if task is not None and task.has_rules else None,
         steps_per_puzzle=steps / total,
         attempts_per_puzzle=attempts / total,
         puzzles_per_second=total / seconds,

@@ -56,6 +56,8 @@ def think_stream(
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
     task = task_named(model.config.task) if model.config.task else None
+    if search.verify and task is not None and not (task.has_rules or search.guesses):
+        raise ValueError("the rules of these puzzles are not known: leave out verify")
     if task is None and (search.verify or search.views):
         raise ValueError(
             "the model does not say what its puzzles are, so their rules and symmetries are not "
@@ -64,7 +66,7 @@ def think_stream(
     if search.guesses and (task is None or not task.guessable):
         raise ValueError(
             "guesses are for puzzles whose rules say what a cell may hold, "
-            f"not {task and task.name}: leave them out"
+            f"not {task and task.title}: leave them out"
         )
     numbered = enumerate(questions)
     seats = Seats(model, search, task)

@@ -140,7 +140,7 @@ def read_puzzle(model: RecursiveModel, text: str) -> Int[Tensor, "1 seq"]:
     try:
         return torch.from_numpy(task.parse(text)).to(torch.int32)[None]
     except ValueError:
-        for other in TASKS.values():
+        for other in TASKS.values() if task.name in TASKS else ():
             if other.seq_len != task.seq_len and _reads(other, text):
                 raise ValueError(
                     f"a puzzle of {other.seq_len} characters is a {other.name}, the model was "

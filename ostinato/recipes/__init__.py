@@ -10,7 +10,7 @@ from importlib import import_module
 from ostinato.models import MODELS
 from ostinato.training.config import AnyRecipe, Recipe, TextRecipe
 
-MODULES = ("sudoku", "maze", "arc", "hrm", "text")
+MODULES = ("sudoku", "maze", "arc", "own", "hrm", "text")
 FOR_A_GPU = re.compile(r": for (a GPU|GPUs)\.$")
 
 

@@ -7,9 +7,13 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 
+# The classes that a config.json may name
 import ostinato.data.arc.dataset
+import ostinato.data.generated
+import ostinato.data.maze
 import ostinato.data.stored
-import ostinato.data.tasks  # noqa: F401 - the classes that a config.json may name
+import ostinato.data.sudoku
+import ostinato.data.table  # noqa: F401
 from ostinato.data.built import PuzzleData
 from ostinato.data.text import TextData
 from ostinato.models import NanoChatConfig, RecursiveConfig

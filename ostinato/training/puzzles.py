@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ostinato.data.batches import Batch, training_batches
 from ostinato.data.puzzles import PuzzleSet
-from ostinato.data.tasks import TASKS
+from ostinato.data.tasks import find_task
 from ostinato.evaluation.puzzles import evaluate
 from ostinato.files import write_json
 from ostinato.layers import REPLACE, Relaxation
@@ -95,7 +95,7 @@ class PuzzleWork(Work):
         self.state: TrainState = state
         self.train_set, self.validation_set = train_set, validation_set
         self.units_per_step = recipe.training.global_batch_size
-        self.augmented = TASKS.get(train_set.metadata.task) if recipe.data.augment else None
+        self.augmented = find_task(train_set.metadata.task) if recipe.data.augment else None
 
     def update(self, time_used: float) -> dict[str, Tensor]:
         batch = self.feed.next(self.state.slots.halted)

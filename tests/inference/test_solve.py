@@ -40,6 +40,14 @@ def test_a_model_that_is_right():
     assert max(abs(solution.confidence - sure) for solution in solutions) < 1e-6
 
 
+def test_grids_of_numbers():
+    grid = [[".1234".index(s) for s in PUZZLES[0][start : start + 4]] for start in range(0, 16, 4)]
+    solutions = list(solve(LookUp(), [grid, np.array(grid)]))
+    assert [solution.answer for solution in solutions] == ANSWERS[:1] * 2
+    with pytest.raises(ValueError, match=r"puzzle 1: a grid of shape \(16,\): give rows"):
+        next(solve(LookUp(), [np.zeros(16, int)]))
+
+
 def test_a_model_that_is_wrong_is_found_out():
     solutions = list(solve(random_model(), PUZZLES))
     assert [solution.puzzle for solution in solutions] == PUZZLES

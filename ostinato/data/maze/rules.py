@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float32, Integer, UInt8, UInt64
-from torch import Generator
+from jaxtyping import Bool, Float32, Integer, UInt8
 
+from ostinato.data.group import Group
 from ostinato.data.maze.paths import FREE, GOAL, PATH, START, WALL, distances, follow, shortest_path
-from ostinato.data.symmetries import Symmetries, sources
+from ostinato.data.symmetries import sources
 from ostinato.data.tables import Rows
-from ostinato.data.task import Mark, Task, hashes
+from ostinato.data.task import Mark, Task
 
 SIZES = range(3, 65)
 SYMBOLS = "?#.SGo"
@@ -206,25 +206,14 @@ class Maze(Task):
                     shortest[row] = len(route) == len(best)
         return {"valid_path": valid, "shortest_path": shortest}
 
-    def symmetries(self, batch: int, generator: Generator) -> Symmetries:
-        """Draw symmetries of the square, all eight equally likely; tokens keep their names.
+    @cached_property
+    def group(self) -> Group:
+        """The symmetries of the square; tokens keep their names.
 
         As in HRM and TRM, the label moves along. It stays a shortest path, but among several it
         need not be the one that breadth-first search would have labelled.
         """
-        device = generator.device
-        numbers = torch.randint(8, (batch,), generator=generator, device=device)
-        places = torch.from_numpy(sources(self.size)).to(device)[numbers]
-        return Symmetries(places, torch.arange(self.vocab_size, device=device).expand(batch, -1))
-
-    def signatures(
-        self,
-        inputs: Integer[np.ndarray, "rows cells"],
-        labels: Integer[np.ndarray, "rows cells"],
-    ) -> UInt64[np.ndarray, " rows"]:
-        """Hash the least of each maze's eight images, which symmetric copies share."""
-        places = sources(self.size)
-        return hashes(min(image.tobytes() for image in maze[places]) for maze in inputs)
+        return Group.of_moves(sources(self.size), self.vocab_size)
 
     def rate(
         self, rows: Rows, report: Callable[[str], None] | None

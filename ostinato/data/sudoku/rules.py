@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,11 +13,14 @@ from jaxtyping import Bool, Float32, Integer, UInt8, UInt64
 from torch import Generator
 
 from ostinato.data.contradictions import check_examples
+from ostinato.data.puzzle_files import read_puzzles
+from ostinato.data.records import Cells, is_table, read_cells
 from ostinato.data.sudoku.board import BLANK, BOXES, Board
+from ostinato.data.sudoku.files import sudoku_boards
 from ostinato.data.sudoku.solver import TooManyGuesses, rate, solutions
 from ostinato.data.sudoku.symmetry import draw_symmetries, signature
 from ostinato.data.symmetries import Symmetries
-from ostinato.data.tables import Cells, Rows, read_cells
+from ostinato.data.tables import Rows
 from ostinato.data.task import Mark, Task
 
 FOREIGN = 255  # token of a character that is neither digit nor blank
@@ -167,8 +170,36 @@ class Sudoku(Board, Task):
                 report(f"{row + 1} of {len(rows)} puzzles rated")
         return guesses, "guesses"
 
+    def boards(self, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+        """Find the boards in the lines of a file, in any usual form (see `files.py`)."""
+        return sudoku_boards(lines, self.size)
+
+    def read_boards(self, path: Path) -> Rows:
+        """Read a file of boards without answers, and solve them.
+
+        Raises ValueError, with file and line, for a puzzle without exactly one answer.
+        """
+        boards = []
+        for written in read_puzzles(path, self.boards):
+            try:
+                tokens = self.parse(written.text)
+                answers = list(islice(solutions(self, tokens), 2))
+                if len(answers) != 1:
+                    number = "several answers" if answers else "no answer"
+                    raise ValueError(f"the puzzle has {number}: leave it out")
+            except ValueError as error:
+                raise ValueError(f"{written.place}: {error}") from None
+            boards.append((tokens, answers[0].tokens))
+        inputs, labels = zip(*boards, strict=True)
+        return Rows.unrated(np.stack(inputs), np.stack(labels))
+
     def read_rows(self, path: Path, report: Callable[[str], None]) -> Rows:
-        """Read a table like `Task.read_rows`, but many rows at a time: files hold millions."""
+        """Read a table as `Task.read_rows` does, but many rows at a time: files hold millions.
+
+        Boards in a file without answers are solved.
+        """
+        if not is_table(path):
+            return self.read_boards(path)
         parts, lines = [], []
         cells = read_cells(path)
         while chunk := list(islice(cells, CHUNK)):

@@ -1,0 +1,6 @@
+"""Puzzles of which only a table is known, with questions and answers."""
+
+from ostinato.data.table.dataset import Size, TableData
+from ostinato.data.table.task import PREFIX, Table
+
+__all__ = ["PREFIX", "Size", "Table", "TableData"]

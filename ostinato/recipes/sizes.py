@@ -1,0 +1,121 @@
+"""Models and trainings in three sizes, for puzzles that a user brings."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from ostinato.data.generated import GeneratedData
+from ostinato.data.own import load_kind
+from ostinato.data.stored import StoredData, load_splits
+from ostinato.data.table import Size, TableData
+from ostinato.data.tasks import task_named
+from ostinato.models import TRMConfig
+from ostinato.recipes.sudoku import LARGE_STEPS
+from ostinato.training.config import AnyRecipe, Recipe, TrainingConfig
+
+TINY = (
+    TRMConfig(
+        hidden_size=64,
+        num_heads=4,
+        H_cycles=1,
+        L_cycles=3,
+        pos_encodings="none",
+        mlp_t=True,
+        puzzle_emb_ndim=64,
+        puzzle_emb_len=1,
+        halt_max_steps=2,
+        normalize_swiglu=True,
+        forward_dtype="float32",
+    ),
+    replace(
+        LARGE_STEPS,
+        total_steps=3000,
+        slot_turns=64,
+        eval_every=500,
+        checkpoint_every=500,
+    ),
+)
+SIZES: dict[Size, tuple[TRMConfig, TrainingConfig]] = {
+    "tiny": TINY,
+    "small": (
+        replace(
+            TINY[0], hidden_size=192, num_heads=6, puzzle_emb_ndim=192, H_cycles=2, halt_max_steps=8
+        ),
+        replace(TINY[1], total_steps=20_000),
+    ),
+    "full": (
+        TRMConfig(mlp_t=True, pos_encodings="none"),
+        TrainingConfig(total_steps=20_000),
+    ),
+}
+"""Size → model and training; those of "tiny" are the recipe's own, before it knows the data."""
+MIXED = 256
+"""Cells that a model mixes by a network over positions at most; with more it attends to them."""
+
+
+def fitted(recipe: AnyRecipe) -> AnyRecipe:
+    """Give a recipe for a user's puzzles the size asked for, and the shape of its data.
+
+    Settings that differ from those of "tiny" were given by the user, and stay. Other recipes are
+    returned as they are.
+    """
+    if not isinstance(recipe, Recipe) or recipe.name not in ("table", "puzzle"):
+        return recipe
+    if recipe.name == "puzzle" and isinstance(recipe.data, GeneratedData):
+        recipe = named(recipe, recipe.data)
+    size, shape = "tiny", {}
+    if isinstance(recipe.data, TableData | GeneratedData):
+        size, task = recipe.data.size, recipe.data.task
+        shape = {"task": task.name, "vocab_size": task.vocab_size, "seq_len": task.seq_len}
+    elif isinstance(recipe.data, StoredData):
+        metadata = load_splits(Path(recipe.data.path))["train"].metadata
+        shape = {
+            name: getattr(metadata, name)
+            for name in ("task", "vocab_size", "seq_len", "num_puzzle_identifiers")
+        }
+    assert isinstance(recipe.model, TRMConfig)
+    model, training = SIZES[size]
+    if shape["seq_len"] > MIXED and model.mlp_t:
+        model = replace(model, mlp_t=False, pos_encodings="rope")
+    model = replace(model, **shape)
+    return replace(
+        recipe,
+        model=chosen(recipe.model, TINY[0], model),
+        training=chosen(recipe.training, TINY[1], training),
+    )
+
+
+def named(recipe: Recipe, data: GeneratedData) -> Recipe:
+    """Give data the kind of puzzle that `--task` names: a known one, or FILE.py:Class."""
+    name = recipe.model.task
+    if not name:
+        raise ValueError(
+            "no kind of puzzle: give one with --task, such as futoshiki5, or FILE.py:Class"
+        )
+    if ":" in name:
+        kind = load_kind(name)
+        name = kind(data.board or kind.sizes[0]).name
+    model = replace(recipe.model, task="")
+    return replace(recipe, name=name, model=model, data=replace(data, puzzle=task_named(name).name))
+
+
+def chosen(given: Any, usual: Any, wanted: Any) -> Any:
+    """Return `wanted` with the settings of `given` that differ from the `usual` ones."""
+    names = [field.name for field in fields(given)]
+    changed = {n: getattr(given, n) for n in names if getattr(given, n) != getattr(usual, n)}
+    return replace(wanted, **changed)
+
+
+def tiny_recipe(name: str) -> Recipe:
+    """Return the recipe of a kind of puzzle that draws its own: the size "tiny"."""
+    model, training = TINY
+    task = task_named(name)
+    model = replace(
+        model,
+        task=name,
+        vocab_size=task.vocab_size,
+        seq_len=task.seq_len,
+        halt_max_steps=4,
+    )
+    data = GeneratedData(puzzle=name, num_train=8000, num_validation=200, num_test=1000)
+    return Recipe(f"{name}-tiny", model, data, training)
