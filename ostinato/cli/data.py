@@ -60,7 +60,7 @@ class Data:
             return 0
         from rich.console import Console
 
-        from ostinato.cli.eval_tables import table
+        from ostinato.cli.tables import table
 
         screen = Console(highlight=False, markup=False, soft_wrap=True)
         screen.print(table(("", ""), [(name, in_words(value)) for name, value in facts.items()]))

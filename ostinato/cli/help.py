@@ -70,7 +70,7 @@ def read_dataclass(info: StructTypeInfo) -> StructConstructorSpec | None:
     own = groups.pop("")
     for title in sorted(groups, reverse=True):  # of a machine, then further ones
         part: Any = type("Part", (Part,), {"settings": tuple(groups[title])})
-        typ = Annotated[part, tyro.conf.arg(prefix_name=False)]
+        typ: Any = Annotated[part, tyro.conf.arg(prefix_name=False)]
         own.append(StructFieldSpec(title, typ, tyro.MISSING, ""))
 
     def instantiate(**values: Any) -> Any:
