@@ -31,7 +31,7 @@ be done by then."""
 
 
 def is_first_process() -> bool:
-    """Return whether this is torchrun's first process, which prints for all, or runs alone."""
+    """Return whether this is the main process of those torchrun started, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
