@@ -41,7 +41,7 @@ class CaseSpeed:
     case: Case
     exact_accuracy: float
     selected_by: str
-    """What chose the answers: "rules", or the model by "q", "first" or "residual"."""
+    """Chooser of the answers: "rules", or the model by "q", "first" or "residual"."""
     steps_per_puzzle: float
     puzzles_per_second: Spread
     sample_steps_per_second: Spread

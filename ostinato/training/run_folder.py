@@ -1,4 +1,4 @@
-"""What a run folder holds, and how it is written.
+"""Describe the files of a run folder, read them and write them.
 
     RUN/
       config.json           every setting of the run, the whole truth

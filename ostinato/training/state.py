@@ -56,8 +56,8 @@ class WeightState:
         return nullcontext()
 
     def tree(self) -> dict[str, Any]:
-        """Return the state for `save_checkpoint`; all ranks must call it, as a part may be
-        spread."""
+        """Return the state for `save_checkpoint`. All ranks must call this, since ranks may hold
+        different parts."""
         return {
             "step": self.step,
             "best": self.best,
