@@ -70,9 +70,7 @@ def pack(ternary: Ternary, block_type: BlockType) -> np.ndarray:
     else:
         gguf = gguf_package()
         packed = gguf.quants.quantize(codes.astype(np.float32), ggml_type(block_type))
-        packed[:, -2:] = scales.view(
-            np.uint8
-        )  # gguf put 1 there, or 0 if all codes are 0
+        packed[:, -2:] = scales.view(np.uint8)  # gguf put 1 there, or 0 if all codes are 0
     return packed.reshape(rows, -1)
 
 
@@ -103,7 +101,7 @@ def unpack(data: np.ndarray, block_type: BlockType, group_size: int) -> Ternary:
 
 
 def recovered(weight: Float[Tensor, "out_features in_features"], group_size: int) -> Ternary:
-    """Recover codes and scales from their products. A group of zeros, whose scale is lost, gets 0."""
+    """Recover codes and scales from their products. A group of zeros gets scale 0."""
     groups = weight.unflatten(1, (-1, group_size)) if group_size else weight.reshape(1, 1, -1)
     scales = groups.abs().amax(-1)
     codes: Int8[Tensor, "out_features in_features"] = weight.sign().to(torch.int8)
