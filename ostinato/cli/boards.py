@@ -112,6 +112,7 @@ def verdict(solution: Solution) -> str:
             "plain": "",
             "symmetry": " in a symmetric view",
             "noise": " with noise",
+            "restart": " from a random start",
             "guess": " after guesses",
         }
         plural = "s" if solution.steps > 1 else ""

@@ -120,6 +120,7 @@ WAYS = {
     "plain": "as it is",
     "symmetry": "symmetric views",
     "noise": "with noise",
+    "restart": "random starts",
     "guess": "with guesses",
 }
 

@@ -78,3 +78,12 @@ def test_settings_that_cannot_be_or_would_do_nothing(settings, message):
 def test_every_setting_is_kept_as_json_can_hold_it():
     search = replace(SEARCHES["cascade"], sigma=0.25, noise_on="both", search_seed=3)
     assert Search(**asdict(search)) == search
+
+
+def test_every_way_has_a_name():
+    from typing import get_args
+
+    from ostinato.cli.tables import WAYS
+    from ostinato.inference.search import Way
+
+    assert set(WAYS) == set(get_args(Way))
