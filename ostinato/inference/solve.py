@@ -49,7 +49,7 @@ class Solution:
     """Answers that the rules allow: 0, 1, or 2 for several. None: the search does not ask the
     rules, they cannot tell, or it would have taken too long."""
     checked_by: Literal["rules", "model"] = "rules"
-    """Who says that it is solved: "model" where the rules are not known."""
+    """Judge of `solved`: "model" where the rules are not known."""
 
     @classmethod
     def of(cls, model: RecursiveModel, search: Search, thought: Thought) -> "Solution":
