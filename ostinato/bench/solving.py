@@ -208,7 +208,7 @@ def first_of(puzzles: PuzzleSet, count: int) -> PuzzleSet:
 def count_flops(model: RecursiveModel) -> int:
     """What one supervision step of one puzzle takes, counted on a twin without data."""
     with torch.device("meta"), torch.no_grad():
-        twin = type(model)(model.config)
+        twin = model.without_numbers()
         inputs = torch.zeros(1, model.config.seq_len, dtype=torch.int32)
         with FlopCounterMode(display=False) as counter:
             twin(twin.initial_state(1), inputs, torch.zeros(1, dtype=torch.int32))
