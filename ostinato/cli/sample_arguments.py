@@ -20,9 +20,9 @@ def some_puzzles(
     """
     import torch
 
-    from ostinato.data.puzzle_files import one_a_line, read_puzzles
+    from ostinato.data.puzzle_files import read_puzzles
     from ostinato.data.samples import LEVELS, sample_puzzles
-    from ostinato.data.tasks import OnBoards, task_named
+    from ostinato.data.tasks import task_named
     from ostinato.inference.solve import tokens_of
 
     if count < 1:
@@ -30,8 +30,8 @@ def some_puzzles(
     config = model.config
     if path is not None:
         task = task_named(config.task)
-        split = task.boards if isinstance(task, OnBoards) else one_a_line
-        rows = [tokens_of(model, puzzle) for puzzle in islice(read_puzzles(path, split), count)]
+        puzzles = islice(read_puzzles(path, task.boards), count)
+        rows = [tokens_of(model, puzzle) for puzzle in puzzles]
         if not rows:
             raise ValueError(f"{path} holds no puzzle: give another file")
         return torch.cat(rows)

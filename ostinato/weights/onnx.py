@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ostinato.data.tasks import task_named
+from ostinato.files import make_folder, temporary_path
 from ostinato.inference.pursuit import Question
 from ostinato.inference.search import FIXED
 from ostinato.inference.stream import think_stream
@@ -109,6 +110,9 @@ def export_onnx(
         raise ValueError(
             "writing ONNX needs onnx and onnxscript: pip install 'ostinato[export]'"
         ) from error
+    config = model.config
+    if (config.initial_state, config.damping, config.noise) != ("fixed", 1.0, 0.0):
+        raise ValueError("the graph has no random starts, damping or noise: use safetensors")
     model = in_float32(model)
     graph = traced(model)
     if weights != "fp32":
@@ -116,8 +120,8 @@ def export_onnx(
     for key, value in metadata(model, weights, notes).items():
         graph.metadata_props.add(key=key, value=value)
     graph.producer_name = "ostinato"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    make_folder(path.parent)
+    temporary = temporary_path(path)
     try:
         onnx.save(graph, temporary)
         agreement = compare(OnnxModel(temporary), model, puzzles)
@@ -252,9 +256,9 @@ def compare(
     """Think about `puzzles` with both, with early exit."""
     first = puzzles[:16]
     ids = torch.zeros(len(first), dtype=torch.int32)
-    start = model.initial_state(len(first))
-    logits = [each(start, first, ids, H_cycles=1)[1].logits for each in (file, model)]
-    states = [torch.cat(each(start, first, ids)[0], dim=1).flatten(1) for each in (file, model)]
+    both = [(each, each.initial_state(len(first))) for each in (file, model)]
+    logits = [each(start, first, ids, H_cycles=1)[1].logits for each, start in both]
+    states = [torch.cat(each(start, first, ids)[0], dim=1).flatten(1) for each, start in both]
     answers, solved = [], []
     for each in (model, file):
         found = list(answers_of(each, puzzles))

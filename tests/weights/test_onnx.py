@@ -8,11 +8,11 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
-from ostinato.export import onnx as writer
 
 import ostinato
 from ostinato import cli
-from ostinato.weights.load import save_weights
+from ostinato.weights import onnx as writer
+from ostinato.weights.save import save_weights
 from ostinato.weights.onnx import export_onnx
 from tests.web.tiny import tiny
 
