@@ -75,7 +75,7 @@ def program_of(model: RecursiveModel) -> Program:
         traced = traced.run_decompositions({})
     lowering = Lowering()
     values: dict[str, Any] = {}
-    constants = dict(traced.state_dict) | dict(traced.constants)
+    constants: dict[Any, Any] = dict(traced.state_dict) | dict(traced.constants)
     for spec in traced.graph_signature.input_specs:
         name = spec.arg.name
         if spec.target is None:  # what the caller gives
