@@ -1,8 +1,8 @@
-"""Files that somebody else may have written, decoded strictly.
+"""Decode files strictly, since somebody else may have written them.
 
-Every fault is a `ValueError` of one line that names the file, the place in it
-(`$.train[0].input`) and the remedy. Nothing of a file is run, and arrays of data sets are mapped,
-so that a header which lies about their size costs no memory.
+Every fault is a `ValueError` of one line that names the file, the place in it (`$.train[0].input`)
+and the remedy. Nothing in a file is executed. Arrays of data sets are memory-mapped, so a header
+that lies about their size costs no memory.
 """
 
 import json
@@ -19,15 +19,15 @@ import yaml
 from jaxtyping import Int64
 
 DEPTH = 40
-"""Objects and lists within each other that a file may have, so that code may recurse through them;
-a checkpoint has about 25."""
+"""Deepest nesting of objects and lists allowed in a file, so that code may recurse through them; a
+checkpoint has about 25."""
 YAML_DEPTH = 8
-"""The same for YAML, which is for settings alone."""
+"""Deepest nesting allowed in YAML, which is used for settings only."""
 UNREADABLE = (
     *(OSError, ValueError, TypeError, ArithmeticError, MemoryError, RuntimeError),
     tokenize.TokenError,
 )
-"""What NumPy raises for damaged files."""
+"""Exceptions that NumPy raises for damaged files."""
 
 
 def one_line(error: Exception) -> str:
@@ -53,12 +53,13 @@ def read_text(path: Path, remedy: str = "give another file") -> str:
 
 
 def read_json(path: Path, kind: Any, remedy: str = "correct it") -> Any:
-    """Return the `kind` (a dataclass, or any type that msgspec knows) in a JSON file."""
+    """Return the content of a JSON file as a `kind`: a dataclass, or any type that msgspec
+    knows."""
     return decode_json(read_text(path, remedy), kind, str(path), remedy)
 
 
 def decode_json(text: str, kind: Any, source: str, remedy: str = "correct it") -> Any:
-    """Return the `kind` that `text` is the JSON of; `source` is what an error calls the text."""
+    """Return the `kind` that the JSON `text` holds; errors call the text `source`."""
     try:
         content = json.loads(text)
         check_depth(content)
@@ -79,7 +80,7 @@ def check_depth(content: Any) -> None:
 
 
 def convert(content: Any, kind: Any, source: str, remedy: str = "correct it", at: str = "$") -> Any:
-    """Return `content`, plain mappings and lists, as a `kind`, of which every part is checked.
+    """Return `content` (plain mappings and lists) as a `kind`, after checking every part.
 
     `at` is the place of `content` in the file.
     """
@@ -92,7 +93,7 @@ def convert(content: Any, kind: Any, source: str, remedy: str = "correct it", at
 
 
 def _custom(kind: type, content: Any) -> Any:
-    """Make what JSON writes as text."""
+    """Build an object of a type that JSON stores as text."""
     assert kind is Path, f"no way to read a {kind}"
     if not isinstance(content, str):
         raise ValueError("Expected `str`")
@@ -105,7 +106,8 @@ def convert_each(content: dict[str, Any], kind: Any, source: str, remedy: str) -
 
 
 def read_yaml(path: Path, remedy: str = "correct it") -> dict[str, Any]:
-    """Return the mapping in a YAML file of plain values: no aliases, no tags, no depth."""
+    """Return the mapping in a YAML file of plain values; aliases, tags and deep nesting are
+    refused."""
     text, depth = read_text(path, remedy), 0
     try:
         for event in yaml.parse(text, yaml.SafeLoader):
@@ -124,7 +126,7 @@ def read_yaml(path: Path, remedy: str = "correct it") -> dict[str, Any]:
 def read_npy(
     path: Path, kinds: str, ndim: int, remedy: str = "build or download the data set again"
 ) -> np.ndarray:
-    """Return the array of a .npy file, mapped; its dtype is one of `kinds`, such as "iu"."""
+    """Return the memory-mapped array of a .npy file; its dtype is one of `kinds`, such as "iu"."""
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Whether this machine can do what the models need: tried, on every device and in every dtype."""
+"""Check that this machine can do what the models need, on every device and in every dtype."""
 
 import platform
 import tempfile
@@ -18,22 +18,23 @@ PACKAGES = "ostinato torch numpy safetensors tokenizers gguf".split()
 SMALL = NanoChatConfig(vocab_size=64, seq_len=16, hidden_size=128, num_layers=2, num_heads=4)
 TOKENS = 4
 AGREEMENT = {torch.float32: 1e-3, torch.bfloat16: 0.2}
-"""How far logits may be from those of the CPU in float64, relative to the largest: int8 activations
-take another integer where a rounding differs."""
+"""Largest distance of logits from those of the CPU in float64, relative to the largest logit. It
+allows for int8 activations, which take another integer where a rounding differs."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one device and dtype."""
+    """The result for one device and dtype."""
 
     device: str
     dtype: str
     error: str
-    """Empty if all went well."""
+    """The error; empty if all went well."""
 
 
 def versions() -> dict[str, str]:
-    """Python, the system and the packages that matter; "absent" for what is not installed."""
+    """Return the versions of Python, the system and the packages that matter; "absent" if
+    missing."""
     found = {"python": platform.python_version(), "system": platform.platform()}
     for name in PACKAGES:
         try:
@@ -44,7 +45,7 @@ def versions() -> dict[str, str]:
 
 
 def devices() -> list[str]:
-    """The CPU, and every accelerator that PyTorch sees."""
+    """Return the CPU and every accelerator that PyTorch sees."""
     found = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     return found + (["mps"] if torch.backends.mps.is_available() else [])
 
@@ -63,7 +64,8 @@ def examine() -> Iterator[Finding]:
 
 
 def try_out(device: torch.device, dtype: torch.dtype) -> None:
-    """Forward, backward, an update, writing, reading, generating. Raises if anything is wrong."""
+    """Try forward, backward, an update, writing, reading and generating; raise if any goes
+    wrong."""
     config = replace(SMALL, forward_dtype=str(dtype).removeprefix("torch."))
     model = NanoChat(config, torch.Generator().manual_seed(0)).to(device)
     tokens = torch.arange(SMALL.seq_len, device=device)[None]

@@ -1,7 +1,7 @@
-"""Write files whole or not at all, under temporary names that nobody can foresee.
+"""Write files whole or not at all, under unpredictable temporary names.
 
-Everything that Ostinato writes goes through `atomic`. Names that are known beforehand, such as that
-of a lock, are opened without following symbolic links: a run folder may come from a stranger.
+Everything that Ostinato writes goes through `atomic`. Files with predictable names, such as a lock,
+are opened without following symbolic links: a run folder may come from a stranger.
 """
 
 import errno
@@ -26,7 +26,7 @@ REMEDIES = {
     errno.ELOOP: "remove the symbolic link",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
-"""What to do about an error of the system."""
+"""Remedies for errors of the operating system."""
 
 
 class WriteError(ValueError):
@@ -44,12 +44,12 @@ def remedy(error: OSError) -> str:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[BinaryIO]:
-    """Replace `path` whole or not at all: yields an open file, which is moved to `path` at the end.
+    """Replace `path` whole or not at all: yield an open file, and move it to `path` at the end.
 
-    Writers that want a name find it in `file.name`. Both the file and the folder's entry are
-    flushed to the disk before this returns. On an exception the temporary file is removed; what a
-    kill leaves, `remove_partial_files` removes. Raises `WriteError` if the system refuses, for
-    instance because the disk is full.
+    Writers that need a name find it in `file.name`. Both the file and the folder's entry are
+    flushed to the disk before this returns. An exception removes the temporary file;
+    `remove_partial_files` removes what a killed process leaves. Raises `WriteError` if the system
+    refuses, for instance because the disk is full.
     """
     temporary = temporary_path(path)
     try:
@@ -75,7 +75,7 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text`, atomically; `WriteError` if that fails."""
+    """Replace `path` by `text`, atomically; raise `WriteError` if that fails."""
     with atomic(path) as file:
         # Names of files may hold bytes that are no text: JSON reads these escapes
         file.write(text.encode("utf-8", "backslashreplace"))
@@ -87,7 +87,8 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder to write to, unless it is there, and remove what kills have left in it."""
+    """Make a folder to write to if it does not exist, and remove partial files that kills left in
+    it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -97,7 +98,7 @@ def make_folder(folder: Path) -> None:
 
 
 def open_known(path: Path, mode: str) -> IO[bytes]:
-    """Open a file whose name can be foreseen, unbuffered; OSError if it is a symbolic link."""
+    """Open a file with a predictable name, unbuffered; raise OSError if it is a symbolic link."""
 
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags | os.O_NOFOLLOW, 0o666)
@@ -115,23 +116,23 @@ def flush_folder(folder: Path) -> None:
 
 
 def temporary_path(path: Path) -> Path:
-    """Return a new name beside `path`, which `remove_partial_files` knows."""
+    """Return a new name beside `path` that `remove_partial_files` recognises."""
     return path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.partial")
 
 
 def hold(handle: int) -> None:
-    """Mark an open file or folder as in use, until it is closed, where the file system has locks.
+    """Lock an open file or folder as in use until it is closed, if the file system has locks.
 
-    The kernel takes the mark away when the process ends, however it ends.
+    The kernel releases the lock when the process ends, however it ends.
     """
     with suppress(OSError):
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove the files and folders that kills have left half written in `folder`.
+    """Remove the partly written files and folders that kills have left in `folder`.
 
-    What another process is writing stays.
+    Files that another process is writing stay.
     """
     for path in folder.glob(".*.partial"):
         with suppress(OSError):  # it is a link, in use, or gone
@@ -147,12 +148,12 @@ def remove_partial_files(folder: Path) -> None:
 
 
 def file_name(text: str) -> str:
-    """Return `text` as the name of a file: no path, not hidden, of plain characters."""
+    """Return `text` as a safe file name: no path, not hidden, only plain characters."""
     return re.sub(r"[^\w.-]+", "-", text, flags=re.ASCII)[:100].strip(".-") or "unnamed"
 
 
 def home_path(text: str | Path) -> Path:
-    """Return a path with `~` and `~user` replaced; ValueError if there is no such folder."""
+    """Return a path with `~` and `~user` replaced; raise ValueError if there is no such folder."""
     try:
         return Path(text).expanduser()
     except RuntimeError:

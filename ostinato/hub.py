@@ -1,10 +1,10 @@
-"""Files from the Hugging Face Hub, in one quick attempt."""
+"""Fetch files from the Hugging Face Hub, in one quick attempt."""
 
 from pathlib import Path
 from typing import Literal
 
 PREFIX = "hf:"
-"""What begins the name of a model on the Hub, so that it cannot be mistaken for a path."""
+"""Prefix of the name of a model on the Hub, which tells it from a path."""
 
 
 def fetch(
@@ -16,7 +16,7 @@ def fetch(
 ) -> Path:
     """Return the local copy of a repository with the files whose names or patterns are given.
 
-    What the cache holds is not fetched again. Raises ValueError, with the remedy, if the Hub has no
+    Files in the cache are not fetched again. Raises ValueError, with the remedy, if the Hub has no
     such repository or cannot be reached.
     """
     from huggingface_hub import snapshot_download  # slow to import, and rarely needed

@@ -1,4 +1,4 @@
-"""Numbers in settings and in JSON: which ones are possible, and how the others are refused."""
+"""Check the numbers in settings and in JSON, and refuse impossible ones."""
 
 import json
 import math
@@ -16,7 +16,7 @@ class Range:
     without_most: bool = False
 
     def problem(self, value: int | float) -> str:
-        """Say what is wrong with `value`; empty if nothing is."""
+        """Return what is wrong with `value`, or an empty string if nothing is."""
         above = self.least < value or (value == self.least and not self.without_least)
         below = value < self.most or (value == self.most and not self.without_most)
         if above and below:
@@ -35,28 +35,28 @@ LARGEST = 2**31 - 1
 """The largest number of rows, steps or examples: products of two of them fit in 64 bits."""
 
 ANY = {int: Range(-(2**63), 2**63 - 1), float: Range(-math.inf, math.inf, True, True)}
-"""What a number without a declared range can be."""
+"""The range of a number without a declared range."""
 
 Count = Annotated[int, Range(1, LARGEST)]
 Natural = Annotated[int, Range(0, LARGEST)]
 Width = Annotated[int, Range(1, 2**20)]
-"""Entries of a vector that matrices multiply."""
+"""Number of entries of a vector that matrices multiply."""
 Factor = Annotated[float, Range(0, 1024, without_least=True)]
-"""A width in units of another."""
+"""A width in units of another width."""
 Theta = Annotated[float, Range(1, 1e15)]
 """Base of the wavelengths of rotary positions."""
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 NonNegative = Annotated[float, Range(0, 1e9)]
-"""A rate or a weight: fp32 holds its products."""
+"""A rate or a weight, in a range whose products fp32 holds."""
 Share = Annotated[float, Range(0, 1)]
 ShareBelowOne = Annotated[float, Range(0, 1, without_most=True)]
 
 ABSENT = "absent"
-"""Key of a field's metadata: its value where older files do not have the setting."""
+"""Metadata key of a field: its value for older files that lack the setting."""
 
 
 def check_numbers(settings: Any) -> None:
-    """Raise ValueError if a number in the dataclass `settings` is outside of its field's range."""
+    """Raise ValueError if a number in the dataclass `settings` is outside its field's range."""
     hints = get_type_hints(type(settings), include_extras=True)
     for field in fields(settings):
         value = getattr(settings, field.name)

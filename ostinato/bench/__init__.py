@@ -1,1 +1,1 @@
-"""How fast the models are: `ostinato bench`."""
+"""Measure how fast the models are: `ostinato bench`."""

@@ -1,7 +1,7 @@
-"""How fast a language model writes, one token after the other, beside the memory it has to read.
+"""Measure how fast a language model generates, next to the memory bandwidth that limits it.
 
-A token needs every weight once, and each for little more than a multiplication: so the limit is how
-fast the memory can be read. That is measured in turn with the writing.
+Each token reads every weight once, and does little more than one multiplication with it. So memory
+bandwidth is the limit. It is measured in turn with the generation.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from ostinato.models import NanoChat, NanoChatConfig
 from ostinato.models.sizes import size_of
 
 READ_BYTES = 2**28
-"""Length of the stretch of memory that is read; more than caches hold."""
+"""Bytes of memory that are read for the bandwidth; more than caches hold."""
 READS = 4
 PROMPT = (1, 2, 3, 4)
 
@@ -29,19 +29,21 @@ class GenerationSpeed:
     device: str
     dtype: str
     threads: int
-    """Of the CPU."""
+    """CPU threads."""
     parameters: int
     tokens: int
     """Tokens that each repetition writes, after a prompt of four."""
     repetitions: int
     tokens_per_second: Spread
     bytes_per_token: int
-    """Of packed weights; of an embedding that is not the head too, no more than a row is read."""
+    """Bytes of packed weights that a token reads; an embedding that is not also the head counts as
+    one row."""
     memory_bytes_per_second: Spread
-    """Of reading a long stretch."""
+    """Memory bandwidth, measured by reading a long stretch of memory."""
     share_of_memory_speed: Spread
     peak_memory_bytes: int
-    """CUDA: the most that was allocated; else the most that this process has ever held."""
+    """Peak memory: on CUDA the most that was allocated, else the most that this process has ever
+    held."""
 
 
 def bench_generation(
@@ -52,7 +54,7 @@ def bench_generation(
     repetitions: int = 5,
     report: Callable[[str], object] = lambda line: None,
 ) -> GenerationSpeed:
-    """Write with random weights, batch 1, greedily; the prompt is read before the clock starts.
+    """Generate greedily at batch size 1 with random weights; the clock starts after the prompt.
 
     Raises ValueError if there is nothing to measure, or the context is too short for it.
     """
@@ -98,7 +100,7 @@ def bench_generation(
 
 
 def measure_reading(device: torch.device) -> float:
-    """Bytes a second of reading a long stretch of memory."""
+    """Return the bytes per second of reading a long stretch of memory."""
     stretch = torch.ones(READ_BYTES // 4, device=device)
     seconds_of(stretch.sum, device)
     return READS * READ_BYTES / sum(seconds_of(stretch.sum, device) for _ in range(READS))

@@ -1,8 +1,8 @@
-"""Clock, memory and the machine's own speed.
+"""Measure time, memory and the machine's own speed.
 
 The machine's speed is that of a large product of square matrices, in the dtype and on the device of
-the run. It is measured between the repetitions of training, so that whatever else the machine does
-slows both down, and the share of it hardly changes.
+the run. It is measured between the repetitions of training. Other load on the machine then slows
+both, and their ratio hardly changes.
 """
 
 import resource
@@ -16,15 +16,15 @@ from functools import partial
 import torch
 
 PEAK_SECONDS = 0.5
-"""How long the machine's speed is measured each time, at least."""
+"""Shortest time that each measurement of the machine's speed takes."""
 SMALLEST_SQUARE = 128
 SQUARE = {"cpu": 2048, "cuda": 8192}
-"""Largest side of the square matrices by type of device; 4096 elsewhere."""
+"""Largest side of the square matrices for each type of device; 4096 for the others."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of repeated measurements, the least and the most."""
+    """The median, minimum and maximum of repeated measurements."""
 
     median: float
     low: float
@@ -36,10 +36,10 @@ class Spread:
 
 
 def measure_peak(dtype: torch.dtype, device: torch.device) -> float:
-    """Return the floating-point operations a second of a large square product.
+    """Return the floating-point operations per second of a large square product.
 
-    The squares are doubled as long as the next product should take less than `PEAK_SECONDS`, so
-    that a machine that is slow in `dtype` is measured as quickly as others.
+    The matrices are doubled as long as the next product should take less than `PEAK_SECONDS`. So
+    the measurement does not take longer on a machine that is slow in `dtype`.
     """
     generator = torch.Generator(device).manual_seed(0)
     largest = SQUARE.get(device.type, 4096)
@@ -63,7 +63,7 @@ def measure_peak(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
-    """How long `work` takes, up to the end of its last kernel."""
+    """Return how long `work` takes, up to the end of its last kernel."""
     synchronize(device)
     start = time.perf_counter()
     work()
@@ -72,13 +72,14 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for what the device still has to do."""
+    """Wait until the device has finished its queued work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: on CUDA the most that was allocated, else the most that the process has held."""
+    """Return peak bytes: on CUDA the most that was allocated, else the most the process has
+    held."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024

@@ -1,8 +1,8 @@
-"""How fast puzzles are solved: all steps for each, early exit, and searches, in turn.
+"""Measure how fast puzzles are solved: with all steps, with early exit, and with searches.
 
-Each repetition runs every case once, with a measurement of the machine's own speed before each, so
-that whatever else the machine does meets all of them. Puzzles per second count everything from
-tokens to answers, and steps per puzzle what was thought about them.
+Each repetition runs every case once, and measures the machine's own speed before each. Other load
+on the machine then affects all cases alike. Puzzles per second include everything from tokens to
+answers; steps per puzzle count supervision steps.
 """
 
 from collections.abc import Callable
@@ -24,10 +24,10 @@ EARLY_EXIT = replace(FIXED, early_exit=True)
 
 @dataclass(frozen=True)
 class Case:
-    """One way of solving so many puzzles."""
+    """One way of solving a number of puzzles."""
 
     mode: str
-    """ "fixed", "early exit" or the name of a search."""
+    """Mode: "fixed", "early exit" or the name of a search."""
     search: Search
     puzzles: int
     batch_size: int
@@ -36,20 +36,20 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseSpeed:
-    """What came out for a case."""
+    """The measurements of one case."""
 
     case: Case
     exact_accuracy: float
     selected_by: str
-    """Who chose the answers: "rules", or the model by "q", "first" or "residual"."""
+    """Chooser of the answers: "rules", or the model by "q", "first" or "residual"."""
     steps_per_puzzle: float
     puzzles_per_second: Spread
     sample_steps_per_second: Spread
-    """Supervision steps of single puzzles."""
+    """Supervision steps, counted per puzzle."""
     share_of_peak: Spread
     times_fixed: Spread
-    """Puzzles per second over those of all steps for every puzzle, in the same repetition with the
-    same number of puzzles, batch size and steps."""
+    """Speedup: puzzles per second relative to a run of all steps for every puzzle, in the same
+    repetition with the same number of puzzles, batch size and steps."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,18 @@ class SolvingSpeed:
     device: str
     dtype: str
     threads: int
-    """Of the CPU."""
+    """CPU threads."""
     compiled: bool
     parameters: int
     flops_per_sample_step: int
-    """Of matrix products, two for a multiplication with its addition."""
+    """Floating-point operations of matrix products; a multiplication with its addition counts as
+    two."""
     peak_flops_per_second: Spread
-    """Of a large square product."""
+    """Floating-point operations per second of a large square product."""
     repetitions: int
     peak_memory_bytes: int
-    """CUDA: the most that was allocated; else the most that this process has ever held."""
+    """Peak memory: on CUDA the most that was allocated, else the most that this process has ever
+    held."""
     cases: list[CaseSpeed]
 
 
@@ -79,9 +81,10 @@ def cases_of(
     max_steps: list[int],
     search_sizes: list[float],
 ) -> list[Case]:
-    """All modes with the first number of each list; fixed and early exit also with the others.
+    """Return the cases: every mode with the first number of each list, fixed and early exit with
+    all.
 
-    Each search comes in all of its sizes (`Search.scaled`), those that come to the same once.
+    Each search comes in all of its sizes (`Search.scaled`); equal sizes come once.
     """
     first = puzzles[0], batch_sizes[0], max_steps[0]
     sizes = [first]
@@ -110,8 +113,8 @@ def bench_solving(
 ) -> SolvingSpeed:
     """Solve the first puzzles of a split in each way, several times.
 
-    `compiled` only tells whether the model was compiled. Raises ValueError if a number is less than
-    1 or there are not as many puzzles.
+    `compiled` only records whether the model was compiled. Raises ValueError if a number is less
+    than 1 or if the split has too few puzzles.
     """
     if repetitions < 1:
         raise ValueError(f"repeat must be at least 1, not {repetitions}")
@@ -191,7 +194,7 @@ def bench_solving(
 
 
 def first_of(puzzles: PuzzleSet, count: int) -> PuzzleSet:
-    """The first puzzles of a split, each with one example."""
+    """Return the first puzzles of a split, each with one example."""
     if not (puzzles.puzzle_indices[1:] - puzzles.puzzle_indices[:-1] == 1).all():
         raise ValueError("puzzles of several examples cannot be counted out: choose another set")
     return PuzzleSet.assemble(
@@ -206,7 +209,8 @@ def first_of(puzzles: PuzzleSet, count: int) -> PuzzleSet:
 
 
 def count_flops(model: RecursiveModel) -> int:
-    """What one supervision step of one puzzle takes, counted on a twin without data."""
+    """Return the operations of one supervision step of one puzzle, counted on a twin without
+    data."""
     with torch.device("meta"), torch.no_grad():
         twin = model.without_numbers()
         inputs = torch.zeros(1, model.config.seq_len, dtype=torch.int32)

@@ -1,4 +1,4 @@
-"""How fast a recipe trains, and what share of the machine's own speed that is."""
+"""Measure how fast a recipe trains, absolutely and as a share of the machine's own speed."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,12 +17,13 @@ from ostinato.training.memory import check_recipe
 from ostinato.training.state import TrainState
 
 WARM_UP_STEPS = 2
-"""Steps before anything is measured: the first compiles, and fills the allocator."""
+"""Warm-up steps before the measurement: the first one compiles, and they fill the allocator."""
 
 
 @dataclass(frozen=True)
 class Flops:
-    """Floating-point operations of matrix products, two for a multiplication with its addition."""
+    """Floating-point operations of matrix products; a multiplication with its addition counts as
+    two."""
 
     forward_without_gradient: int
     forward_with_gradient: int
@@ -38,20 +39,20 @@ class Subject:
     """A model in training."""
 
     unit: str
-    """What its speed is counted in: "sample-step" or "token"."""
+    """Unit of its speed: "sample-step" or "token"."""
     units: int
-    """How many of them a step is."""
+    """Units in a step."""
     tokens: int
     """Positions of a puzzle, or of a window of text."""
     parameters: int
     flops: Flops
-    """Of one unit."""
+    """Floating-point operations of one unit."""
     step: Callable[[], object]
-    """A training step of the whole batch, the update of the weights included."""
+    """Run a training step of the whole batch, including the update of the weights."""
 
 
 def subject_of(recipe: AnyRecipe, device: torch.device) -> Subject:
-    """The model of `recipe` at the start of its training, on random tokens."""
+    """Return the model of `recipe` at the start of its training, on random tokens."""
     check_recipe(recipe, device)
     if isinstance(recipe, TextRecipe):
         return text_subject(recipe, device)
@@ -59,7 +60,7 @@ def subject_of(recipe: AnyRecipe, device: torch.device) -> Subject:
 
 
 def puzzle_subject(recipe: Recipe, device: torch.device) -> Subject:
-    """A recursive model; a unit is a supervision step of a single puzzle."""
+    """Return a recursive model; a unit is a supervision step of a single puzzle."""
     config, batch_size = recipe.model, recipe.training.global_batch_size
     state = TrainState.start(recipe, device, World())
     batches = random_batches(config, batch_size, device)
@@ -74,7 +75,7 @@ def puzzle_subject(recipe: Recipe, device: torch.device) -> Subject:
 
 
 def text_subject(recipe: TextRecipe, device: torch.device) -> Subject:
-    """A language model; a unit is a token."""
+    """Return a language model; a unit is a token."""
     config, batch_size = recipe.model, recipe.training.global_batch_size
     state = text.TextState.start(recipe, device, World())
     windows = torch.randint(
@@ -95,7 +96,7 @@ def text_subject(recipe: TextRecipe, device: torch.device) -> Subject:
 def random_batches(
     config: RecursiveConfig, batch_size: int, device: torch.device
 ) -> Iterator[Batch]:
-    """Batches of random tokens, endless."""
+    """Yield batches of random tokens, endlessly."""
     generator = torch.Generator().manual_seed(0)
     shape = (batch_size, config.seq_len)
 
@@ -112,9 +113,10 @@ def random_batches(
 
 
 def puzzle_flops(model: RecursiveModel) -> Flops:
-    """What one supervision step of one puzzle takes in training, without the optimiser.
+    """Return the operations of one supervision step of one puzzle in training, without the
+    optimiser.
 
-    Counted while a twin of the model without data (on the "meta" device) makes the step.
+    They are counted while a twin of the model without data (on the "meta" device) makes the step.
     """
     config = model.config
     with torch.device("meta"):
@@ -135,7 +137,8 @@ def puzzle_flops(model: RecursiveModel) -> Flops:
 
 
 def flops_without_gradient(model: RecursiveModel, counter: FlopCounterMode) -> list[int]:
-    """A list that grows with every pass through a reasoning module or head without gradient."""
+    """Return a list that grows with every pass through a reasoning module or head without
+    gradient."""
     before: list[int] = []
     found: list[int] = []
 
@@ -154,9 +157,10 @@ def flops_without_gradient(model: RecursiveModel, counter: FlopCounterMode) -> l
 
 
 def text_flops(model: NanoChat) -> Flops:
-    """What one token of a window of full length takes in training, without the optimiser.
+    """Return the operations of one token of a full-length window in training, without the
+    optimiser.
 
-    Counted as for puzzles. Scores of attention are counted for the whole square of positions.
+    They are counted as for puzzles. Attention scores are counted for the whole square of positions.
     """
     config = model.config
     with torch.device("meta"):
@@ -178,29 +182,30 @@ class TrainingSpeed:
     device: str
     dtype: str
     threads: int
-    """Of the CPU."""
+    """CPU threads."""
     compiled: bool
     parameters: int
     batch_size: int
-    """Puzzles, or windows of text, a step."""
+    """Puzzles, or windows of text, per step."""
     tokens: int
-    """Positions of one of them; of a puzzle, prefix and grid."""
+    """Positions of one puzzle (prefix and grid) or of one window of text."""
     steps: int
     """Training steps of a repetition."""
     repetitions: int
     warm_up_seconds: float
-    """What the first steps took, compilation included."""
+    """Seconds that the warm-up steps took, including compilation."""
     seconds_per_step: Spread
     unit: str
-    """What is counted: "sample-step", a supervision step of a single puzzle, or "token"."""
+    """Unit that is counted: "sample-step", a supervision step of a single puzzle, or "token"."""
     units_per_second: Spread
     flops_per_unit: Flops
     flops_per_second: Spread
     peak_flops_per_second: Spread
-    """Of the large square product."""
+    """Floating-point operations per second of the large square product."""
     share_of_peak: Spread
     peak_memory_bytes: int
-    """CUDA: the most that was allocated; else the most that this process has ever held."""
+    """Peak memory: on CUDA the most that was allocated, else the most that this process has ever
+    held."""
 
 
 def bench_training(
@@ -210,7 +215,7 @@ def bench_training(
     repetitions: int = 5,
     report: Callable[[str], None] = print,
 ) -> TrainingSpeed:
-    """Train on random tokens: reading data is no part of it, the optimiser is.
+    """Train on random tokens; the time includes the optimiser but not reading data.
 
     The product of large matrices is timed before each repetition of `steps` training steps.
     """

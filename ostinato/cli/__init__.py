@@ -1,4 +1,4 @@
-"""The command line: a table of verbs, each in a module of its own that is imported when it is used.
+"""Run the command line: each verb has its own module, which is imported when it is used.
 
 A verb's module has a frozen dataclass whose fields are its arguments, whose docstring is its help
 and whose `run` does the work and returns the exit code: 0, or 1 where the verb says so. A user's
@@ -43,9 +43,9 @@ Command = Callable[[], int]
 
 
 def parse(argv: list[str]) -> Command:
-    """What the words of a command line ask for, ready to be called for its exit code.
+    """Parse a command line; call the result to run it and get its exit code.
 
-    Raises SystemExit: 2 after a one-line error for a word that is not understood, 0 after help.
+    Raises SystemExit: 2 after a one-line error for an unknown word, 0 after help.
     """
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(overview())
@@ -72,7 +72,7 @@ def parse(argv: list[str]) -> Command:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line; returns the exit code."""
+    """Run a command line; return the exit code."""
     try:
         with ended_by_sigterm():
             prepare_streams()
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def overview() -> str:
-    """The help that lists the verbs."""
+    """Return the help that lists the verbs."""
     lines = [f"  {verb:<9} {purpose}" for verb, purpose in VERBS.items()]
     return "\n".join(
         [

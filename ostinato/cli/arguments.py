@@ -1,4 +1,4 @@
-"""Typed arguments from words: tyro, with one-line errors that suggest the remedy."""
+"""Read typed arguments from words by tyro, with one-line errors that suggest the remedy."""
 
 import difflib
 import io
@@ -55,7 +55,7 @@ def read(kind: type[T], words: list[str], verb: str, usage: str = "") -> T:
 
 
 def flags(kind: Any) -> list[str]:
-    """The flags of a dataclass and of those within it."""
+    """Return the flags of a dataclass and of the dataclasses nested in it."""
     found, types = [], get_type_hints(kind)
     for setting in fields(kind):
         marks = getattr(setting.type, "__metadata__", ())
@@ -68,7 +68,7 @@ def flags(kind: Any) -> list[str]:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """ ": did you mean …?" if something known is close to `word`, else what there is."""
+    """Return ": did you mean …?" if a known word is close to `word`, else the known words."""
     known = list(known)
     close = difflib.get_close_matches(word.split("=")[0], known, n=1)
     if close:
@@ -77,7 +77,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def one_line(box: str) -> str:
-    """The message in one of tyro's boxes: what stands between its title and the next rule."""
+    """Return the message in one of tyro's boxes: the text between its title and the next rule."""
     parts = re.split(r"^[ │|]*(?:╭.*|[─-]{3,})[ │|]*$", box, flags=re.MULTILINE)
     message = parts[1] if len(parts) > 1 else box
     sentences = " ".join(line.strip("│| ") for line in message.split("\n")).strip()
@@ -85,7 +85,7 @@ def one_line(box: str) -> str:
 
 
 def seconds(text: str) -> float:
-    """ "90s", "25m", "1h30m" or a plain number of seconds."""
+    """Read "90s", "25m", "1h30m" or a plain number of seconds."""
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
     if match is None or not any(match.groups()):
         raise ValueError(f"{text!r} is no duration: write 90s, 25m or 1h30m")

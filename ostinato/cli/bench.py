@@ -88,7 +88,7 @@ class BenchSolve:
     split: str | None = None
     """Part of the data set: test (the default), validation or train."""
     puzzles: tuple[int, ...] = (256,)
-    """How many of them, from the first."""
+    """Number of puzzles, counted from the first."""
     batch_size: tuple[int, ...] = ()
     """Puzzles to think about at a time (default: as many as `ostinato solve`)."""
     max_steps: tuple[int, ...] = ()
@@ -108,7 +108,7 @@ class BenchSolve:
     json: bool = False
     """Print one JSON object instead of a table."""
     data_root: Path = Path("data")
-    """Where the data sets of runs are, or are built again."""
+    """Folder of the data sets of runs; missing ones are rebuilt there."""
 
     def run(self) -> int:
         from ostinato.bench.solving import bench_solving, cases_of

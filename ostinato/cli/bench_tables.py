@@ -1,4 +1,4 @@
-"""The results of `ostinato bench` for people."""
+"""Print the results of `ostinato bench` for people."""
 
 from dataclasses import asdict
 
@@ -13,7 +13,7 @@ from ostinato.cli.tables import percent, table
 
 
 def print_training(speed: TrainingSpeed) -> None:
-    """The result with its units, a line for each quantity."""
+    """Print the result with its units, a line for each quantity."""
     flops = speed.flops_per_unit
     grid = Table(box=None, pad_edge=False, padding=(0, 2), header_style="dim")
     for title in ("", "median", "least", "most"):
@@ -48,12 +48,12 @@ def print_training(speed: TrainingSpeed) -> None:
 
 
 def numbers(spread: Spread, unit: float) -> list[str]:
-    """Median, least and most in the unit, with four digits."""
+    """Write the median, least and most in the unit, with four digits."""
     return [f"{value / unit:,.4g}" for value in asdict(spread).values()]
 
 
 def print_solving(model: str, speed: SolvingSpeed) -> None:
-    """The result with its units, a line for each case."""
+    """Print the result with its units, a line for each case."""
     screen = Console(highlight=False)
     compiled = ", compiled" if speed.compiled else ""
     threads = f" with {speed.threads} threads" if speed.device == "cpu" else ""

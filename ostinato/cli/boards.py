@@ -1,4 +1,4 @@
-"""A puzzle on the terminal: the board of the model's answer, and how it came about."""
+"""Show a puzzle on the terminal: the board of the model's answer, and the steps to it."""
 
 import time
 from contextlib import nullcontext
@@ -35,8 +35,8 @@ def show(
 ) -> Solution:
     """Solve a puzzle and print the answer as a board, with the verdict.
 
-    With `watch` the answer of every look at it is shown: on a terminal each in the place of the one
-    before, elsewhere one below the other.
+    With `watch`, the answer after every step is shown: on a terminal in the same place, elsewhere
+    one below the other.
     """
     (tokens,) = tokens_of(model, puzzle)
     search = suited(search, model)
@@ -87,7 +87,7 @@ def paint(
     answer: Integer[np.ndarray, " cells"],
     before: Integer[np.ndarray, " cells"],
 ) -> Text:
-    """An answer's board: givens are bold, cells that break a rule red, and new ones yellow."""
+    """Paint an answer's board: givens bold, cells that break a rule red, new ones yellow."""
     faults = task.faults(givens, answer)
 
     def mark(cell: int, symbol: str) -> str:
@@ -105,7 +105,7 @@ def paint(
 
 
 def verdict(solution: Solution) -> str:
-    """What became of a puzzle, in half a sentence."""
+    """Say in half a sentence how solving a puzzle ended."""
     sure = f"the model is {solution.confidence:.0%} sure"
     if solution.solved:
         way = {

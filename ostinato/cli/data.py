@@ -25,9 +25,9 @@ class Data:
     """A table (.csv, .tsv, .jsonl or .parquet), or a folder with train, validation and test; or a
     data set that has been built."""
     symmetries: str = ""
-    """What may change without a puzzle becoming another one, such as square,tokens:1-9."""
+    """Changes that keep a puzzle equivalent, such as square,tokens:1-9."""
     separator: str = "auto"
-    """What stands between two symbols: "none", "space", "comma" or any other text."""
+    """Separator of two symbols: "none", "space", "comma" or any other text."""
     question_column: str = ""
     """Column of the questions, if it has another name."""
     answer_column: str = ""
@@ -103,7 +103,7 @@ def drawn(task: "Table", found: "Survey") -> list[tuple[str, str]]:
 
 
 def stored_facts(folder: Path) -> dict[str, Any]:
-    """List what a data set that has been built says of itself."""
+    """List the facts that a built data set records about itself."""
     from ostinato.data.stored import load_splits, recognise
 
     splits = load_splits(folder)

@@ -67,7 +67,7 @@ class Eval:
     json: bool = False
     """Print one JSON object instead of tables."""
     data_root: Path = Path("data")
-    """Where the data sets of runs are, or are built again."""
+    """Folder of the data sets of runs; missing ones are rebuilt there."""
     search: Annotated[str | None, tyro.conf.arg(metavar="|".join(SEARCHES))] = None
     """Measure a search too, beside thinking for a fixed number of steps; the flags below change its
     settings, and do without a name."""
@@ -83,7 +83,7 @@ class Eval:
             return self.measure(world)
 
     def measure(self, world: "World") -> int:
-        """This process's part of it; the main one prints and writes."""
+        """Measure this process's share of the puzzles; the main process prints and writes."""
         from ostinato.cli.tables import print_search
         from ostinato.evaluation.arc import ArcVotes, tally_for
         from ostinato.evaluation.puzzles import evaluate
@@ -155,13 +155,13 @@ class Eval:
 
     @property
     def of_the_run(self) -> bool:
-        """Whether this is how a run is measured, so that its folder keeps what comes of it."""
+        """Return whether the run's own standard evaluation is asked for, whose result it keeps."""
         return (self.data, self.split or "test", self.max_steps) == (None, "test", None)
 
     def hand_in(
         self, model: "RecursiveModel", puzzles: "PuzzleSet", votes: "ArcVotes", world: "World"
     ) -> int:
-        """Vote where no answer is known: nothing is measured, the answers are written."""
+        """Vote where no answer is known: write the answers without measuring anything."""
         from ostinato.evaluation.arc import vote
         from ostinato.files import write_json
         from ostinato.training.run_folder import RunFolder
@@ -189,7 +189,7 @@ class Eval:
 
 
 def parse(words: list[str]) -> Command:
-    """What the words behind `eval` ask for; the run of a language model has flags of its own."""
+    """Parse the words behind `eval`; the run of a language model has flags of its own."""
     if eval_text.names_a_text_run(words):
         return eval_text.parse(words)
     return read_search(Eval, words, "eval").run
@@ -203,7 +203,7 @@ def gather(tally: "Tally | None", world: "World") -> None:
 
 
 def find_puzzles(arguments: Eval, model: "RecursiveModel") -> tuple["PuzzleSet", Path]:
-    """The puzzles that the arguments name, and where they are."""
+    """Find the puzzles that the arguments name, and the place that they come from."""
     from ostinato.data.puzzles import PuzzleSet
     from ostinato.data.stored import check
     from ostinato.training.config import Recipe
@@ -237,7 +237,7 @@ def find_puzzles(arguments: Eval, model: "RecursiveModel") -> tuple["PuzzleSet",
 
 
 def check_identifiers(run: "RunFolder", data: Path) -> None:
-    """ValueError if the ids of a data set stand for other puzzles than in training."""
+    """Raise ValueError if the ids of a data set stand for other puzzles than in training."""
     names = data / run.identifiers.name
     if not (run.identifiers.exists() and names.exists()):
         return
@@ -249,7 +249,7 @@ def check_identifiers(run: "RunFolder", data: Path) -> None:
 
 
 def read_table(path: Path, model: "RecursiveModel") -> "PuzzleSet":
-    """All rows of a CSV file with puzzles of the model's kind."""
+    """Read all rows of a CSV file with puzzles of the model's kind."""
     from ostinato.data.tasks import TASKS, find_task
 
     shape = model.config.seq_len, model.config.vocab_size
@@ -265,7 +265,7 @@ def read_table(path: Path, model: "RecursiveModel") -> "PuzzleSet":
 
 @contextmanager
 def progress(total: int, shown_here: bool = True) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, a line now and then elsewhere: call it with how many are done."""
+    """Show a bar on a terminal, occasional lines elsewhere; call it with the number done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -289,7 +289,7 @@ def progress(total: int, shown_here: bool = True) -> Iterator[Callable[[int], No
 def as_json(
     arguments: Eval, result: "Evaluation", place: Path, model: "RecursiveModel"
 ) -> dict[str, Any]:
-    """The result with all that it depends on."""
+    """Return the result with everything that it depends on."""
     return {
         "model": str(arguments.model),
         "data": str(place),

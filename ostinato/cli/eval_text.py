@@ -44,7 +44,7 @@ class EvalText:
     json: bool = False
     """Print one JSON object instead of a table."""
     data_root: Path = Path("data")
-    """Where the data sets of runs are, or are built again."""
+    """Folder of the data sets of runs; missing ones are rebuilt there."""
 
     def run(self) -> int:
         from ostinato.training.distributed import World
@@ -114,12 +114,12 @@ class EvalText:
 
 
 def parse(words: list[str]) -> Command:
-    """What the words behind `eval` ask for, if RUN is that of a language model."""
+    """Parse the words behind `eval` if RUN is that of a language model."""
     return read(EvalText, words, "eval").run
 
 
 def names_a_text_run(words: list[str]) -> bool:
-    """Whether one of the words is the run folder of a language model."""
+    """Return whether one of the words is the run folder of a language model."""
     from ostinato.decoding import read_json
 
     for path in (Path(word) / "config.json" for word in words if not word.startswith("-")):
@@ -132,7 +132,7 @@ def names_a_text_run(words: list[str]) -> bool:
 
 
 def baselines(train_set: "TokenSet", held_out: "TokenSet") -> dict[str, float]:
-    """Bits per byte by other means."""
+    """Measure the bits per byte of the baselines."""
     from ostinato.evaluation.text import ByteTrigram, xz_bits_per_byte
 
     return {
@@ -142,7 +142,7 @@ def baselines(train_set: "TokenSet", held_out: "TokenSet") -> dict[str, float]:
 
 
 def print_table(content: dict[str, Any]) -> None:
-    """The result for people."""
+    """Print the result for people."""
     from rich.console import Console
     from rich.table import Table
 

@@ -56,7 +56,7 @@ class Export:
     """A run folder, a weights file, a checkpoint of the originals, or hf:owner/name[/file] on the
     Hub."""
     format: Literal["official", "safetensors", "gguf", "onnx", "web"]
-    """What to write."""
+    """Format to write."""
     output: Path | None = None
     """Folder to write to (default: exports/FORMAT in the run folder)."""
     config: Path | None = None
@@ -72,20 +72,20 @@ class Export:
     num_puzzle_identifiers: int | None = None
     """Number of puzzle rows, with --puzzle-embeddings mean."""
     architecture: Architecture | Literal["auto"] = "auto"
-    """gguf: "auto": one that llama.cpp knows, if the model is such a one. ostinato-nanochat holds
-    every model, to the last bit."""
+    """gguf: "auto": one that llama.cpp reads, if the model fits it. ostinato-nanochat holds every
+    model, bit for bit."""
     blocks: BlockType | Literal["auto"] = "auto"
-    """gguf: how ternary matrices are held; "auto": tq2_0 if it fits the groups, else q4_0."""
+    """gguf: block type of ternary matrices; "auto": tq2_0 if it fits the groups, else q4_0."""
     weights: Literal["fp32", "fp16", "int8"] = "fp32"
-    """onnx, web: how the matrices are held; they are computed with in float32. (The page's are in
-    fp16 wherever that loses nothing, and never in int8.)"""
+    """onnx, web: type that the matrices are stored in; they compute in float32. (The page stores
+    fp16 wherever that loses nothing, and never int8.)"""
     puzzles: Path | None = None
-    """A file of puzzles. onnx: to compare on, in place of generated ones; web: to be offered."""
+    """File of puzzles. onnx: to compare on, instead of generated ones; web: to offer."""
     check_puzzles: int | None = None
-    """onnx: how many of them (default: 8, for int8 1,000)."""
+    """onnx: number of puzzles to compare on (default: 8, for int8 1,000)."""
     data_root: Path = Path("data")
-    """Where data sets are: a language model is compared on the validation texts of its own, or if
-    they are not there on a module of Python's standard library."""
+    """Folder of data sets. A language model is compared on its own validation texts; if they are
+    missing, on a module of Python's standard library."""
 
     def run(self) -> int:
         from ostinato.models import RECURSIVE_MODELS, NanoChat, RecursiveModel
@@ -128,7 +128,7 @@ class Export:
         return 0
 
     def write_language_model(self, model: "NanoChat", folder: Path, notes: dict[str, Any]) -> Path:
-        """Write it, and say on standard error how well the file agrees with it."""
+        """Write the model, and report on standard error how well the file agrees with it."""
         from ostinato.models import NanoChat
         from ostinato.weights.agreement import check
         from ostinato.weights.gguf_write import export_gguf
@@ -179,13 +179,13 @@ class Export:
         return write_site(model, folder, self.name(notes), self.weights == "fp16", puzzles)
 
     def name(self, notes: dict[str, Any]) -> str:
-        """The model's own name in the package, else that of its recipe, else that of its file."""
+        """Return a file's name: the packaged model's, else its recipe's, else its file's."""
         if self.model in packaged():
             return self.model
-        return notes.get("recipe") or Path(self.model).stem
+        return file_name(str(notes.get("recipe") or Path(self.model).stem))
 
     def settings(self, found: "Pretrained") -> dict[str, Any]:
-        """What completes the settings of the file; ValueError where it contradicts them."""
+        """Return flags that complete the file's settings; ValueError if they contradict them."""
         from ostinato.data.tasks import task_named
 
         names = ("seq_len", "task", "num_puzzle_identifiers")
@@ -204,7 +204,7 @@ class Export:
         return given
 
     def training(self) -> dict[str, Any]:
-        """What the originals record of the training, if the model is a run's."""
+        """Return the training settings that the originals record, if the model is a run's."""
         from ostinato.training.config import Recipe
         from ostinato.training.config_file import read_config
         from ostinato.training.run_folder import RunFolder, read_json
@@ -222,7 +222,7 @@ class Export:
 
 
 def real_tokens(model: "NanoChat", data_root: Path) -> "tuple[Int[Tensor, '1 seq'], str]":
-    """Tokens to compare a model on, as many as it reads, and what they are of."""
+    """Return tokens that fill the model's context, to compare it on, and their source."""
     import numpy as np
 
     from ostinato.data.text import TokenSet
@@ -239,7 +239,7 @@ def real_tokens(model: "NanoChat", data_root: Path) -> "tuple[Int[Tensor, '1 seq
 
 
 def check_overwrites_nothing(folder: Path, source: Path) -> None:
-    """ValueError if `folder` holds a run, or the very weights that are to be exported."""
+    """Raise ValueError if `folder` holds a run, or the very weights to export."""
     if (folder / WEIGHTS).resolve() == source.resolve():
         raise ValueError(f"{folder} holds the model itself: choose another folder with --output")
     for name in ("metrics.jsonl", "environment.json", "checkpoints"):
@@ -248,7 +248,7 @@ def check_overwrites_nothing(folder: Path, source: Path) -> None:
 
 
 def default_output(model: str, format: str) -> Path:
-    """The folder for exports of a local model; ValueError if there is none to put it in."""
+    """Return the folder for exports of a local model; ValueError if the model is not local."""
     path = home_path(model)
     if not path.exists():
         if path.parent.is_dir() and model not in packaged():

@@ -127,7 +127,7 @@ class Chat:
 
 
 def read_line() -> str | None:
-    """A line from the keyboard or a pipe; None at the end."""
+    """Read a line from the keyboard or a pipe; None at the end."""
     try:
         return input("> ")
     except EOFError:

@@ -21,13 +21,13 @@ from tyro.constructors import (
 from ostinato.training.config import LoopConfig
 
 MACHINE = ("device", "compile", "forward_dtype", "muon_dtype", "batch_size", "data_root")
-"""Settings that stand apart, because they do not change what is computed but where and how."""
+"""Settings with a group of their own: they change where and how to compute, not the result."""
 
 TRAINING = ("total_steps", "global_batch_size", "lr", "optimizer", "eval_every", "seed", "track")
-"""Settings of a training that stand before the others."""
+"""Training settings that are listed before the others."""
 
 EMPTY = (None, "", ())
-"""Defaults that stand for something else, which the help text of the setting tells."""
+"""Defaults that stand for something else, which the setting's help text explains."""
 
 METAVARS = {"Path": "PATH", "str": "TEXT", "int": "INT", "float": "FLOAT"}
 

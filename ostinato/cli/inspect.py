@@ -70,7 +70,7 @@ class Inspect:
 
 
 def stream_table(report: "StreamReport") -> "Table":
-    """A row a connection."""
+    """Make a table with one row per connection."""
     alone = len(report.readings[0].permutations) == 2
     table = table_with("connection", "α" if alone else "permutations", "h_pre", "h_post")
     for column in ("divergence", "gain"):
@@ -89,7 +89,7 @@ def stream_table(report: "StreamReport") -> "Table":
 
 
 def ternary_table(readings: "list[TernaryReading]") -> "Table":
-    """A row a matrix."""
+    """Make a table with one row per matrix."""
     table = table_with("matrix", "shape")
     for column in ("zeros", "scales: least", "mean", "most"):
         table.add_column(column, justify="right")
@@ -105,7 +105,7 @@ def ternary_table(readings: "list[TernaryReading]") -> "Table":
 
 
 def table_with(*columns: str) -> "Table":
-    """An empty table in plain style."""
+    """Make an empty table in plain style."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -115,11 +115,11 @@ def table_with(*columns: str) -> "Table":
 
 
 def heaviest(weights: Sequence[float]) -> str:
-    """The largest weights, each with the number of its permutation in lexicographic order."""
+    """Write the largest weights, each with its permutation's number in lexicographic order."""
     order = sorted(range(len(weights)), key=lambda i: -weights[i])[:PERMUTATIONS_SHOWN]
     return " ".join(f"#{i}:{weights[i]:.3f}" for i in order)
 
 
 def numbers(values: Sequence[float]) -> str:
-    """Values in a row."""
+    """Write the values in a row."""
     return " ".join(f"{value:.3f}" for value in values)

@@ -45,9 +45,9 @@ class Models:
 
 
 def recursive_size(config: "RecursiveConfig") -> dict[str, Any]:
-    """What TRM or HRM needs; puzzle rows are trained by the sign of their gradient, without state.
+    """Return the size of a TRM or HRM; sign-SGD trains its puzzle rows, without optimiser state.
 
-    Counted on a model without data.
+    It is counted on a model on the meta device.
     """
     import torch
 
@@ -69,7 +69,7 @@ def recursive_size(config: "RecursiveConfig") -> dict[str, Any]:
 
 
 def line(row: dict[str, Any]) -> str:
-    """A model in a line."""
+    """Write a model in one line."""
     return (
         f"{row['name']:<26} {row['model']:<9} {row['parameters'] / 1e6:8.2f} M weights, training "
         f"{row['training'] / MEBIBYTE:8,.0f} MiB, inference {row['inference'] / MEBIBYTE:7,.0f} MiB"

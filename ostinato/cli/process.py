@@ -1,4 +1,4 @@
-"""The process around a verb: its streams, its signals, and what an error becomes."""
+"""Set up the process around a verb: its streams, its signals, and its error messages."""
 
 import errno
 import os
@@ -13,18 +13,18 @@ from io import TextIOWrapper
 from ostinato.files import remedy
 
 STREAMS = {"stdin": "surrogateescape", "stdout": "backslashreplace", "stderr": "backslashreplace"}
-"""Name → what becomes of text that its encoding does not have."""
+"""Stream → handler of text that its encoding cannot represent."""
 
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory", re.IGNORECASE)
-"""How PyTorch says it, in a RuntimeError."""
+"""PyTorch's messages for lack of memory, in a RuntimeError."""
 
 
 OF_OUTPUT = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
-"""Errors without a path that come from standard output: the files that we write name themselves."""
+"""Errors that, without a path, come from standard output: errors of our files have a path."""
 
 
 def prepare_streams() -> None:
-    """Let the standard streams carry any text; ValueError if there is no output."""
+    """Let the standard streams carry any text; ValueError if standard output is closed."""
     closed = [name for name in STREAMS if getattr(sys, name) is None]
     for name in closed:  # or the next file that is opened would take its place
         file = os.fdopen(os.open(os.devnull, os.O_RDWR), "r" if name == "stdin" else "w")
@@ -55,7 +55,7 @@ def ended_by_sigterm() -> Iterator[None]:
 
 
 def in_one_line(error: Exception) -> str | None:
-    """Return what is wrong, with the remedy; None if the fault is ours."""
+    """Return a user's mistake in one line, with the remedy; None if the fault is ours."""
     text = " ".join(str(error).split())
     match error:
         case UnicodeError():
@@ -74,7 +74,7 @@ def in_one_line(error: Exception) -> str | None:
 
 
 def fail(fault: str) -> SystemExit:
-    """Say what is wrong, in one line."""
+    """Print an error in one line."""
     with suppress(OSError):  # nobody can be told
         print(f"ostinato: {' '.join(fault.split())}", file=sys.stderr)
     try:
@@ -85,6 +85,6 @@ def fail(fault: str) -> SystemExit:
 
 
 def discard_output() -> None:
-    """Keep Python, which flushes once more at its end, from failing again."""
+    """Discard further output, because Python flushes once more at exit and would fail again."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

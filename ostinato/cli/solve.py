@@ -66,7 +66,7 @@ class Solve:
     compile: bool = False
     """Compile the model: for many puzzles, as it takes a minute or two; needs a C++ compiler."""
     search: Annotated[str | None, tyro.conf.arg(metavar="|".join(SEARCHES))] = None
-    """What to do about puzzles that are not solved at once; the flags below change its settings."""
+    """Search for puzzles that the model misses; the flags below change its settings."""
     how: Search = CONFIRMED
 
     def run(self) -> int:
@@ -77,7 +77,7 @@ class Solve:
         paths, words = find_models(list(self.words))
         sources = find_puzzles(words, self.file)
 
-        # What is heavy comes after what can be wrong with the words
+        # Slow imports come after the checks of the words
         from rich.console import Console
         from rich.text import Text
 
@@ -142,7 +142,7 @@ class Solve:
 
 
 def parse(words: list[str]) -> Command:
-    """The words behind `ostinato solve`, in any order."""
+    """Parse the words behind `ostinato solve`, in any order."""
     if any(word.partition("=")[0] == "--arc" for word in words):
         from ostinato.cli import solve_arc
 
@@ -167,7 +167,7 @@ def parse(words: list[str]) -> Command:
 
 
 def find_models(words: list[str]) -> tuple[list[Path], list[str]]:
-    """Tell where the models are, quickest first, and which words stand behind them."""
+    """Return the paths of the models, quickest first, and the words that follow them."""
     model, *others = words or [""]
     if names_model(model):
         shipped = packaged().get(model, Path(model))
@@ -178,7 +178,7 @@ def find_models(words: list[str]) -> tuple[list[Path], list[str]]:
 
 
 def way_out(config: "RecursiveConfig", model: Path) -> str:
-    """Say why a model cannot read written puzzles, and which command does what is wanted."""
+    """Say why a model cannot read written puzzles, and which command to use instead."""
     from ostinato.data.grids import VOCAB_SIZE
     from ostinato.data.tasks import TASKS
 
@@ -195,7 +195,7 @@ def way_out(config: "RecursiveConfig", model: Path) -> str:
 
 
 def find_puzzles(words: list[str], file: Path | None) -> list[WrittenPuzzle | Path]:
-    """What the words stand for: puzzles, and files of puzzles."""
+    """Sort the words into puzzles and files of puzzles."""
     sources: list[WrittenPuzzle | Path] = []
     for number, word in enumerate(words, start=1):
         if names_model(word):
@@ -218,7 +218,7 @@ def find_puzzles(words: list[str], file: Path | None) -> list[WrittenPuzzle | Pa
 
 
 def read_sources(sources: list[WrittenPuzzle | Path], split: Split) -> Iterator[WrittenPuzzle]:
-    """The puzzles, in order; those in files are read when their turn comes."""
+    """Yield the puzzles, in order; files are read when their turn comes."""
     for source in sources:
         if isinstance(source, Path):
             yield from read_puzzles(source, split)
@@ -227,5 +227,5 @@ def read_sources(sources: list[WrittenPuzzle | Path], split: Split) -> Iterator[
 
 
 def is_missing(word: str) -> bool:
-    """Whether a word is meant to be a file or folder, but there is none."""
+    """Return whether a word is meant to be a file or folder that does not exist."""
     return not os.path.exists(word) and (os.sep in word or word.endswith((".csv", ".txt")))

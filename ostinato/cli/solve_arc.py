@@ -73,7 +73,7 @@ class SolveArc:
             return self.show(self.learn(list(tasks.values()), settings, Path(folder)))
 
     def learn(self, tasks: list, settings: "TestTimeTraining", folder: Path) -> "ArcVotes":
-        """The votes for all tests of the tasks."""
+        """Learn the tasks, and return the votes for all their tests."""
         from ostinato.training.new_tasks import learn_and_vote
 
         def report(line: str) -> None:
@@ -82,7 +82,7 @@ class SolveArc:
         return learn_and_vote(self.model, tasks, settings, folder, self.device, report)
 
     def show(self, votes: "ArcVotes") -> int:
-        """Print, and draw where it is wished, what the variants have voted for."""
+        """Print the answers that the variants voted for, and draw them if asked to."""
         from rich.console import Console
 
         from ostinato.cli.solve_arc import show_answers
@@ -100,13 +100,13 @@ class SolveArc:
 
 
 def parse(words: list[str]) -> Command:
-    """The words behind `ostinato solve`, if --arc is among them."""
+    """Parse the words behind `ostinato solve` if --arc is among them."""
     # The model first, because tyro wants the other words to stand together
     return read(SolveArc, words, "solve").run
 
 
 def paint(grid: Grid, colour: bool) -> Text:
-    """The grid in colours, or in digits where there are none."""
+    """Paint the grid in colours, or in digits without them."""
     lines = []
     for row in grid.tolist():
         if colour:
@@ -118,9 +118,9 @@ def paint(grid: Grid, colour: bool) -> Text:
 
 
 def show_answers(task: ArcTask, votes: ArcVotes, screen: Console) -> bool:
-    """Each test of a task beside the first answers to it; whether one is right, if that is known.
+    """Show each test of a task beside its first answers, and whether one is right, if known.
 
-    Without known answers nothing is wrong.
+    Without known answers, nothing counts as wrong.
     """
     colour = screen.color_system is not None
     all_solved = True

@@ -1,4 +1,4 @@
-"""Accuracies as tables for people."""
+"""Print accuracies as tables for people."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ STEPS_SHOWN = 16
 def print_tables(
     result: "Evaluation", content: dict[str, Any], others: dict[str, float], rated_by: str
 ) -> None:
-    """The result for people who see such a thing for the first time."""
+    """Print the result for people who see such a result for the first time."""
     from rich.console import Console
     from rich.progress_bar import ProgressBar
 
@@ -66,7 +66,7 @@ def print_tables(
 
 
 def rating_table(ranges: "list[RatingRange]", rated_by: str) -> "RenderableType":
-    """Accuracy from easy to hard."""
+    """Tabulate accuracy by rating, from easy to hard."""
     title = {"guesses": "guesses needed", "": "rating", "source": "rating"}.get(rated_by, rated_by)
     rows = [
         (
@@ -81,7 +81,7 @@ def rating_table(ranges: "list[RatingRange]", rated_by: str) -> "RenderableType"
 
 
 def table(titles: Sequence[str], rows: "Iterable[Sequence[RenderableType]]") -> "RenderableType":
-    """Columns without lines, numbers to the right."""
+    """Make a table without lines, numbers aligned to the right."""
     from rich.padding import Padding
     from rich.table import Table
 
@@ -94,19 +94,19 @@ def table(titles: Sequence[str], rows: "Iterable[Sequence[RenderableType]]") -> 
 
 
 def shown_steps(total: int) -> list[int]:
-    """All steps if they are few, else the powers of two and the last."""
+    """Return all steps if they are few, else the powers of two and the last."""
     if total <= STEPS_SHOWN:
         return list(range(1, total + 1))
     return sorted({2**n for n in range(total.bit_length()) if 2**n < total} | {total})
 
 
 def percent(share: float) -> str:
-    """0.5 → "50.0 %"."""
+    """Write 0.5 as "50.0 %"."""
     return f"{share:.1%}".replace("%", " %")
 
 
 def span(interval: "Interval") -> str:
-    """(0.5, 0.75) → "50.0 – 75.0 %"."""
+    """Write (0.5, 0.75) as "50.0 – 75.0 %"."""
     return f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f} %"
 
 
@@ -125,7 +125,7 @@ WAYS = {
 
 
 def print_search(fixed: Evaluation, found: SearchEvaluation, rated_by: str) -> None:
-    """The search beside thinking for a fixed number of steps, and what each way contributed."""
+    """Compare the search with a fixed number of steps, and show what each part contributed."""
     screen = Console(highlight=False)
     screen.print(f"[bold]{describe(found.search)}[/bold]: {SELECTED_BY[found.selected_by]}\n")
     rows = [
@@ -159,7 +159,7 @@ def print_search(fixed: Evaluation, found: SearchEvaluation, rated_by: str) -> N
 
 
 def describe(search: Search) -> str:
-    """The settings that are not the default ones."""
+    """List the settings that differ from the defaults."""
     usual = asdict(FIXED)
     return ", ".join(
         name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}"

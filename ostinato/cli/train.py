@@ -29,7 +29,7 @@ class Train:
     data_dir: Annotated[Path | None, tyro.conf.arg(name="data")] = None
     """A data set on disk to use instead of the recipe's, such as the originals' scripts build."""
     data_root: Path = Path("data")
-    """Where data sets are built."""
+    """Folder in which data sets are built."""
     resume: str = "auto"
     """"auto": go on if there is a checkpoint; "never": refuse a folder in use; or a checkpoint."""
     extend: bool = False
@@ -40,7 +40,7 @@ class Train:
 
 
 def parse(words: list[str]) -> Command:
-    """What the words behind `train` ask for."""
+    """Parse the words behind `train`."""
     from ostinato.cli.arguments import read_recipe
 
     arguments, recipe = read_recipe(Train, words, "train")
@@ -84,14 +84,14 @@ def run(recipe: "AnyRecipe", arguments: Train) -> int:
 
 
 def say(line: str) -> None:
-    """Print a line, on standard error if standard output is closed; if both are, nobody reads."""
+    """Print a line, on standard error if standard output is closed; if both are, skip it."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             return print(line, file=stream, flush=True)
 
 
 def stored_data(recipe: "AnyRecipe", folder: Path) -> "PuzzleData":
-    """The data set in `folder`; settings that only the recipe's own data have are refused."""
+    """Open the data set in `folder`; refuse settings that only the recipe's own data have."""
     from ostinato.data.stored import StoredData
     from ostinato.data.table import TableData
     from ostinato.recipes import recipe_named

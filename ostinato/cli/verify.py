@@ -35,9 +35,9 @@ class Verify:
     json: bool = False
     """Print one JSON object for each topic, recording or finding instead of tables."""
     device: str = "auto"
-    """Where a run is evaluated: "auto": CUDA, else MPS, else CPU."""
+    """Device to evaluate a run on. "auto": CUDA, else MPS, else CPU."""
     data_root: Path = Path("data")
-    """Where the data sets of runs are, or are built again."""
+    """Folder of the data sets of runs; missing ones are rebuilt there."""
 
     def run(self) -> int:
         if self.run_folder is None:
@@ -107,7 +107,7 @@ LEGEND = (
 
 
 def print_golden(console: Console, result: GoldenResult) -> None:
-    """One file: a line for each kind of number."""
+    """Print the result of one file, a line for each kind of number."""
     console.print(Text(result.file, "bold"), verdict(result.passed))
     if result.error:
         console.print(f"  {result.error}", style="red", markup=False, highlight=False)
@@ -129,17 +129,17 @@ def print_golden(console: Console, result: GoldenResult) -> None:
 
 
 def verdict(passed: bool) -> Text:
-    """A word in a colour."""
+    """Return the verdict as a coloured word."""
     return Text("passed", "green") if passed else Text("FAILED", "bold red")
 
 
 def figure(value: float) -> str:
-    """Two digits; 0 and NaN as they are."""
+    """Write a number with two digits; 0 and NaN as they are."""
     return f"{value:.1e}" if value else "0"
 
 
 def print_section(console: Console, section: Section) -> None:
-    """The checks of one topic, one line each."""
+    """Print the checks of one topic, one line each."""
     console.print(Text(section.title, "bold"))
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("fact", ratio=3)
@@ -159,7 +159,7 @@ def print_section(console: Console, section: Section) -> None:
 
 
 def print_deviations(console: Console) -> None:
-    """What is different on purpose."""
+    """Print the intended deviations."""
     table = Table(title="Intended deviations", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("the originals", "here", "why"):
         table.add_column(name, ratio=1)
@@ -169,7 +169,7 @@ def print_deviations(console: Console) -> None:
 
 
 def print_finding(console: Console, finding: Finding) -> None:
-    """A line."""
+    """Print a finding in one line."""
     line = Text.assemble(
         verdict(finding.passed), "  ", (finding.name, "bold"), f"  {finding.found}"
     )

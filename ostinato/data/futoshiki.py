@@ -23,7 +23,7 @@ from ostinato.data.group import Group
 from ostinato.data.symmetries import sources, transform
 
 SIGNS = (0.15, 0.6)
-"""Least and greatest share of the places between cells that have a sign, one for each puzzle."""
+"""Range from which each puzzle's share of places between cells with a sign is drawn."""
 SMALLER = {"<": (1, 0), ">": (1, 2), "^": (0, 1), "v": (2, 1)}
 """Sign → place of the smaller cell in the square of 3×3 around it."""
 
@@ -55,7 +55,7 @@ class Futoshiki(Grid):
 
     @cached_property
     def group(self) -> Group:
-        """The symmetries of the square, with digits as they are or reversed; signs turn along."""
+        """Return the square's symmetries, with digits unchanged or reversed; signs turn along."""
         moves, renames = [], []
         for number, move in enumerate(sources(self.side)):
             for reverse in (False, True):
@@ -77,7 +77,7 @@ class Futoshiki(Grid):
         return Group(np.stack(moves), np.stack(renames))
 
     def pairs(self, board: np.ndarray) -> list[tuple[int, int]]:
-        """Find the cells, numbered on the board, of which the first is less by a sign."""
+        """Find the pairs of cells, numbered on the board, whose first cell is less by a sign."""
         found = []
         for row, col in np.argwhere(board > self.tokens[self.fills[-1]]).tolist():
             sign = self.symbols[board[row, col]]
@@ -158,7 +158,7 @@ def solutions(
     signs: Sequence[Sequence[int]],
     rng: np.random.Generator | None = None,
 ) -> Iterator[list[int]]:
-    """Find all answers, as one bit a cell; `masks` has a bit for each digit that a cell may hold.
+    """Find all answers, with one bit per cell; `masks` has a bit for each digit a cell may hold.
 
     Of each pair of `signs` the first cell is less. With `rng` they come in random order.
     """

@@ -1,4 +1,4 @@
-"""`GeneratedData`: random puzzles of a kind that is written in one file, such as a user's own."""
+"""Define `GeneratedData`: random puzzles of a kind in one file, such as a user's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ostinato.data.tasks import task_named
 from ostinato.numbers import Natural
 
 PATIENCE = 1000
-"""Attempts in vain, in a row, after which there are no more different puzzles."""
+"""Stop looking for new puzzles after this many failed attempts in a row."""
 REPORTED = 1000
 """Puzzles between two lines of the report."""
 
@@ -34,7 +34,7 @@ class GeneratedData(BuiltData):
     num_validation: Natural = 200
     """Puzzles to choose checkpoints by; taken from training rows where the source has none."""
     size: Literal["tiny", "small", "full"] = "tiny"
-    """How large a model to train, and how long, where the recipe leaves it open: tiny for minutes
+    """Size of the model and of its training, if the recipe leaves it open: tiny for minutes
     of a CPU, small for hours, full for a GPU."""
 
     @property

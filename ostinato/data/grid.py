@@ -1,4 +1,4 @@
-"""`Grid`: the base of kinds of puzzles in one file: a square of characters, with rules."""
+"""Define `Grid`, the base class of puzzle kinds in one file: a square of characters, with rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ostinato.data.symmetries import sources
 from ostinato.data.task import Mark, Task
 
 Mistake = tuple[str, Sequence[int]]
-"""What is wrong with an answer, in half a sentence, and the cells that are at fault."""
+"""A fault of an answer, in half a sentence, and the cells that are at fault."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Grid(Task):
     """Solve a puzzle on a square of characters.
 
     A subclass names its kind and its symbols, finds mistakes, and draws random puzzles. Token 0 is
-    never used; the others are the symbols, in order. It may have fewer symmetries than a square,
-    or more: then it has its own `group`.
+    never used; the others are the symbols, in order. A subclass with fewer symmetries than a
+    square, or more, overrides `group`.
     """
 
     size: int
@@ -34,7 +34,7 @@ class Grid(Task):
     """First part of the name; the second is the size."""
     sizes: ClassVar[Sequence[int]]
     blank: ClassVar[str] = "."
-    """The symbol in whose place an answer has one of `fills`; it keeps all others."""
+    """The symbol that an answer replaces with one of `fills`; it keeps all others."""
 
     def __post_init__(self):
         if self.size not in self.sizes:
@@ -57,7 +57,7 @@ class Grid(Task):
     ) -> Iterator[Mistake]:
         """Find what breaks the rules in an answer that keeps what is given and has no blanks.
 
-        The first mistake is shown, and the cells of all.
+        Users see the text of the first mistake, and the cells of all.
         """
 
     @abstractmethod
@@ -70,7 +70,7 @@ class Grid(Task):
 
     @property
     def side(self) -> int:
-        """Rows and columns of the square of characters."""
+        """Return the number of rows and columns of the square of characters."""
         return self.size
 
     @property
@@ -83,19 +83,19 @@ class Grid(Task):
 
     @cached_property
     def tokens(self) -> dict[str, int]:
-        """Symbol → token."""
+        """Map each symbol to its token."""
         return {symbol: token for token, symbol in enumerate(self.letters, start=1)}
 
     @cached_property
     def group(self) -> Group:
-        """The symmetries of the square."""
+        """Return the symmetries of the square."""
         return Group.of_moves(sources(self.side), self.vocab_size)
 
     def place(self, cell: int) -> str:
         return f"row {cell // self.side + 1}, column {cell % self.side + 1}"
 
     def parse(self, text: str) -> UInt8[np.ndarray, " cells"]:
-        """Read a puzzle on one line, or as a board; white space is free."""
+        """Read a puzzle on one line, or as a board; white space is ignored."""
         symbols = "".join(text.split())
         if len(symbols) != self.seq_len:
             raise ValueError(

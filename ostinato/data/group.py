@@ -1,4 +1,4 @@
-"""`Group`: all symmetries of a kind of puzzle, listed, drawn at random, and used to find copies."""
+"""Define `Group`, the symmetries of a kind of puzzle, to draw at random and to find copies."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ostinato.data.symmetries import Symmetries
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Hold moves of the cells, and groups of tokens that may change their names in any way."""
+    """Hold moves of the cells, and groups of tokens that may be renamed in any way."""
 
     moves: Int64[np.ndarray, "moves cells"]
-    """For each move, the cell that each cell then shows."""
+    """For each move, the cell whose content each cell then shows."""
     renames: Int64[np.ndarray, "moves vocab"]
     """For each move, the new name that it gives to each token."""
     free: tuple[tuple[int, ...], ...] = ()
-    """Groups of tokens that may change their names among themselves."""
+    """Groups of tokens that may swap their names among themselves."""
 
     @classmethod
     def of_moves(

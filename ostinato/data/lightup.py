@@ -18,11 +18,11 @@ from jaxtyping import Integer
 from ostinato.data.grid import Grid, Mistake
 
 WALLS = (0.15, 0.35)
-"""Least and greatest chance that a cell is a wall, one chance for each puzzle."""
+"""Range from which each puzzle's chance that a cell is a wall is drawn."""
 
 
 class Rule(NamedTuple):
-    """Of some cells, given as bits, at least and at most so many have lamps."""
+    """Require that, of some cells given as bits, a number between two bounds have lamps."""
 
     cells: int
     least: int
@@ -43,7 +43,7 @@ class LightUp(Grid):
 
     @cached_property
     def neighbours(self) -> list[list[int]]:
-        """The cells above, below, left and right of each cell."""
+        """List the cells above, below, left and right of each cell."""
         numbers = np.pad(
             np.arange(self.seq_len).reshape(self.size, self.size), 1, constant_values=-1
         )
@@ -127,7 +127,7 @@ class LightUp(Grid):
 
 
 def count(rules: Sequence[Rule], lamps: int, open_cells: int, limit: int = 2) -> int:
-    """Count the ways to put lamps in the open cells, beside the `lamps`, that keep all rules."""
+    """Count the ways to add lamps in the open cells to the `lamps` that keep all rules."""
     changed = True
     while changed:
         changed = False

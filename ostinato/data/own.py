@@ -1,4 +1,4 @@
-"""Kinds of puzzles that users bring: from a file that they name, or an installed package."""
+"""Load users' own kinds of puzzles, from a file that they name or an installed package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENTRY_POINTS = "ostinato.tasks"
 def load_kind(spec: str) -> type[Grid]:
     """Run a Python file and return the kind of puzzle in it; `spec` is "FILE.py:Class".
 
-    From then on it is known by its name. Raises ValueError if there is no such file or class.
+    Afterwards it can be found by its name. Raises ValueError if there is no such file or class.
     """
     place, _, name = spec.rpartition(":")
     path = home_path(place).resolve()

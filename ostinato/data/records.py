@@ -1,4 +1,4 @@
-"""Tables as people keep them: CSV with any usual delimiter and encoding, JSONL, Parquet."""
+"""Read tables: CSV with any usual delimiter and encoding, JSONL, Parquet."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 class Cells(NamedTuple):
-    """Hold a line of a table, unchecked."""
+    """Hold the cells of one row of a table, unchecked."""
 
     line: int
     question: str
     answer: str
     rating: str
-    """Empty if there is none."""
+    """Rating as written; empty if there is none."""
 
     def rated(self) -> float:
         """Return the rating as a number, NaN if there is none. Raises ValueError for a word."""
@@ -86,7 +86,7 @@ def is_table(path: Path) -> bool:
 def encoding_of(path: Path) -> str:
     """Return the encoding that the mark at the start of a file names, UTF-8 without one.
 
-    What can be read only once, such as a pipe, is not looked into.
+    A file that can be read only once, such as a pipe, is not opened for this.
     """
     if not path.is_file():
         return "utf-8-sig"

@@ -1,4 +1,4 @@
-"""A picture of ARC tasks: demonstrations, tests, and what the variants have voted for."""
+"""Draw ARC tasks: the demonstrations, the tests, and the answers that the variants voted for."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,12 @@ from ostinato.plot.curves import figure_file
 from ostinato.training.run_folder import read_json
 
 SHOWN = 2
-"""Candidates that are drawn for each test."""
+"""Number of candidates drawn for each test."""
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A pair of votes.json."""
+    """A demonstration pair of votes.json."""
 
     input: Rows
     output: Rows
@@ -28,7 +28,7 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An answer that variants have voted for; without rows if it was no grid."""
+    """An answer that variants voted for; it has no rows if it was not a grid."""
 
     output: list[list[Colour]]
     votes: int
@@ -53,9 +53,9 @@ class VotedTask:
 
 
 def plot_tasks(run: Path, names: tuple[str, ...], output: Path | None = None) -> Path:
-    """Draw tasks of the last evaluation of a run on ARC; returns the file written.
+    """Draw tasks of a run's last evaluation on ARC, and return the file written.
 
-    `names` are those of the tasks, ("all",) for all of them; `output` is RUN/tasks.png by default.
+    `names` are names of tasks, or ("all",) for all of them; `output` is RUN/tasks.png by default.
     Raises ValueError if the run has not been evaluated, or has no such task.
     """
     path = run / VOTES
@@ -71,7 +71,7 @@ def plot_tasks(run: Path, names: tuple[str, ...], output: Path | None = None) ->
 
 
 def draw_tasks(tasks: dict[str, Any], output: Path) -> Path:
-    """Draw tasks with their candidates, as `ArcVotes.to_json` gives them, a test a row."""
+    """Draw tasks with their candidates, one row per test; `ArcVotes.to_json` gives the tasks."""
     Figure, kind = figure_file(output)
     rows = [(name, task, test) for name, task in tasks.items() for test in task["test"]]
     width = max(len(task["train"]) for task in tasks.values())

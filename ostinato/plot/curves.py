@@ -1,4 +1,4 @@
-"""The curves of a run, drawn from its metrics.jsonl: `ostinato plot RUN`."""
+"""Draw the curves of a run from its metrics.jsonl: `ostinato plot RUN`."""
 
 import math
 from collections import defaultdict
@@ -9,17 +9,18 @@ from ostinato.files import atomic
 from ostinato.training.run_folder import RunFolder
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
-"""Told apart by colour-blind readers too (Okabe and Ito, "Color Universal Design", 2008)."""
+"""Colours that colour-blind readers can tell apart (Okabe and Ito, "Color Universal Design",
+2008)."""
 FORMATS = ("png", "svg", "pdf")
 Curve = list[tuple[int, float, float]]
-"""Step, seconds and value of each point; NaN where the value was not finite."""
+"""Step, seconds and value of each point; the value is NaN where it was not finite."""
 
 
 def plot(run: Path, output: Path | None = None) -> Path:
-    """Draw every metric of the run folder over steps and over time; returns the file written.
+    """Draw every metric of the run folder over steps and over time, and return the file written.
 
-    `output` is RUN/curves.png by default, its suffix one of .png, .svg and .pdf. Losses, accuracies
-    and the learning rate have a row each, other metrics one per quantity, such as `steps` for
+    `output` is RUN/curves.png by default; its suffix is .png, .svg or .pdf. Losses, accuracies and
+    the learning rate have a row each. Other metrics have one row per quantity, such as `steps` for
     train/steps and validation/steps. Raises ValueError if there is nothing to draw, if the suffix
     is another, or if matplotlib is not installed.
     """
@@ -53,7 +54,7 @@ def plot(run: Path, output: Path | None = None) -> Path:
 
 
 def figure_file(output: Path, *others: str) -> tuple[Any, str]:
-    """matplotlib's class of figures, and the format that the name of a file asks for.
+    """Return matplotlib's Figure class, and the format that a file's suffix asks for.
 
     `others` are formats that the caller draws itself.
 
@@ -71,7 +72,7 @@ def figure_file(output: Path, *others: str) -> tuple[Any, str]:
 
 
 def read_curves(run: Path) -> dict[str, Curve]:
-    """The points of each metric, in the order in which they were logged."""
+    """Return the points of each metric, in the order in which they were logged."""
     curves: dict[str, Curve] = defaultdict(list)
     for record in RunFolder(run).records():
         for key, value in record.metrics.items():
@@ -83,7 +84,7 @@ def read_curves(run: Path) -> dict[str, Curve]:
 
 
 def group(curves: dict[str, Curve]) -> dict[str, dict[str, Curve]]:
-    """Metrics that share an axis, by the axis's title; accuracies in percent."""
+    """Return the metrics that share an axis, by the axis's title; accuracies are in percent."""
     rows: dict[str, dict[str, Curve]] = {"loss": {}, "accuracy (%)": {}}
     rates: dict[str, dict[str, Curve]] = {}
     for key, curve in curves.items():
@@ -101,12 +102,12 @@ def group(curves: dict[str, Curve]) -> dict[str, dict[str, Curve]]:
 
 
 def time_unit(seconds: float) -> tuple[str, int]:
-    """A unit that suits a duration, and its length in seconds."""
+    """Return a unit that suits a duration, and its length in seconds."""
     return ("h", 3600) if seconds >= 7200 else ("min", 60) if seconds >= 120 else ("s", 1)
 
 
 def smooth(values: list[float]) -> list[float]:
-    """The mean of each value and its neighbours, 2 % of the curve in all; NaN are left out."""
+    """Return the mean of each value and its neighbours (2 % of the curve in all), ignoring NaN."""
     reach = len(values) // 100
     means = []
     for index in range(len(values)):
@@ -117,7 +118,7 @@ def smooth(values: list[float]) -> list[float]:
 
 
 def decorate(axes: Any) -> None:
-    """The look of all axes: no frame, a faint grid."""
+    """Style all axes: no frame, a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -134,7 +135,7 @@ def _draw(axes: Any, x: list, values: list[float], noisy: bool, style: dict) -> 
 
 
 def _scale(axes: Any, title: str) -> None:
-    """Accuracies from 0 to 100 %, losses on a logarithmic axis if all are positive."""
+    """Scale the axes: accuracies from 0 to 100 %, losses logarithmic if all are positive."""
     axes.set_ylabel(title)
     if title == "accuracy (%)":
         axes.set_ylim(-2, 102)

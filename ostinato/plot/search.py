@@ -1,4 +1,4 @@
-"""What searches solve and what they cost, drawn from the JSON of `ostinato bench solve`."""
+"""Draw what searches solve against what they cost, from the JSON of `ostinato bench solve`."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Point = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Case:
-    """What was measured."""
+    """The case that was measured."""
 
     mode: str
     puzzles: Annotated[int, Meta(ge=1)]
@@ -27,7 +27,7 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseSpeed:
-    """How it did."""
+    """The measurements of one case."""
 
     case: Case
     exact_accuracy: Annotated[float, Meta(ge=0, le=1)]
@@ -37,16 +37,16 @@ class CaseSpeed:
 
 @dataclass(frozen=True)
 class Speed:
-    """What is drawn of the JSON of `ostinato bench solve`."""
+    """The part of the JSON of `ostinato bench solve` that is drawn."""
 
     cases: Annotated[tuple[CaseSpeed, ...], Meta(min_length=1)]
 
 
 def plot_search(path: Path, output: Path | None = None) -> Path:
-    """Draw accuracy over supervision steps per puzzle, a line a mode; returns the file written.
+    """Draw accuracy over supervision steps per puzzle, one line per mode; return the file written.
 
-    `path` is a file with what `ostinato bench solve --json` printed; `output` is the same name with
-    .png by default. Raises ValueError if the file holds something else.
+    `path` is a file with the output of `ostinato bench solve --json`; `output` is the same name
+    with .png by default. Raises ValueError if the file holds something else.
     """
     speed = read_json(path, Speed, "give what ostinato bench solve --json prints")
     output = output or path.with_suffix(".png")
@@ -72,7 +72,8 @@ def plot_search(path: Path, output: Path | None = None) -> Path:
 
 
 def lines_of(cases: Sequence[CaseSpeed]) -> dict[str, list[Point]]:
-    """The points of each mode from the cheapest on, in percent; of the most puzzles measured."""
+    """Return the points of each mode in percent, cheapest first, for the largest number of
+    puzzles."""
     most = max(found.case.puzzles for found in cases)
     lines: dict[str, set[Point]] = defaultdict(set)
     for found in cases:

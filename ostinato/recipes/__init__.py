@@ -1,6 +1,6 @@
-"""Recipes: functions that return all the settings of a run. Their docstrings are claims.
+"""Recipes: functions that return all the settings of a run. Their docstrings state results.
 
-The first line of a docstring says what is trained, and ends in ": for a GPU." where that is needed.
+A docstring's first line says what is trained, and ends in ": for a GPU." if it needs one.
 """
 
 import re

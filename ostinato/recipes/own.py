@@ -1,4 +1,4 @@
-"""Recipes for puzzles of your own: in tables, or with rules in a file; and two kinds made so."""
+"""Recipes for puzzles of your own, in tables or with rules in a file, and two examples."""
 
 from ostinato.data.generated import GeneratedData
 from ostinato.data.table import TableData

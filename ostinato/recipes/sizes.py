@@ -1,4 +1,4 @@
-"""Models and trainings in three sizes, for puzzles that a user brings."""
+"""Define models and trainings in three sizes, for users' own puzzles."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -50,13 +50,13 @@ SIZES: dict[Size, tuple[TRMConfig, TrainingConfig]] = {
 }
 """Size → model and training; those of "tiny" are the recipe's own, before it knows the data."""
 MIXED = 256
-"""Cells that a model mixes by a network over positions at most; with more it attends to them."""
+"""Most cells for which a model mixes positions by an MLP; above, it uses attention."""
 
 
 def fitted(recipe: AnyRecipe) -> AnyRecipe:
     """Give a recipe for a user's puzzles the size asked for, and the shape of its data.
 
-    Settings that differ from those of "tiny" were given by the user, and stay. Other recipes are
+    Settings that differ from those of "tiny" come from the user, and are kept. Other recipes are
     returned as they are.
     """
     if not isinstance(recipe, Recipe) or recipe.name not in ("table", "puzzle"):

@@ -1,4 +1,5 @@
-"""Checkpoints: one safetensors file each, written whole or not at all, and checked when read.
+"""Write and read checkpoints: one safetensors file each, written atomically and verified on
+reading.
 
 A checkpoint is a tree of mappings and lists. Its tensors are the file's tensors, named by their
 path in the tree (`model/layers.0/weight`; as in JSON pointers, RFC 6901, a `~` within a key reads
@@ -21,7 +22,7 @@ from ostinato.files import WriteError, remove_partial_files
 from ostinato.weights.safetensors_file import DTYPES, digest, write_safetensors
 
 VERSION = 1
-"""Raised when an older Ostinato could not read what is written."""
+"""Format version; increase it when an older Ostinato could not read what is written."""
 
 JSON_EXACT = 2**53
 """JSON numbers below this are exact in every reader; larger ints become hexadecimal text."""
@@ -43,8 +44,8 @@ class Checkpoints:
     def save(self, step: int, tree: Mapping[str, Any]) -> Path:
         """Write the checkpoint of `step`, then remove the ones that are no longer to be kept.
 
-        Later checkpoints go too: a run that was taken up again from an earlier step has left their
-        course. Raises `CheckpointError` if the file could not be written; then nothing is removed.
+        Later checkpoints are removed too: a run resumed from an earlier step has left their course.
+        Raises `CheckpointError` if the file could not be written; then nothing is removed.
         """
         try:
             self.folder.mkdir(exist_ok=True)  # its parent is the run's: gone, it is not made anew
@@ -60,11 +61,12 @@ class Checkpoints:
         return path
 
     def paths(self) -> list[Path]:
-        """All checkpoints, readable or not, the earliest first."""
+        """Return the paths of all checkpoints, readable or not, the earliest first."""
         return sorted(self.folder.glob("step-*.safetensors"), key=step_of)
 
     def latest(self, warn: Callable[[str], None]) -> Path | None:
-        """The newest readable checkpoint; `warn` gets one line for each newer, damaged one."""
+        """Return the newest readable checkpoint; `warn` gets one line for each newer, damaged
+        one."""
         for path in reversed(self.paths()):
             try:
                 load_checkpoint(path)
@@ -75,7 +77,7 @@ class Checkpoints:
         return None
 
     def prune(self) -> None:
-        """Remove all but the last `keep`, yet never the newest readable one."""
+        """Remove all but the last `keep`, but never the newest readable one."""
         surplus = self.paths()[: -self.keep]
         if surplus:
             readable = self.latest(warn=lambda message: None)
@@ -84,14 +86,14 @@ class Checkpoints:
                     path.unlink()
 
     def discard_after(self, step: int) -> None:
-        """Remove the checkpoints later than `step`: the run goes on from there."""
+        """Remove the checkpoints later than `step`, since the run resumes from there."""
         for path in self.paths():
             if step_of(path) > step:
                 path.unlink()
 
 
 def step_of(path: Path) -> int:
-    """The optimiser step in a checkpoint's file name."""
+    """Return the optimiser step in a checkpoint's file name."""
     match = re.fullmatch(r"step-(\d+)\.safetensors", path.name)
     if match is None:
         raise CheckpointError(f"{path} is not named like a checkpoint, step-00001000.safetensors")
@@ -99,7 +101,7 @@ def step_of(path: Path) -> int:
 
 
 def save_checkpoint(path: Path, tree: Mapping[str, Any]) -> None:
-    """Write `tree` to `path`, atomically: whatever happens, `path` is the old file or the new one.
+    """Write `tree` to `path` atomically: `path` is always either the old file or the new one.
 
     Leaves are tensors (on any device; also 0-dim, empty, or shared between leaves), numbers,
     strings, booleans and None; branches are mappings with str or int keys, lists and tuples, so
@@ -126,7 +128,7 @@ def save_checkpoint(path: Path, tree: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The tree that `save_checkpoint` wrote, with all tensors on `device`.
+    """Return the tree that `save_checkpoint` wrote, with all tensors on `device`.
 
     Dtypes, shapes, the order of keys and the sharing of tensors are those saved. States of
     generators and the step counts of optimisers belong on the CPU: load there and let each
@@ -173,7 +175,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
 def _encode(
     node: Any, path: tuple[str, ...], tensors: dict[str, Tensor], stored: dict[tuple, tuple]
 ) -> Any:
-    """JSON for `node`. Its tensors are added to `tensors`, and with their place to `stored`."""
+    """Return the JSON of `node`; add its tensors to `tensors`, and with their place to `stored`."""
 
     def branch(key: str | int, value: Any) -> Any:
         part = str(key).replace("~", "~0").replace("/", "~1")
@@ -208,7 +210,7 @@ def _encode(
 
 
 def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
-    """What `_encode` was given."""
+    """Return the node that `_encode` was given."""
     if isinstance(node, list):
         return [_decode(value, tensors) for value in node]
     if not isinstance(node, dict):
@@ -227,6 +229,6 @@ def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """An error in one line, without the file name that OSError adds."""
+    """Return an error in one line, without the file name that OSError adds."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split())

@@ -38,14 +38,14 @@ from ostinato.training.schedule import Schedule
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """What every training run has, whatever it trains."""
+    """The settings that every training run has, whatever it trains."""
 
     total_steps: Count = 1000
-    """Optimiser updates."""
+    """Number of optimiser updates."""
     global_batch_size: Count = 64
-    """Examples an update, over all processes and micro-batches."""
+    """Examples per update, over all processes and micro-batches."""
     accumulation: Count = 1
-    """Micro-batches an update, whose gradients are added up: less memory, the same update."""
+    """Micro-batches per update. Their gradients are added up: less memory, the same update."""
     lr: NonNegative = 1e-4
     weight_decay: NonNegative = 0.0
     beta1: ShareBelowOne = 0.9
@@ -53,27 +53,28 @@ class LoopConfig:
     muon_lr: NonNegative = 0.02
     muon_momentum: ShareBelowOne = 0.95
     muon_scale: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
-    """Size of Muon's steps: "match_rms_adamw", a matrix of any shape moves as AdamW would move it;
-    "original", by muon_lr · sqrt(max(1, outputs / inputs)) in spectral norm."""
+    """Size of Muon's steps. With "match_rms_adamw" a matrix of any shape moves as AdamW would move
+    it; with "original" it moves by muon_lr · sqrt(max(1, outputs / inputs)) in spectral norm."""
     muon_weight_decay: NonNegative = 0.05
     muon_ns_steps: Annotated[int, Range(0, 99)] = 5
     """Newton-Schulz iterations of Muon; 3 are nearly as good and cheaper."""
     muon_dtype: Literal["auto", "bfloat16", "float32"] = field(
         default="auto", metadata={ABSENT: "bfloat16"}
     )
-    """Dtype of Muon's iterations. A run chooses for "auto" when it starts: bfloat16, but float32 on
-    a CPU that is slow in it."""
+    """Dtype of Muon's iterations. "auto" is resolved when a run starts: bfloat16, but float32 on a
+    CPU that is slow in bfloat16."""
     grad_clip: NonNegative = 0.0
-    """Largest global gradient norm; 0: no clipping."""
+    """Largest global gradient norm; 0 disables clipping."""
     warmup_steps: Natural = 2000
     decay_start: Share = 0.0
-    """Where the learning rate starts to fall, as a share of total_steps."""
+    """Start of the learning rate's decay, as a share of total_steps."""
     decay_shape: Literal["cosine", "linear"] = "cosine"
     decay_by: Literal["steps", "time"] = "steps"
-    """"time": a --time-limit is that of the whole run, and the learning rate comes to its end with
-    it, if not with the steps. Such a run depends on the speed of the machine."""
+    """Clock of the schedule. With "time", --time-limit applies to the whole run, and the learning
+    rate reaches its end when the time is over, or the steps if they end first. Such a run depends
+    on the speed of the machine."""
     lr_min_ratio: Share = 1.0
-    """Learning rate at the end, as a share of lr; 1: constant after the warm-up."""
+    """Learning rate at the end, as a share of lr; 1 keeps it constant after the warm-up."""
     eval_every: Count = 2000
     """Steps between evaluations on the validation split."""
     eval_batch_size: Count = 512
@@ -83,20 +84,21 @@ class LoopConfig:
     log_every: Count = 50
     """Steps between lines in metrics.jsonl."""
     seed: Seed = 0
-    """Seeds the weights, the order of the data and all else that is random."""
+    """Seed of the weights, the order of the data and everything else that is random."""
     device: str = "auto"
-    """"auto": CUDA, else MPS, else CPU."""
+    """Device; "auto" picks CUDA, else MPS, else the CPU."""
     compile: bool = False
     """Compile the model: slower start, faster steps."""
     track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    """Where metrics go besides metrics.jsonl."""
+    """Trackers that receive the metrics, besides metrics.jsonl."""
 
     def __post_init__(self):
         check_numbers(self)
         self.micro_batch_size(processes=1)
 
     def micro_batch_size(self, processes: int) -> int:
-        """Examples of a micro-batch in each process; ValueError if they are not equally many."""
+        """Return the examples of a micro-batch in each process; ValueError if they do not divide
+        evenly."""
         size, rest = divmod(self.global_batch_size, self.accumulation * processes)
         if rest:
             among = f"accumulation {self.accumulation} × {processes} processes"
@@ -118,42 +120,46 @@ class LoopConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig(LoopConfig):
-    """How a puzzle model is trained; the defaults are TRM's on Sudoku-Extreme."""
+    """The settings of training a puzzle model; the defaults are TRM's on Sudoku-Extreme."""
 
     total_steps: Count = 65_104
-    """Optimiser steps, each with one supervision step of every slot."""
+    """Number of optimiser steps; in each, every slot takes one supervision step."""
     global_batch_size: Count = 768
-    """Slots over all processes that take a step together."""
+    """Slots that take a step together, over all processes."""
     slot_turns: Count = 1
-    """Batches of slots that take turns, one a step; 1: the same slots at every step, as in the
-    originals. With small batches the updates in a row that see the same puzzles else make the
-    weights learn these by heart."""
+    """Number of batches of slots that take turns, one per step; 1 uses the same slots at every
+    step, as TRM and HRM do. With small batches and 1, many updates in a row see the same puzzles,
+    and the weights learn these by heart."""
     refill: Refill = "aligned"
-    """"aligned": a halted slot takes the row of its place in the next batch and the other rows are
-    thrown away, as in the originals; "stream": no row is left out."""
+    """Source of new puzzles. With "aligned" a halted slot takes the row of its place in the next
+    batch, and the other rows are thrown away, as in TRM and HRM; with "stream" no row is left
+    out."""
     optimizer: Literal["adam_atan2", "adamw", "muon"] = "adam_atan2"
-    """"muon": Muon for the matrices of the reasoning modules, AdamW for the rest."""
+    """Optimiser; "muon" uses Muon for the matrices of the reasoning modules and AdamW for the
+    rest."""
     weight_decay: NonNegative = 1.0
     puzzle_emb_lr: NonNegative = 1e-4
-    """Sign-SGD on the puzzle rows of each batch."""
+    """Learning rate of sign-SGD on the puzzle rows of each batch."""
     puzzle_emb_weight_decay: NonNegative = 1.0
     loss_type: LossType = "stablemax_cross_entropy"
     label_smoothing: ShareBelowOne = 0.0
     q_weight: NonNegative = 0.5
     """Weight of the halting losses."""
     depth_curriculum: tuple[float, ...] = ()
-    """Shares of the run after each of which a step takes more H- and L-cycles, the last time all:
-    with 0.3 and 0.6 a third, then two thirds (CGAR, arXiv 2511.08653). Evaluation takes all."""
+    """Shares of the run after each of which a step takes more H- and L-cycles, up to all of them.
+    For example, 0.3 and 0.6 start with a third of the cycles, then two thirds (CGAR, arXiv
+    2511.08653). Evaluation always takes all."""
     halt_exploration_prob: Share = 0.1
-    """Chance per slot and step that a random minimum of steps holds off halting."""
+    """Probability per slot and step that a random minimum number of steps delays halting."""
     ema_decay: ShareBelowOne = 0.999
-    """Decay of the averaged weights that are evaluated and published; 0: none."""
+    """Decay of the averaged weights (EMA) that are evaluated and published; 0 disables
+    averaging."""
     init_from: str = ""
-    """Start from these weights: a run, a weights file, an original's checkpoint, hf:owner/name."""
+    """Weights to start from: a run, a weights file, a TRM or HRM checkpoint, or hf:owner/name."""
     puzzle_embeddings: Literal["keep", "mean"] = "keep"
-    """Puzzle rows of init_from: "mean" starts every row, however many, from their mean."""
+    """Puzzle rows of init_from; "mean" starts every row, however many, from their mean."""
     freeze: Literal["nothing", "weights"] = "nothing"
-    """"weights": train the puzzle rows alone."""
+    """Parameters to freeze; "weights" trains the puzzle rows alone."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -177,12 +183,12 @@ FREE_ON_RESUME = {
     "compile",
     "track",
 }
-"""Settings that a resumed run may change: they do not enter the mathematics of training."""
+"""Settings that a resumed run may change, since they do not affect the mathematics of training."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model, its data and its training: all that a run depends on."""
+    """A model, its data and its training settings: everything a run depends on."""
 
     name: str
     model: RecursiveConfig
@@ -192,12 +198,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class TextTrainingConfig(LoopConfig):
-    """How a language model is trained: Muon for the matrices of its blocks, else AdamW or Lion."""
+    """The settings of training a language model: Muon for the block matrices, AdamW or Lion
+    elsewhere."""
 
     optimizer: Literal["adamw", "lion"] = "adamw"
-    """For embedding, head, norms and connections."""
+    """Learning rate of embedding, head, norms and connections."""
     weight_decay: NonNegative = 0.0
-    """Of embedding and head; norms and connections have none."""
+    """Weight decay of embedding and head; norms and connections have none."""
     beta2: ShareBelowOne = 0.99
     muon_scale: Literal["match_rms_adamw", "original"] = "original"
     grad_clip: NonNegative = 1.0
@@ -205,19 +212,19 @@ class TextTrainingConfig(LoopConfig):
     decay_start: Share = 0.8
     lr_min_ratio: Share = 0.1
     label_smoothing: ShareBelowOne = 0.0
-    """Of the loss; plain cross-entropy is what is reported."""
+    """Label smoothing of the loss; the reported loss is plain cross-entropy."""
     entropy_bonus: NonNegative = 0.0
     """Weight of the predictions' entropy, which is subtracted from the loss."""
     eval_every: Count = 250
     eval_batch_size: Count = 16
-    """Windows scored at a time."""
+    """Number of windows scored at a time."""
     checkpoint_every: Count = 250
     log_every: Count = 10
 
 
 @dataclass(frozen=True)
 class TextRecipe:
-    """A language model, its corpus and its training: all that a run depends on."""
+    """A language model, its corpus and its training settings: everything a run depends on."""
 
     name: str
     model: NanoChatConfig
@@ -230,9 +237,9 @@ R = TypeVar("R", bound=AnyRecipe)
 
 
 def with_dtypes(recipe: R, device: torch.device, saved: AnyRecipe | None = None) -> R:
-    """Return `recipe` with a dtype in place of each "auto": of the `saved` run, else of `device`.
+    """Return `recipe` with each "auto" replaced by the dtype of the `saved` run, else of `device`.
 
-    So a run stays with the dtypes it began with, wherever it is resumed.
+    So a run keeps the dtypes it began with, wherever it is resumed.
     """
     before = recipe if saved is None else saved
 
@@ -249,5 +256,5 @@ def with_dtypes(recipe: R, device: torch.device, saved: AnyRecipe | None = None)
 
 
 def read_recipe(path: Path) -> AnyRecipe:
-    """The recipe in a run's config.json; ValueError, naming the place, if it is damaged."""
+    """Return the recipe in a run's config.json; ValueError, naming the place, if it is damaged."""
     return from_json(read_json(path), AnyRecipe, str(path))

@@ -1,8 +1,8 @@
-"""Dataclasses as JSON: config.json of a run folder.
+"""Write and read dataclasses as JSON, such as config.json of a run folder.
 
 Each dataclass becomes an object whose "class" is its name. Reading follows the annotations of the
-class asked for, so a file can only name classes that its reader expects, and is strict: what an
-older or newer version would silently default or ignore is an error.
+class asked for, so a file can only name classes that its reader expects. Reading is strict: a key
+that an older or newer version would silently default or ignore is an error.
 """
 
 import difflib
@@ -25,12 +25,12 @@ FLOAT = "float"
 
 
 def write_config(path: Path, config: Any) -> None:
-    """Write a dataclass, with those within it, such that `read_config` gives an equal one."""
+    """Write a dataclass, including nested ones, so that `read_config` returns an equal one."""
     write_json(path, to_json(config))
 
 
 def read_config(path: Path, kind: type[T]) -> T:
-    """The `kind`, or subclass of it, that `write_config` has written; its fields may be unions.
+    """Return the `kind`, or a subclass, that `write_config` wrote; its fields may be unions.
 
     Raises ValueError, naming the place in the file, for an unknown key (with a suggestion), a
     missing key, a value of another type than declared, and a class that is not expected there.
@@ -39,7 +39,8 @@ def read_config(path: Path, kind: type[T]) -> T:
 
 
 def differences(saved: Any, wanted: Any) -> dict[str, tuple[Any, Any]]:
-    """What differs between two configs, as `model.hidden_size: (saved, wanted)`; None: absent."""
+    """Return the differences of two configs, as `model.hidden_size: (saved, wanted)`; None:
+    absent."""
     old, new = dict(_leaves(to_json(saved))), dict(_leaves(to_json(wanted)))
     keys = dict.fromkeys([*old, *new])
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
@@ -54,7 +55,7 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def to_json(value: Any) -> Any:
-    """A dataclass, or the value of a field, as JSON can hold it."""
+    """Return a dataclass, or the value of a field, in a form that JSON can hold."""
     if is_dataclass(value):
         content = {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
         return {"class": type(value).__name__, **content}
@@ -88,7 +89,7 @@ def from_json(value: Any, kind: Any, source: str, at: str = "$") -> Any:
 
 
 def _floats(value: Any) -> Any:
-    """Put back the numbers that are not finite."""
+    """Restore the numbers that are not finite."""
     if isinstance(value, dict):
         if value.keys() == {FLOAT} and value[FLOAT] in ("inf", "-inf", "nan"):
             return float(value[FLOAT])
@@ -122,7 +123,7 @@ def _read_dataclass(content: dict[str, Any], classes: list[type], source: str, a
 
 
 def _family(cls: Any) -> Iterator[type]:
-    """A class and all its subclasses."""
+    """Yield a class and all its subclasses."""
     yield cls
     for child in cls.__subclasses__():
         yield from _family(child)

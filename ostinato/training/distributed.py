@@ -1,8 +1,8 @@
-"""Several processes, started by torchrun: who am I, and what do the others have?
+"""Train in several processes, started by torchrun.
 
 Every rank draws the whole global batch, its symmetries and the exploration from the same seeds, and
-takes its contiguous part. Gradients are summed over ranks, and those of puzzle rows gathered, so
-that weights stay equal everywhere without ever being sent.
+takes its contiguous part. Gradients are summed over ranks, and those of puzzle rows are gathered.
+So weights stay equal everywhere without ever being sent.
 """
 
 import os
@@ -24,14 +24,14 @@ from torch.nn.parallel import DistributedDataParallel
 T = TypeVar("T")
 
 BACKEND = "OSTINATO_BACKEND"
-"""Environment variable: another backend than gloo for the CPU and NCCL for CUDA."""
+"""Environment variable that overrides the backend: gloo for the CPU, NCCL for CUDA by default."""
 PATIENCE = timedelta(minutes=30)
-"""After so long without an answer, a process that hangs is taken for dead; a checkpoint that rank 0
-writes meanwhile has to be done by then."""
+"""Timeout after which a hung process counts as dead; a checkpoint that rank 0 writes meanwhile must
+be done by then."""
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that speaks for all that torchrun has started, or alone."""
+    """Return whether this is the main process of those torchrun started, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -42,8 +42,7 @@ class World:
         with World.join() as world:
             ...
 
-    If an error ends one of them, all end. The first to fail keeps its error; the others, whose
-    errors only follow from it, leave without a word.
+    If one fails, all end. The first to fail reports its error; the others exit quietly.
     """
 
     rank: int = 0
@@ -51,11 +50,11 @@ class World:
     local_rank: int = 0
     """Number of this process on its machine."""
     store: dist.Store | None = None
-    """Where processes leave word for each other without having to meet."""
+    """Key-value store where processes leave messages for each other without a collective call."""
 
     @classmethod
     def join(cls) -> "World":
-        """Meet the other processes that torchrun started; its environment variables say how."""
+        """Join the other processes that torchrun started, as its environment variables describe."""
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -91,7 +90,7 @@ class World:
             get_error_handler().record_exception(error)  # for the summary that torchrun prints
 
     def fails_first(self) -> bool:
-        """Say that this process fails; whether it is the first to say so."""
+        """Record that this process fails, and return whether it is the first."""
         assert self.store is not None
         me = str(self.rank)
         try:
@@ -101,11 +100,11 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes and prints."""
+        """Return whether this is the process that writes and prints."""
         return self.rank == 0
 
     def device(self, wanted: torch.device) -> torch.device:
-        """`wanted`; if that is CUDA, the GPU of this process. ValueError if there is none."""
+        """Return `wanted`, or for CUDA the GPU of this process; ValueError if there is none."""
         if self.size == 1 or wanted.type == "cpu":
             return wanted
         if wanted.type != "cuda":
@@ -120,7 +119,7 @@ class World:
         return device
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """`model`, or DDP around it, which makes gradients their mean over ranks."""
+        """Return `model`, or DDP around it, which averages gradients over ranks."""
         if self.size == 1:
             return model
         # Buffers are equal by construction; the puzzle table is too large to be sent at every step.
@@ -131,12 +130,12 @@ class World:
         return DistributedDataParallel(model, device_ids=devices)
 
     def part(self, rows: Shaped[Tensor, "all ..."]) -> Shaped[Tensor, "mine ..."]:
-        """This rank's contiguous share of rows that every rank holds."""
+        """Return this rank's contiguous share of rows that every rank holds."""
         assert len(rows) % self.size == 0
         return rows.chunk(self.size)[self.rank]
 
     def gather(self, rows: Shaped[Tensor, "mine ..."]) -> Shaped[Tensor, "all ..."]:
-        """The rows of all ranks, in the order of ranks."""
+        """Return the rows of all ranks, in the order of ranks."""
         if self.size == 1:
             return rows
         rows = rows.contiguous()
@@ -145,7 +144,7 @@ class World:
         return torch.cat(parts)
 
     def collect(self, mine: T) -> list[T]:
-        """On rank 0 what all ranks have, in their order; elsewhere nothing."""
+        """Return what all ranks have, in their order, on rank 0; an empty list elsewhere."""
         if self.size == 1:
             return [mine]
         found = [mine] * self.size if self.is_main else None
@@ -153,13 +152,13 @@ class World:
         return found or []
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all ranks (in place)."""
+        """Return the sum over all ranks (in place)."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def highest(self, value: int) -> int:
-        """The largest value on any rank."""
+        """Return the largest value on any rank."""
         if self.size == 1:
             return value
         highest = torch.tensor(value)
@@ -167,9 +166,9 @@ class World:
         return int(highest)
 
     def ask_main(self, question: str, answer: Callable[[], T]) -> T:
-        """What `answer` returns on rank 0, the only one to call it; a question is asked once.
+        """Return the result of `answer`, which only rank 0 calls; ask each question only once.
 
-        The others wait for as long as it takes: a data set may be hours in the making.
+        The others wait for as long as it takes: building a data set may take hours.
         """
         if self.store is None:
             return answer()
@@ -184,7 +183,7 @@ class World:
         return pickle.loads(self.store.get(question))
 
     def check_same(self, what: str, find: Callable[[], object]) -> None:
-        """ValueError if `find` does not return the same on this rank as on rank 0."""
+        """Raise ValueError if `find` does not return the same on this rank as on rank 0."""
         if self.size == 1:
             return
         mine = find()

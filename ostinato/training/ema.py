@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """shadow ← decay·shadow + (1 - decay)·θ after every update; the shadow starts as a copy.
+    """Average the parameters: shadow ← decay·shadow + (1 - decay)·θ after every update.
 
-    Parameters only: buffers, and with them the puzzle rows, are used as they are. That is why this
-    is not `torch.optim.swa_utils.AveragedModel`, which copies every buffer at every update, the
-    whole puzzle table among them.
+    The shadow starts as a copy. Buffers, and with them the puzzle rows, are not averaged but used
+    as they are. `torch.optim.swa_utils.AveragedModel` is not used because it copies every buffer,
+    and so the whole puzzle table, at every update.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -28,7 +28,7 @@ class EMA:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Inside, the model has the averaged weights."""
+        """Give the model the averaged weights inside the context."""
         live = {name: p.detach().clone() for name, p in self.parameters.items()}
         self._write(self.shadow)
         try:

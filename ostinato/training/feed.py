@@ -1,7 +1,7 @@
-"""Where slots get their puzzles from.
+"""Feed puzzles to slots.
 
-"aligned", as in the originals: of every batch, the rows of the slots that have halted are used and
-the others thrown away. "stream": the rows are handed out one after the other to whichever slot
+"aligned", as in TRM and HRM: the rows of the slots that have halted are used from every batch, and
+the others are thrown away. "stream": the rows are handed out one after the other to whichever slot
 needs one, so that no example is left out.
 """
 
@@ -19,48 +19,49 @@ from ostinato.training.distributed import World
 Refill = Literal["aligned", "stream"]
 
 BATCHES_HELD = 32
-"""How many batches a stream holds. To know how many of them are left it has to wait for the device,
-once in about so many steps."""
+"""Number of batches that a stream holds. Counting what is left forces a device sync, so it happens
+about once per this many steps."""
 
 
 class AlignedFeed:
-    """One global batch after the other, whatever slots make of it."""
+    """Hand out one global batch after the other, whatever the slots use of it."""
 
     taken = 0
-    """Nothing is carried over from batch to batch."""
+    """Always 0: nothing is carried over from batch to batch."""
 
     def __init__(self, batches: Iterator[Batch], device: torch.device):
         self.batches, self.device = batches, device
 
     def next(self, halted: Bool[Tensor, " mine"]) -> Batch:
-        """The global batch whose rows are for the slots of the same places."""
+        """Return the global batch, whose rows are for the slots of the same places."""
         return to_device(next(self.batches), self.device)
 
 
 class StreamFeed:
-    """Hands the rows of all batches out in order, to halted slots in the order of their places.
+    """Hand out the rows of all batches in order, to halted slots in the order of their places.
 
-    Nothing waits for the device but the count of what is left, when less than a batch might be.
-    `taken` is all that a resumed run needs to go on.
+    The only device sync is the count of what is left, when it might be less than a batch. A resumed
+    run needs only `taken` to continue.
     """
 
     def __init__(
         self, batches: Iterator[Batch], world: World, device: torch.device, taken: int = 0
     ):
-        """`batches` begins with the one that holds row `taken` of all rows."""
+        """Start with `batches`, whose first batch holds row `taken` of all rows."""
         self.batches, self.world, self.device = batches, world, device
         first = next(batches)
         self.size = len(first.inputs)
         self.rows = to_device(first, device)
         self.skipped = taken - taken % self.size
-        """Rows of the batches before those held."""
+        """Number of rows in the batches before those held."""
         self.place = torch.tensor(taken % self.size, device=device)
-        """Where the next row is among those held."""
+        """Index of the next row among those held."""
         self.left = self.size - taken % self.size
-        """Rows that are left at least."""
+        """Lower bound on the rows that are left."""
 
     def next(self, halted: Bool[Tensor, " mine"]) -> Batch:
-        """A global batch with new rows at the places of halted slots; the others mean nothing."""
+        """Return a global batch with new rows at the places of halted slots; ignore its other
+        rows."""
         halted = self.world.gather(halted)
         if self.left < self.size:
             self.fill_up()
@@ -71,7 +72,7 @@ class StreamFeed:
         return Batch(*(tensor[chosen] for tensor in self.rows))
 
     def fill_up(self) -> None:
-        """Drop the rows that were handed out, and read batches until `BATCHES_HELD` are there."""
+        """Drop the rows that were handed out, and read batches until `BATCHES_HELD` are held."""
         place = int(self.place)
         held = len(self.rows.inputs)
         missing = max(1, BATCHES_HELD - -(-(held - place) // self.size))
@@ -84,7 +85,7 @@ class StreamFeed:
 
     @property
     def taken(self) -> int:
-        """Rows handed out since the beginning of training."""
+        """Return the number of rows handed out since the beginning of training."""
         return self.skipped + int(self.place)
 
 
@@ -92,7 +93,7 @@ Feed = AlignedFeed | StreamFeed
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """`batch` on `device`; a copy to CUDA does not make the CPU wait."""
+    """Return `batch` on `device`; a copy to CUDA does not make the CPU wait."""
     if device.type == "cuda":
         batch = Batch(*(tensor.pin_memory() for tensor in batch))
     return Batch(*(tensor.to(device, non_blocking=True) for tensor in batch))

@@ -1,6 +1,6 @@
-"""The loop of every training run: when to log, validate, save and end; what a step is, others say.
+"""Run the loop of every training: when to log, validate, save and stop; `Work` defines a step.
 
-Whatever ends it, the run folder holds a checkpoint from which the same call goes on.
+However it ends, the run folder holds a checkpoint from which the same call resumes.
 """
 
 import math
@@ -22,47 +22,49 @@ from ostinato.training.state import WeightState
 from ostinato.training.tracking import Silent, Tracker
 
 CLOSED_PIPE = "a closed pipe"
-"""Why a session ended whose progress nobody reads any more."""
+"""Reason of a session that ended because the pipe for its progress was closed."""
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the message is for the user, the last checkpoint is still good."""
+    """Training cannot continue; the message is for the user, and the last checkpoint is still
+    good."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a session of training ended."""
+    """The way a session of training ended."""
 
     step: int
     finished: bool
     reason: str
-    """Why it ended before `total_steps`: a signal, the time limit; empty if it did not."""
+    """Reason for ending before `total_steps`: a signal or the time limit; empty if it finished."""
     best: float
     """Best score on validation so far."""
     best_in_words: str
 
 
 class Work(ABC):
-    """What a kind of model brings to the loop."""
+    """The part of the loop that depends on the kind of model."""
 
     unit: str
-    """What is counted beside steps, such as "examples"."""
+    """Unit that is counted beside steps, such as "examples"."""
     units_per_step: int
     shown: tuple[str, ...]
-    """Metrics beside the progress bar."""
+    """Metrics shown beside the progress bar."""
 
     state: WeightState
 
     @abstractmethod
     def update(self, time_used: float) -> dict[str, Tensor]:
-        """One update of the weights; returns metrics summed over this rank's examples.
+        """Update the weights once, and return metrics summed over this rank's examples.
 
         `time_used` is the share of the run's time that is over, if the schedule depends on it.
         """
 
     @abstractmethod
     def means(self, sums: dict[str, Tensor]) -> dict[str, float]:
-        """What to log of the metrics of some updates, added up; "train/loss" is among them."""
+        """Return the metrics to log, given sums over several updates; "train/loss" is among
+        them."""
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
@@ -70,18 +72,18 @@ class Work(ABC):
 
     @abstractmethod
     def tree(self) -> dict[str, Any]:
-        """The content of a checkpoint; collective."""
+        """Return the content of a checkpoint; all ranks must call it."""
 
     @abstractmethod
     def best_in_words(self) -> str:
-        """The best score so far, for people."""
+        """Return the best score so far, for people to read."""
 
 
 class Loop:
     """A session of training; its clock starts when it is made.
 
-    A time limit includes the validation and the saving that end the session, for as long as they
-    last took. Where a step's validation has to wait, a resumed session begins with it.
+    A time limit includes the validation and the saving that end the session, estimated by how long
+    they last took. If a step's validation has to wait, a resumed session begins with it.
     """
 
     def __init__(
@@ -92,7 +94,8 @@ class Loop:
         time_limit: float | None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """`recipe`, with its settings as `training`, goes to the trackers; the limit is seconds."""
+        """Send `recipe` to the trackers; `training` holds its settings; the time limit is in
+        seconds."""
         self.recipe, self.folder, self.world, self.time_limit = recipe, folder, world, time_limit
         self.config: LoopConfig = recipe.training
         self.by_time = time_limit is not None and self.config.decay_by == "time"
@@ -104,7 +107,7 @@ class Loop:
         self.checkpoints = Checkpoints(folder.checkpoints, self.config.keep_checkpoints)
 
     def run(self, work: Work, checkpoint: Mapping[str, Any] | None) -> Outcome:
-        """Update until done, signalled or out of time; `checkpoint` is what `work` goes on from.
+        """Update until done, signalled or out of time; `checkpoint` is where `work` resumes.
 
         Raises TrainingError if the loss is no longer finite, ValueError if the run folder is gone.
         """
@@ -161,7 +164,7 @@ class Loop:
             tracker.log(work.state.step, scores)
 
     def save(self, work: Work, used: float, validation_due: bool = False) -> None:
-        """Save a checkpoint that says what a resumed session has to know, and note how long."""
+        """Save a checkpoint with all that a resumed session needs, and note how long that takes."""
         start = self.clock()
         tree = work.tree()
         if validation_due:
@@ -173,7 +176,7 @@ class Loop:
         self.saving_seconds = self.clock() - start
 
     def reason_to_end(self, received: list[int], tracker: Tracker | Silent, due: bool) -> str:
-        """Why to end now, the same on every rank, or ""; `due` says that a validation is next."""
+        """Return why to end now, the same on every rank, or ""; `due`: a validation comes next."""
         needed = self.saving_seconds + (self.validation_seconds or 0.0) * due
         # What ends one process ends all, at the same step; signals count for more than time
         code = int(self.clock() + needed > self.deadline)
@@ -187,7 +190,7 @@ class Loop:
         return "" if code == 0 else "the time limit" if code == 1 else signal.Signals(code - 1).name
 
     def finite(self, means: Mapping[str, float], step: int) -> Mapping[str, float]:
-        """`means`; TrainingError if the loss among them is not finite."""
+        """Return `means`; raise TrainingError if the loss among them is not finite."""
         if not math.isfinite(means["train/loss"]):
             raise TrainingError(
                 f"the loss is no longer finite near step {step}: the last good state is in "
@@ -197,7 +200,7 @@ class Loop:
         return means
 
     def time_used(self, tracker: Tracker | Silent) -> float:
-        """The share of the time for updates that is over, the same on every rank."""
+        """Return the share of the time for updates that is over, the same on every rank."""
         if not self.by_time:
             return 0.0
         left = self.time_left(tracker, validations=1)
@@ -205,18 +208,20 @@ class Loop:
         return self.world.highest(int(1000 * used)) / 1000
 
     def affords_two(self, tracker: Tracker | Silent) -> bool:
-        """Whether a validation leaves the time for another at the end, the same on every rank."""
+        """Return whether time is left for a validation now and one at the end, the same on every
+        rank."""
         short = self.by_time and self.time_left(tracker, validations=2) < 0
         return not self.world.highest(int(short))
 
     def time_left(self, tracker: Tracker | Silent, validations: int) -> float:
-        """Seconds of a run's time limit besides so many validations and a checkpoint."""
+        """Return the seconds left for updates, after so many validations and a checkpoint."""
         assert self.time_limit is not None
         needed = validations * (self.validation_seconds or 0.0) + self.saving_seconds
         return self.time_limit - tracker.elapsed - needed
 
     def open_tracker(self, work: Work, resumed: bool) -> Tracker | Silent:
-        """Metrics and progress of the main process; the others are silent."""
+        """Return the tracker of metrics and progress; processes other than the main one get a
+        silent one."""
         if not self.world.is_main:
             return Silent()
         return Tracker(
@@ -236,9 +241,9 @@ class Loop:
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collect signals that end a program instead of dying of them; a second one does end it.
+    """Collect signals that would end the program; a second signal does end it.
 
-    SIGHUP, of a terminal that is closed, stays ignored where `nohup` has it ignored.
+    SIGHUP, from a closed terminal, stays ignored where `nohup` has it ignored.
     """
     received: list[int] = []
 

@@ -1,4 +1,4 @@
-"""The loss of one supervision step, and what is logged of it."""
+"""Compute the loss of one supervision step, and the metrics that are logged of it."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ LossType = Literal["stablemax_cross_entropy", "softmax_cross_entropy"]
 
 
 def stablemax(x: Float[Tensor, "*batch classes"]) -> Float[Tensor, "*batch classes"]:
-    """s(x)/Σs with s(x) = x + 1 for x ≥ 0, 1/(1 - x) below: a softmax without exponentials.
+    """Return stablemax, s(x)/Σs with s(x) = x + 1 for x ≥ 0, else 1/(1 - x): no exponentials.
 
     Each branch is clamped to its own side before it is used. In fp32 the unselected 1/(1 - x) is
     otherwise infinite at x = 1, and 0·inf makes its gradient NaN; the originals use float64.
@@ -32,7 +32,7 @@ def token_losses(
     loss_type: LossType,
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, "batch seq"]:
-    """-log p(label) at each position, in fp32 at least; 0 where the label is ignored."""
+    """Return -log p(label) at each position, in fp32 at least; 0 where the label is ignored."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     valid = labels != IGNORE_LABEL
     if loss_type == "softmax_cross_entropy":
@@ -49,7 +49,8 @@ def token_losses(
 def right_answers(
     logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]
 ) -> tuple[Bool[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """Per row: whether every valid token is right (true if none is valid), and the right share."""
+    """Return per row whether all valid tokens are right (true if none is valid), and their
+    share."""
     valid = labels != IGNORE_LABEL
     right = (logits.argmax(-1) == labels) & valid
     count = valid.sum(-1)
@@ -64,7 +65,7 @@ def act_loss(
     label_smoothing: float = 0.0,
     q_weight: float = 0.5,
 ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-    """Summed over the batch: lm loss + q_weight · (q_halt loss + q_continue loss).
+    """Return the loss, summed over the batch: lm loss + q_weight · (q_halt loss + q_continue loss).
 
     `slots` are those after the step. Every slot contributes, halted or not; a sequence's token
     losses are divided by its number of valid labels, so long and short ones weigh the same.

@@ -1,4 +1,4 @@
-"""What a training run needs in memory at the very least, found out before anything is allocated."""
+"""Check a lower bound on the memory of a training run before anything is allocated."""
 
 import torch
 
@@ -6,13 +6,13 @@ from ostinato.training.config import AnyRecipe, TextRecipe, with_dtypes
 from ostinato.weights.memory import check_memory, layers_of, model_bytes
 
 COPIES = 3
-"""Of each parameter: itself, its gradient, and a moment of the optimiser."""
+"""Copies kept of each parameter: itself, its gradient, and a moment of the optimiser."""
 
 
 def check_recipe(recipe: AnyRecipe, device: torch.device, processes: int = 1) -> None:
     """Raise ValueError if the model or a batch cannot fit in the memory of `device`.
 
-    This is a lower bound: what passes may still be too large.
+    This is a lower bound: a run that passes may still be too large.
     """
     recipe = with_dtypes(recipe, device)
     parameters, buffers = model_bytes(recipe.model)

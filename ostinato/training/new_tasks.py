@@ -31,18 +31,18 @@ from ostinato.weights.load import load
 
 @dataclass(frozen=True)
 class TestTimeTraining:
-    """How new tasks are learnt."""
+    """The settings for learning new tasks."""
 
     num_aug: Natural = 100
     """Variants of each task, besides the task itself, that learn and vote."""
     steps: Count = 500
-    """Optimiser steps."""
+    """Number of optimiser steps."""
     batch_size: Count = 64
-    """Slots."""
+    """Number of slots."""
     puzzle_emb_lr: NonNegative = 1e-2
     """Learning rate of the rows (sign-SGD)."""
     lr: NonNegative = 0.0
-    """Learning rate of the weights; 0: they stay as they are."""
+    """Learning rate of the weights; 0 leaves them as they are."""
     seed: Seed = 0
     """Seed of the variants and of the training."""
 
@@ -62,9 +62,8 @@ def learn_and_vote(
 ) -> ArcVotes:
     """Train rows for `tasks` in front of the model in `source`, and let their variants vote.
 
-    The data set and the run are kept in `folder`: the same call goes on with a run that was
-    interrupted. Raises ValueError if the model is none for ARC, or if a task does not fit on its
-    canvas.
+    The data set and the run are kept in `folder`, so the same call resumes an interrupted run.
+    Raises ValueError if the model is not one for ARC, or if a task does not fit on its canvas.
     """
     model = load(source, kind=RecursiveModel)
     config = model.config

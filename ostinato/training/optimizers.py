@@ -1,6 +1,7 @@
-"""Which weights are trained by what; AdamATan2 and the sparse sign-SGD in plain PyTorch.
+"""Choose an optimiser for each weight; AdamATan2 and the sparse sign-SGD in plain PyTorch.
 
-The package that the originals use for the first needs a CUDA build; the second exists nowhere else.
+The package that TRM and HRM use for AdamATan2 needs a CUDA build; the sparse sign-SGD exists
+nowhere else.
 """
 
 import math
@@ -19,10 +20,10 @@ from ostinato.training.config import LoopConfig, TrainingConfig
 
 
 def make_optimizers(model: RecursiveModel, config: TrainingConfig) -> list[Optimizer]:
-    """The optimisers of the dense weights.
+    """Return the optimisers of the dense weights.
 
-    By role, not by shape: with Muon, the matrices of the reasoning modules get Muon, and embeddings
-    and heads AdamW.
+    They are chosen by role, not by shape: with Muon, the matrices of the reasoning modules get
+    Muon, and embeddings and heads AdamW.
     """
     adam = {
         "lr": config.lr,

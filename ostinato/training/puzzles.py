@@ -1,4 +1,4 @@
-"""Training of the recursive models.
+"""Train the recursive models, TRM and HRM.
 
 One supervision step of every slot, one backward, one update; the slots persist (see `slots.py`).
 """
@@ -30,12 +30,12 @@ from ostinato.weights.save import save_weights
 
 
 def load_split(data: Path, split: str) -> PuzzleSet:
-    """A split of the data set in the folder `data`."""
+    """Return a split of the data set in the folder `data`."""
     return PuzzleSet.load(data, split)
 
 
 def check_fits(recipe: Recipe, puzzles: PuzzleSet, data: Path) -> None:
-    """ValueError if the model's shape is not that of the data."""
+    """Raise ValueError if the model's shape is not that of the data."""
     for name in ("vocab_size", "seq_len", "num_puzzle_identifiers"):
         wanted, given = getattr(puzzles.metadata, name), getattr(recipe.model, name)
         if wanted > given or (name == "seq_len" and wanted != given):
@@ -44,7 +44,7 @@ def check_fits(recipe: Recipe, puzzles: PuzzleSet, data: Path) -> None:
 
 
 def describe(recipe: Recipe, train_set: PuzzleSet, validation_set: PuzzleSet) -> str:
-    """What is about to be trained, in words."""
+    """Return a description of the training that is about to start."""
     return (
         f"{len(train_set):,} training and {len(validation_set):,} validation examples, "
         f"{recipe.training.total_steps:,} steps of {recipe.training.global_batch_size} slots"
@@ -61,9 +61,9 @@ def train(
     checkpoint: dict | None = None,
     time_limit: float | None = None,
 ) -> Outcome:
-    """Train from the start, or on from `checkpoint`, until done, signalled or out of time.
+    """Train from the start, or resume from `checkpoint`, until done, signalled or out of time.
 
-    Whatever ends it, the run folder holds a checkpoint from which the same call goes on.
+    However it ends, the run folder holds a checkpoint from which the same call resumes.
     `time_limit` is in seconds. Raises TrainingError if the loss is no longer finite.
     """
     loop = Loop(recipe, folder, world, time_limit)
@@ -77,7 +77,7 @@ def train(
 
 
 class PuzzleWork(Work):
-    """What the loop of a puzzle run does."""
+    """The part of the training loop that is specific to puzzle models."""
 
     unit = "examples"
     shown = ("train/lm_loss", "train/halted_exact_accuracy", "validation/exact_accuracy")
@@ -130,7 +130,7 @@ def make_feed(
     step: int,
     taken: int,
 ) -> Feed:
-    """The feed that goes on after `step` batches, or after `taken` rows of a stream."""
+    """Return the feed that continues after `step` batches, or after `taken` rows of a stream."""
     size = config.global_batch_size
     start = step if config.refill == "aligned" else taken // size
     batches = training_batches(train_set, size, config.seed, start)
@@ -142,7 +142,7 @@ def make_feed(
 def train_step(
     state: TrainState, recipe: Recipe, batch: Batch, time_used: float = 0.0
 ) -> dict[str, Tensor]:
-    """One supervision step of every slot and the update that follows; returns summed metrics.
+    """Take one supervision step of every slot, update the weights, and return summed metrics.
 
     `time_used` is the share of the run's time that is over, if the learning rate depends on it.
     """
@@ -225,7 +225,7 @@ def supervision_step(
 
 
 def mean_metrics(sums: dict[str, Tensor], batch_size: int, world: World) -> dict[str, float]:
-    """Metrics summed over steps and slots → means over examples, or over halted slots."""
+    """Turn metrics summed over steps and slots into means over examples, or over halted slots."""
     names = sorted(sums)
     total = world.sum(torch.stack([sums[name].to(torch.float32) for name in names])).tolist()
     values = dict(zip(names, total, strict=True))

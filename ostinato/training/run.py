@@ -1,4 +1,4 @@
-"""From a recipe to a finished run folder: data, device, processes, resume, training, result."""
+"""Turn a recipe into a finished run folder: data, device, processes, resume, training, result."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -29,7 +29,7 @@ from ostinato.training.state import Misfit
 
 
 class Kind(Protocol):
-    """What the modules `puzzles` and `text` know of the training of their models."""
+    """The functions for training that the modules `puzzles` and `text` provide for their models."""
 
     def load_split(self, data: Path, split: str, /) -> Any: ...
     def check_fits(self, recipe: Any, train_set: Any, data: Path, /) -> None: ...
@@ -40,7 +40,7 @@ class Kind(Protocol):
 
 
 KINDS: dict[type, Kind] = {Recipe: puzzles, TextRecipe: text}
-"""Who trains a recipe."""
+"""The module that trains each class of recipe."""
 
 
 def run(
@@ -117,7 +117,7 @@ def run(
 def warn_of_resume(
     recipe: AnyRecipe, step: int, before: AnyRecipe, say: Callable[[str], None]
 ) -> None:
-    """Say so if there is nothing left to do, or if a rate that had fallen is raised again."""
+    """Warn if there is nothing left to do, or if a rate that had fallen is raised again."""
     if step >= recipe.training.total_steps:
         say(f"the run has all of its {step:,} steps: --extend with more --total-steps goes on")
     elif step:
@@ -132,7 +132,7 @@ def warn_of_resume(
 def warn_of_slow_dtypes(
     recipe: AnyRecipe, device: torch.device, say: Callable[[str], None]
 ) -> None:
-    """Say so if the run computes in a dtype that `device` has no instructions for."""
+    """Warn if the run computes in a dtype that `device` has no instructions for."""
     flags = {"--forward-dtype": recipe.model.forward_dtype}
     if recipe.training.optimizer == "muon" or isinstance(recipe, TextRecipe):
         flags["--muon-dtype"] = recipe.training.muon_dtype
@@ -145,11 +145,12 @@ def warn_of_slow_dtypes(
 
 
 def ignore(line: str) -> None:
-    """A report that nobody reads."""
+    """Discard a line of a report."""
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called `name`; "auto" takes the best there is. ValueError if it is absent."""
+    """Return the device called `name`; "auto" takes the best there is. ValueError if it is
+    absent."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -173,7 +174,7 @@ def pick_device(name: str) -> torch.device:
 def find_checkpoint(
     recipe: AnyRecipe, folder: RunFolder, resume: str, extend: bool, say: Callable[[str], None]
 ) -> Path | None:
-    """The checkpoint to go on from, or None for a fresh start; refuses a changed recipe."""
+    """Return the checkpoint to resume from, or None for a fresh start; refuse a changed recipe."""
     if resume == "never":
         if folder.config.exists():
             raise ValueError(
@@ -193,7 +194,7 @@ def find_checkpoint(
 
 
 def refuse_changes(recipe: AnyRecipe, saved: AnyRecipe, extend: bool, path: Path) -> None:
-    """ValueError if `recipe` differs from the `saved` one in anything that training depends on."""
+    """Raise ValueError if `recipe` and `saved` differ in anything that training depends on."""
     free = {f"training.{name}" for name in FREE_ON_RESUME | ({"total_steps"} if extend else set())}
     changed = {
         key: (old, new)

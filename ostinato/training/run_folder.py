@@ -1,4 +1,4 @@
-"""What a run folder holds, and how it is written.
+"""Describe the files of a run folder, read them and write them.
 
     RUN/
       config.json           every setting of the run, the whole truth
@@ -49,9 +49,9 @@ class Record:
     time: Annotated[float, Meta(ge=0, lt=1e12)] = 0.0
     """Seconds of training."""
     metrics: dict[str, float | None] = field(default_factory=dict)
-    """None where a value was not finite."""
+    """Metrics by name; None where a value was not finite."""
     line: str = ""
-    """The text of it."""
+    """Text of the line."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder, made if needed; ValueError if another process trains in it.
+        """Lock the folder, making it if needed; ValueError if another process trains in it.
 
-        The kernel gives the lock back when the process ends, however it ends.
+        The kernel releases the lock when the process ends, however it ends.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ class RunFolder:
             yield
 
     def record_environment(self, device: torch.device, step: int = 0) -> None:
-        """Add to environment.json with what, and from which step, the run goes on."""
+        """Add the environment to environment.json, with the step from which the run resumes."""
         starts = (
             read_json(self.environment, list[dict[str, Any]]) if self.environment.exists() else []
         )
@@ -139,7 +139,7 @@ class RunFolder:
             write_text(self.metrics, kept)
 
     def records(self) -> list[Record]:
-        """The lines of metrics.jsonl, without a last one that is being written or was cut off.
+        """Return the lines of metrics.jsonl, except a last one that is unfinished or was cut off.
 
         Raises ValueError if another line is damaged.
         """
@@ -159,14 +159,14 @@ class RunFolder:
 
 
 def read_json(path: Path, kind: Any = Any) -> Any:
-    """The `kind` in a JSON file; ValueError in one line if it is missing or damaged."""
+    """Return the `kind` in a JSON file; ValueError in one line if it is missing or damaged."""
     if not path.exists():
         raise ValueError(f"there is no {path}: give a folder made by `ostinato train`")
     return decoding.read_json(path, kind, "restore it from a copy")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Code, packages and machine: what a result depends on beside config.json."""
+    """Return code version, packages and machine: what a result depends on beside config.json."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
@@ -191,7 +191,7 @@ def _package_version(name: str) -> str | None:
 
 
 def _git_state(package: Path) -> dict[str, Any] | None:
-    """Commit of the checkout that `package` is part of; None outside a checkout or without git."""
+    """Return the commit of the checkout that holds `package`; None outside one or without git."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -216,7 +216,8 @@ def _git_state(package: Path) -> dict[str, Any] | None:
 
 
 def _cpu_name() -> str:
-    """The model name, which Linux has in /proc and `platform` does not look up there."""
+    """Return the CPU's model name, which Linux has in /proc and `platform` does not look up
+    there."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Learning rate and depth over the course of a run."""
+"""Set the learning rate and the depth over the course of a run."""
 
 import math
 from collections.abc import Sequence
@@ -15,16 +15,17 @@ class Schedule:
     total_steps: int
     warmup_steps: int = 0
     decay_start: float = 0.0
-    """Where the decay begins, as a share of total_steps (never before the end of the warm-up)."""
+    """Start of the decay, as a share of total_steps (never before the end of the warm-up)."""
     min_ratio: float = 1.0
-    """The factor at the end; 1.0: constant after the warm-up, as in all official recipes."""
+    """The factor at the end; 1.0 keeps it constant after the warm-up, as in all official
+    recipes."""
     shape: Literal["cosine", "linear"] = "cosine"
 
     def __call__(self, step: int, time_used: float = 0.0) -> float:
-        """The factor of update number `step`, counted from 1.
+        """Return the factor of update number `step`, counted from 1.
 
-        `time_used` is the share of the run's time that is over, if its time is limited: where it is
-        ahead of the share of the steps, the decay follows it, and so comes to its end in time.
+        `time_used` is the share of the run's time that is over, if its time is limited. If it is
+        ahead of the share of the steps, the decay follows the time, and so ends in time.
         """
         assert step >= 1
         if step < self.warmup_steps:
@@ -42,10 +43,10 @@ class Schedule:
 
 
 def cycles_at(progress: float, rises: Sequence[float], full: Cycles) -> Cycles:
-    """The cycles of a training step when the share `progress` of the run is over.
+    """Return the cycles of a training step when the share `progress` of the run is over.
 
-    `rises` are the shares after each of which there are more, in equal parts up to `full`; of
-    L-cycles there are two at least. Source: CGAR (arXiv 2511.08653), there 0.3 and 0.6.
+    At each share in `rises` the cycles increase, in equal parts up to `full`; there are at least
+    two L-cycles. Source: CGAR (arXiv 2511.08653), which uses 0.3 and 0.6.
     """
     part, parts = 1 + sum(progress >= rise for rise in rises), 1 + len(rises)
     H, L = (-(-part * cycles // parts) for cycles in full)

@@ -21,7 +21,7 @@ from ostinato.models.recursive import wants_to_halt
 
 @dataclass(frozen=True)
 class Slots:
-    """Who sits in the batch, what the model thinks about each, and for how long it has."""
+    """The slots of a batch: the puzzles, the latent state of each, and its number of steps."""
 
     state: State
     steps: Int[Tensor, " batch"]
@@ -33,7 +33,7 @@ class Slots:
 
     @classmethod
     def empty(cls, model: RecursiveModel, batch_size: int, device: torch.device) -> "Slots":
-        """All halted, so that the first batch fills every slot."""
+        """Return halted slots, so that the first batch fills every one."""
         config = model.config
         tokens = torch.zeros(batch_size, config.seq_len, dtype=torch.int32, device=device)
         counts = torch.zeros(batch_size, dtype=torch.int32, device=device)
@@ -41,18 +41,18 @@ class Slots:
         return cls(state, counts, torch.ones_like(counts, dtype=torch.bool), tokens, tokens, counts)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it by name, one row per slot, for checkpoints."""
+        """Return all tensors by name, one row per slot, for checkpoints."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         return {**named.pop("state")._asdict(), **named}
 
     @classmethod
     def of_tensors(cls, tensors: dict[str, Tensor]) -> "Slots":
-        """The inverse of `tensors`."""
+        """Return the slots that `tensors` was called on."""
         state = State(tensors["z_H"], tensors["z_L"])
         return cls(state, **{k: v for k, v in tensors.items() if k not in State._fields})
 
     def split(self, count: int) -> list["Slots"]:
-        """`count` at a time."""
+        """Split the slots into parts of `count`."""
         parts = {name: tensor.split(count) for name, tensor in self.tensors().items()}
         return [
             Slots.of_tensors(dict(zip(parts, part, strict=True)))
@@ -61,14 +61,15 @@ class Slots:
 
     @classmethod
     def join(cls, parts: Sequence["Slots"]) -> "Slots":
-        """The inverse of `split`."""
+        """Join the parts that `split` returned."""
         if len(parts) == 1:
             return parts[0]
         tensors = [part.tensors() for part in parts]
         return cls.of_tensors({name: torch.cat([t[name] for t in tensors]) for name in tensors[0]})
 
     def refill(self, batch: Batch, initial: State) -> "Slots":
-        """Halted slots take the row of their index of `batch` and start afresh from `initial`."""
+        """Fill each halted slot with the row of its index in `batch`, and restart it from
+        `initial`."""
         fresh, fresh_row, fresh_cell = (self.halted.view(-1, *[1] * n) for n in (0, 1, 2))
         return Slots(
             State(
@@ -102,10 +103,10 @@ class Slots:
 def draw_minimum_steps(
     batch_size: int, halt_max_steps: int, exploration_prob: float, generator: torch.Generator
 ) -> Int[Tensor, " batch"]:
-    """Exploration: with `exploration_prob` a minimum drawn from 2…halt_max_steps, else 0.
+    """Draw the minimum steps of exploration: with `exploration_prob` from 2…halt_max_steps, else 0.
 
-    Drawn anew at every step. Both draws are made for every slot, so that the random numbers that
-    follow do not depend on their outcome.
+    They are drawn anew at every step. Both draws are made for every slot, so that the random
+    numbers that follow do not depend on their outcome.
     """
     device = generator.device
     explore = torch.rand(batch_size, generator=generator, device=device) < exploration_prob
@@ -120,9 +121,9 @@ def draw_minimum_steps(
 def target_q_continue(
     next_output: Output, steps: Int[Tensor, " batch"], halt_max_steps: int
 ) -> Float[Tensor, " batch"]:
-    """The value of thinking on: what the best action is worth after one more step.
+    """Return the value of continuing: that of the best action after one more step.
 
-    `next_output` is the model's on the new state. At the last step only halting remains.
+    `next_output` is the model's output on the new state. At the last step only halting remains.
     """
     assert next_output.q_continue is not None
     best = torch.maximum(next_output.q_halt, next_output.q_continue)

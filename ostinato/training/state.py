@@ -1,4 +1,4 @@
-"""Everything a run needs to go on: built once, saved to and restored from checkpoints."""
+"""Hold everything a run needs to resume: built once, saved to and restored from checkpoints."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -23,40 +23,41 @@ from ostinato.weights.load import load_pretrained, read_pretrained
 
 @dataclass(kw_only=True)
 class WeightState:
-    """Weights after `step` updates, and what updates them. `tree` and `restore` are inverses."""
+    """The weights after `step` updates, and their optimisers. `tree` and `restore` are inverses."""
 
     model: nn.Module
     wrapped: nn.Module
-    """What training calls: the model, or DDP around it."""
+    """The module that training calls: the model, or DDP around it."""
     optimizers: list[Optimizer]
     ema: EMA | None = None
     world: World
     step: int = 0
     best: float
-    """Best score on validation so far; before there is one, worse than any."""
+    """Best score on validation so far; before the first, worse than any."""
     base_lrs: list[float] = field(init=False)
 
     def __post_init__(self):
         self.base_lrs = [group["lr"] for group in self.param_groups()]
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """Those of all optimisers."""
+        """Return the parameter groups of all optimisers."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def set_learning_rate(self, factor: float) -> None:
-        """Every optimiser's rate: its base times `factor`."""
+        """Set every optimiser's learning rate to its base rate times `factor`."""
         for group, base in zip(self.param_groups(), self.base_lrs, strict=True):
             group["lr"] = base * factor
 
     def exchange(self, last: bool) -> AbstractContextManager:
-        """Around a forward and its backward: gradients go from rank to rank once an update, after
-        the last of its micro-batches."""
+        """Return the context for a forward and backward; only the `last` micro-batch of an update
+        exchanges gradients between ranks."""
         if isinstance(self.wrapped, DistributedDataParallel) and not last:
             return self.wrapped.no_sync()
         return nullcontext()
 
     def tree(self) -> dict[str, Any]:
-        """All of it, as `save_checkpoint` takes it; collective, as a part may be every rank's."""
+        """Return the state for `save_checkpoint`. All ranks must call this, since ranks may hold
+        different parts."""
         return {
             "step": self.step,
             "best": self.best,
@@ -66,7 +67,7 @@ class WeightState:
         }
 
     def restore(self, tree: dict[str, Any]) -> None:
-        """Go on from `tree`; raises `Misfit` if it is of another model, or of other optimisers."""
+        """Resume from `tree`; raise `Misfit` if it is of another model, or of other optimisers."""
         self.check_fits(tree)
         self.step, self.best = tree["step"], tree["best"]
         self.model.load_state_dict(tree["model"])
@@ -88,7 +89,7 @@ class WeightState:
         check_optimizers(tree["optimizers"], self.optimizers)
 
     def checksums(self) -> list[int]:
-        """A sum over the bits of each tensor that has to be equal on all ranks."""
+        """Return a sum over the bits of each tensor that has to be equal on all ranks."""
         shadow = self.ema.state_dict().values() if self.ema else ()
         moments = [s[k] for o in self.optimizers for s in o.state.values() for k in sorted(s)]
         tensors = [*self.model.state_dict().values(), *shadow, *moments]
@@ -106,13 +107,13 @@ class TrainState(WeightState):
     slots: Slots
     """This rank's share of the slots whose turn it is."""
     waiting: deque[Slots]
-    """Its shares of those that come after them, in order, if `slot_turns` is above 1."""
+    """This rank's share of the slots that come next, in order, if `slot_turns` is above 1."""
     symmetries: torch.Generator
-    """Draws the symmetries of the data, for the global batch on every rank."""
+    """Generator of the data's symmetries, for the global batch on every rank."""
     exploration: torch.Generator
-    """Draws the exploration of halting, for the global batch on every rank."""
+    """Generator of the exploration of halting, for the global batch on every rank."""
     seed: int
-    """Seeds what is drawn anew at every step: random starts, and noise on the latents."""
+    """Seed of what is drawn anew at every step: random starts, and noise on the latents."""
     best: float = -1.0
     """Best exact accuracy on validation so far."""
 
@@ -120,7 +121,7 @@ class TrainState(WeightState):
     def start(
         cls, recipe: Recipe, device: torch.device, world: World, resumed: bool = False
     ) -> "TrainState":
-        """A new run: fresh weights, every slot waiting for a puzzle; the seed determines all.
+        """Start a new run: fresh weights, every slot waiting for a puzzle; the seed determines all.
 
         Trained weights are read if the recipe names some, unless `restore` will follow (`resumed`).
         """
@@ -162,11 +163,11 @@ class TrainState(WeightState):
         return state
 
     def rehearse(self, count: int) -> None:
-        """A backward of some slots that leaves nothing behind but the layout of DDP's buckets.
+        """Run a backward of some slots that changes nothing but the layout of DDP's buckets.
 
-        DDP lays them out anew after its first backward, and the place of a gradient in its bucket
-        decides in which order more than two ranks are summed. Had the first step the first layout,
-        a resumed run would not have the bits of an uninterrupted one.
+        DDP lays out its buckets anew after its first backward, and the place of a gradient in its
+        bucket decides in which order more than two ranks are summed. If the first step still had
+        the first layout, a resumed run would not be bit-for-bit identical to an uninterrupted one.
         """
         slots, table = self.slots.split(count)[0], self.model.puzzle_emb
         rows = None if table is None else table.copy_rows(slots.puzzle_ids)
@@ -206,7 +207,7 @@ class TrainState(WeightState):
         check_shapes(tensors_of(tree["slots"], "slots"), all_ranks)
 
     def restore(self, tree: dict[str, Any]) -> None:
-        """Go on from `tree`; each rank takes its share of the slots."""
+        """Resume from `tree`; each rank takes its share of the slots."""
         super().restore(tree)
         device = self.model.H_init.device
         self.slots, *waiting = (
@@ -224,7 +225,8 @@ class TrainState(WeightState):
         return self.model.initial_state(len(self.slots.steps), self.generator(0))
 
     def generator(self, purpose: int) -> torch.Generator:
-        """Return randomness that depends on seed, step and rank alone, so that none is saved."""
+        """Return a generator that depends on seed, step and rank only, so that none has to be
+        saved."""
         key = np.random.SeedSequence([self.seed, self.step, self.world.rank, purpose])
         seed = int(key.generate_state(1, np.uint64)[0] >> 1)
         return torch.Generator(self.model.H_init.device).manual_seed(seed)
@@ -240,7 +242,7 @@ def start_from(model: RecursiveModel, config: TrainingConfig) -> None:
 
 
 def freeze_weights(model: RecursiveModel) -> None:
-    """Leave nothing but the puzzle rows to train. ValueError if there are none."""
+    """Freeze everything except the puzzle rows; raise ValueError if there are none."""
     if model.puzzle_emb is None:
         raise ValueError("frozen weights need puzzle rows to train: set puzzle_emb_ndim above 0")
     model.requires_grad_(False)
@@ -252,11 +254,11 @@ MOMENTS = {
     "Muon": {"momentum_buffer"},
     "Lion": {"momentum"},
 }
-"""Optimiser → what it keeps of each weight."""
+"""The state that each optimiser keeps for a weight."""
 
 
 class Misfit(ValueError):
-    """A checkpoint is of another run: in words, what differs."""
+    """A checkpoint belongs to another run; the message says what differs."""
 
 
 def check_shapes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

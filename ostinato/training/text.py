@@ -1,4 +1,4 @@
-"""Training of language models: the next token, at every position of windows of text."""
+"""Train language models, such as nanochat, on the next token at every position of text windows."""
 
 import math
 import time
@@ -28,12 +28,12 @@ from ostinato.weights.save import save_weights
 
 
 def load_split(data: Path, split: str) -> TokenSet:
-    """A split of the data set in the folder `data`."""
+    """Return a split of the data set in the folder `data`."""
     return TokenSet.load(data, split)
 
 
 def check_fits(recipe: TextRecipe, texts: TokenSet, data: Path) -> None:
-    """ValueError if the model has other tokens than the data, or windows are too long."""
+    """Raise ValueError if the model has other tokens than the data, or windows are too long."""
     wanted, given = texts.tokenizer.vocab_size, recipe.model.vocab_size
     if wanted != given:  # fewer too: a short corpus may have fewer than it was asked for
         other = f", or --num-tokens {given}" if wanted > given else ""
@@ -44,7 +44,7 @@ def check_fits(recipe: TextRecipe, texts: TokenSet, data: Path) -> None:
 
 
 def describe(recipe: TextRecipe, train_set: TokenSet, validation_set: TokenSet) -> str:
-    """What is about to be trained, in words."""
+    """Return a description of the training that is about to start."""
     config, tokens = recipe.training, recipe.training.global_batch_size * recipe.model.seq_len
     epochs = config.total_steps * tokens / len(train_set)
     return (
@@ -63,9 +63,9 @@ def train(
     checkpoint: dict | None = None,
     time_limit: float | None = None,
 ) -> Outcome:
-    """Train from the start, or on from `checkpoint`, until done, signalled or out of time.
+    """Train from the start, or resume from `checkpoint`, until done, signalled or out of time.
 
-    Whatever ends it, the run folder holds a checkpoint from which the same call goes on.
+    However it ends, the run folder holds a checkpoint from which the same call resumes.
     `time_limit` is in seconds. Raises TrainingError if the loss is no longer finite.
     """
     loop = Loop(recipe, folder, world, time_limit)
@@ -81,7 +81,7 @@ def train(
 
 @dataclass(kw_only=True)
 class TextState(WeightState):
-    """The state of a text run. Which windows come next follows from the number of steps."""
+    """The state of a text run; the number of steps determines which windows come next."""
 
     model: NanoChat
     best: float = math.inf
@@ -89,7 +89,7 @@ class TextState(WeightState):
 
     @classmethod
     def start(cls, recipe: TextRecipe, device: torch.device, world: World) -> "TextState":
-        """A new run; the seed determines all."""
+        """Start a new run; the seed determines all."""
         config = recipe.training
         config.micro_batch_size(world.size)  # or else it says what is wrong
         # Weights are drawn on the CPU, so that every device starts from the same ones
@@ -108,14 +108,14 @@ class TextState(WeightState):
         return state
 
     def rehearse(self) -> None:
-        """A backward that leaves nothing behind but the layout of DDP's buckets, as for puzzles."""
+        """Run a backward that changes nothing but the layout of DDP's buckets, as for puzzles."""
         device = self.model.embed_tokens.weight.device
         self.wrapped(torch.zeros(1, 2, dtype=torch.long, device=device)).sum().backward()
         self.model.zero_grad(set_to_none=True)
 
 
 def make_optimizers(model: NanoChat, config: TextTrainingConfig) -> list[Optimizer]:
-    """Muon for the block matrices, AdamW or Lion for the rest: by role, not by shape."""
+    """Return Muon for the block matrices, AdamW or Lion for the rest: by role, not by shape."""
     named, roles = dict(model.named_parameters()), model.parameter_roles()
     matrices = [p for name, p in named.items() if roles[name] == "block matrix"]
     decayed = [p for name, p in named.items() if roles[name] in ("embedding", "head")]
@@ -128,7 +128,7 @@ def make_optimizers(model: NanoChat, config: TextTrainingConfig) -> list[Optimiz
 
 
 class TextWork(Work):
-    """What the loop of a text run does."""
+    """The part of the training loop that is specific to language models."""
 
     unit = "tokens"
     shown = ("train/cross_entropy", "train/bits_per_byte", "validation/bits_per_byte")
@@ -213,7 +213,7 @@ def train_step(
     windows: Int[Tensor, "batch seq_plus_1"],
     time_used: float = 0.0,
 ) -> dict[str, Tensor]:
-    """One update from a global batch of windows; returns metrics summed over this rank's tokens."""
+    """Update once from a global batch of windows; return metrics summed over this rank's tokens."""
     config, world = recipe.training, state.world
     state.set_learning_rate(config.schedule(state.step + 1, time_used))
     sums: dict[str, Tensor] = {}
@@ -239,7 +239,7 @@ def next_token_loss(
     windows: Int[Tensor, "batch seq_plus_1"],
     config: TextTrainingConfig,
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-    """The loss, a sum over positions in nats, and metrics, which are sums too."""
+    """Return the loss, a sum over positions in nats, and metrics, which are sums too."""
     inputs, labels = windows[:, :-1], windows[:, 1:]
     logits = logits.float()
     cross_entropy = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
@@ -263,7 +263,7 @@ def next_token_loss(
 
 
 def mean_metrics(sums: dict[str, Tensor], seconds: float, world: World) -> dict[str, float]:
-    """Metrics summed over updates and this rank's tokens → means over all ranks' tokens."""
+    """Turn metrics summed over updates and this rank's tokens into means over all ranks' tokens."""
     names = sorted(sums)
     total = world.sum(torch.stack([sums[name].double() for name in names])).tolist()
     values = dict(zip(names, total, strict=True))
@@ -281,7 +281,8 @@ def mean_metrics(sums: dict[str, Tensor], seconds: float, world: World) -> dict[
 
 
 def stream_health(model: NanoChat, texts: TokenSet) -> dict[str, float]:
-    """Whether the residual streams differ, and what mixing may amplify, on a window of `texts`."""
+    """Return how far the residual streams differ, and the gain of mixing, on a window of
+    `texts`."""
     length = min(model.config.seq_len, len(texts))
     device = model.embed_tokens.weight.device
     tokens = torch.from_numpy(texts.tokens[None, :length].astype("int64")).to(device)

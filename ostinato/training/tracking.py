@@ -1,7 +1,7 @@
-"""Metrics of a run: metrics.jsonl, the progress line, and other trackers if wished.
+"""Record a run's metrics: metrics.jsonl, the progress line, and optional other trackers.
 
-Metrics are plain numbers by the time they come here: a tensor would have to be fetched from its
-device, and the loop decides when it can afford to wait for that.
+Metrics are plain numbers when they arrive here. A tensor would have to be fetched from its device,
+and the loop decides when it can afford to wait for that.
 """
 
 import errno
@@ -105,20 +105,20 @@ class Tracker:
 
     @property
     def elapsed(self) -> float:
-        """Seconds of training so far, those before a resume included."""
+        """Return the seconds of training so far, including those before a resume."""
         return self.seconds_before + self.clock() - self.start
 
     @property
     def unread(self) -> bool:
-        """Whether what the progress is shown on has been closed."""
+        """Return whether the terminal or pipe that shows the progress has been closed."""
         return self.progress.unread
 
     def holds(self, metrics: Mapping[str, int | float]) -> bool:
-        """Whether the newest line is of these metrics already."""
+        """Return whether the newest line already holds these metrics."""
         return metrics.keys() <= self.newest.keys()
 
     def advance(self, step: int) -> None:
-        """Call it after every step: moves the progress line when that is due."""
+        """Update the progress line when that is due; call this after every step."""
         self.progress.advance(step)
 
     def log(self, step: int, metrics: Mapping[str, int | float]) -> None:
@@ -242,10 +242,10 @@ def _import(module: str) -> Any:
 
 
 class Silent:
-    """What the other processes of a run have in place of a `Tracker`: it records nothing."""
+    """The stand-in for a `Tracker` in the other processes of a run; it records nothing."""
 
     elapsed = 0.0
-    """Less than what the main process measures: the highest of all counts."""
+    """Always 0, less than the main process measures, since the highest of all counts."""
     unread = False
 
     def __enter__(self) -> "Silent":
@@ -264,13 +264,13 @@ class Silent:
 
 
 REFRESH = 0.5
-"""Seconds between two updates on a terminal, drawn by the training loop, not by a thread."""
+"""Seconds between two updates on a terminal; the training loop draws them, not a thread."""
 RATE_WINDOW = 30.0
-"""Seconds that the rate is measured over."""
+"""Length in seconds of the window that the rate is measured over."""
 
 
 class Screen(Console):
-    """A console whose closed pipe is an OSError, as a closed terminal is; rich ends the program."""
+    """A console that raises OSError on a closed pipe, as on a closed terminal; rich would exit."""
 
     def on_broken_pipe(self) -> None:
         raise
@@ -315,7 +315,7 @@ class Progress:
             self.display.start()
 
     def advance(self, step: int, metrics: Mapping[str, int | float] | None = None) -> None:
-        """Take note of the steps done and of new metrics; costs nothing until a line is due."""
+        """Note the steps done and new metrics; this costs nothing until a line is due."""
         self.step = step
         self.metrics.update(metrics or {})
         now = self.clock()
@@ -337,7 +337,7 @@ class Progress:
             self.print(line)
 
     def line(self, now: float) -> str:
-        """The state of the run at the time `now` of the clock."""
+        """Return the line of the run's state at the time `now` of the clock."""
         (then, before), done = self.times[0], self.step / self.total_steps
         rate = (self.step - before) / (now - then) if now > then else 0.0
         left = (self.total_steps - self.step) / rate if rate > 0 else None
@@ -376,7 +376,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """1:02:03, or 2:03 below an hour."""
+    """Return a duration as 1:02:03, or as 2:03 below an hour."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

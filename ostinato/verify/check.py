@@ -1,4 +1,4 @@
-"""A row of the fidelity report: a fact about the originals, and how far this package is from it."""
+"""Define a row of the fidelity report: a fact about the originals, and our distance from it."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -11,11 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Row:
-    """A measurement."""
+    """Hold one measurement."""
 
     check: str
     model: str
-    """Which specimen was measured; empty where it does not matter."""
+    """Specimen that was measured; empty if the check needs none."""
     difference: float
     tolerance: float
 
@@ -26,21 +26,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Check:
-    """A fact that can be measured, for some models or for none in particular."""
+    """Describe a fact that can be measured, for some models or for none in particular."""
 
     name: str
     documents: str
     """The requirement documents that ask for it."""
     reference: str
-    """What the reference does."""
+    """Behaviour of the reference."""
     tolerance: float
     models: tuple[str, ...]
     measure: Callable[..., float]
-    """Of one model's name if there are `models`, else of nothing. Its docstring says how."""
+    """Function that measures: it takes a model's name if there are `models`, else nothing. Its
+    docstring says how it measures."""
 
     @property
     def measured(self) -> str:
-        """What is measured."""
+        """Return the description of the measurement."""
         return " ".join((self.measure.__doc__ or "").split())
 
     def rows(self) -> Iterator[Row]:
@@ -62,7 +63,7 @@ def check(
 
 
 def apart(ours: Any, reference: Any) -> float:
-    """The largest absolute difference; infinite for NaN or another shape."""
+    """Return the largest absolute difference; infinite for NaN or another shape."""
     a, b = (torch.as_tensor(x, dtype=torch.float64).detach() for x in (ours, reference))
     if a.shape != b.shape:
         return math.inf
@@ -71,5 +72,5 @@ def apart(ours: Any, reference: Any) -> float:
 
 
 def relatively_apart(ours: Tensor, reference: Tensor) -> float:
-    """The largest difference in units of the largest entry of the reference."""
+    """Return the largest difference in units of the largest entry of the reference."""
     return apart(ours, reference) / max(reference.detach().abs().max().item(), 1e-12)

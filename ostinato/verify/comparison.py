@@ -1,4 +1,4 @@
-"""How recorded numbers and ours are counted."""
+"""Count how recorded numbers agree with ours."""
 
 import math
 from dataclasses import dataclass, fields
@@ -16,7 +16,7 @@ class Recording(dict[str, Tensor]):
 
 @dataclass(frozen=True)
 class Precision:
-    """What can be asked of a run in one dtype."""
+    """Hold the tolerances for a run in one dtype."""
 
     tolerance: float
     """Largest absolute difference."""
@@ -38,17 +38,17 @@ PRECISIONS = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """All numbers of one kind in one file."""
+    """Compare all numbers of one kind in one file."""
 
     kind: str
     tolerance: float
     numbers: int
     strict: int
-    """Within the tolerance."""
+    """Numbers within the tolerance."""
     limited: int
-    """Beyond it, but within their floor."""
+    """Numbers beyond the tolerance, but within their floor."""
     chaotic: int
-    """Within a floor so high that they prove nothing."""
+    """Numbers within a floor so high that they prove nothing."""
     missed: int
     largest: float
     """Largest difference, chaotic numbers aside; NaN if there is any NaN."""
@@ -63,7 +63,7 @@ class Comparison:
 
 
 class Tally:
-    """Counts the numbers of one kind."""
+    """Count the numbers of one kind."""
 
     def __init__(self, kind: str, precision: Precision):
         gradients = kind == "gradients"
@@ -73,7 +73,7 @@ class Tally:
         self.largest, self.floor, self.where = 0.0, 0.0, ""
 
     def add(self, key: str, apart: Float[Tensor, " numbers"], floor: float) -> None:
-        """Take in the differences of one tensor."""
+        """Add the differences of one tensor."""
         strict = apart <= self.tolerance  # false for NaN, as the next one
         within = apart <= max(self.tolerance, floor)
         self.numbers += len(apart)

@@ -17,7 +17,7 @@ from ostinato.verify.golden_recursive import verify_recursive
 
 @dataclass(frozen=True)
 class GoldenResult:
-    """What became of one file: comparisons by kind, or an error."""
+    """Hold the result for one file: comparisons by kind, or an error."""
 
     file: str
     comparisons: list[Comparison]
@@ -28,7 +28,7 @@ class GoldenResult:
         return not self.error and all(comparison.passed for comparison in self.comparisons)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, verdicts included."""
+        """Return plain values, verdicts included."""
         rows = [asdict(row) | {"passed": row.passed} for row in self.comparisons]
         return asdict(self) | {"passed": self.passed, "comparisons": rows}
 
@@ -66,7 +66,7 @@ def verify_golden(path: Path) -> list[Comparison]:
 
 
 def read_golden(path: Path) -> tuple[Recording, dict[str, str]]:
-    """The tensors of a safetensors file and its metadata."""
+    """Read the tensors of a safetensors file and its metadata."""
     try:
         with safe_open(path, "pt") as file:
             golden = Recording({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118

@@ -38,7 +38,7 @@ Submission = dict[str, list[dict[str, list[list[int]]]]]
 
 
 def is_arc(folder: Path) -> bool:
-    """Whether a folder holds such a recording, or what is left of one."""
+    """Return whether a folder holds such a recording, even an incomplete one."""
     return (folder / BUILT).is_dir() or (folder / PREDICTIONS).exists()
 
 
@@ -59,7 +59,7 @@ def verify_arc(folder: Path) -> list[Comparison]:
 
 
 def compare_grids(folder: Path, split: str) -> Comparison:
-    """All tokens of a split, drawn again from the names of the variants."""
+    """Compare all tokens of a split, drawn again from the names of the variants."""
     recorded = PuzzleSet.load(folder / BUILT, split)
     names = read_names(folder / BUILT)
     evaluated = read_json(folder / BUILT / TASKS, dict[str, Any])
@@ -86,14 +86,14 @@ def compare_grids(folder: Path, split: str) -> Comparison:
 
 
 def pairs_shown(task: ArcTask, split: str, evaluated: bool) -> tuple[Pair, ...]:
-    """The pairs of a task that a split has."""
+    """Return the pairs of a task that a split has."""
     if split == "test":
         return task.test
     return task.train if evaluated else task.pairs
 
 
 def count_votes(folder: Path, processes: int) -> ArcVotes:
-    """The votes of the recorded answers, each process counting every so many-th of them."""
+    """Count the votes of the recorded answers; each of n processes counts every n-th of them."""
     inputs = PuzzleSet.load(folder / BUILT, "test").inputs
     keys = ("puzzle_identifiers", "preds", "q_halt_logits")
     ids, answers, q_halt = read_npz(folder / PREDICTIONS, keys)
@@ -109,7 +109,7 @@ def count_votes(folder: Path, processes: int) -> ArcVotes:
 
 
 def compare_scores(folder: Path, votes: ArcVotes, name: str = "") -> Comparison:
-    """pass@K for every K that was recorded."""
+    """Compare pass@K for every K that was recorded."""
     tally = Tally(f"pass@K{name}", PRECISIONS["float32"])
     for key, recorded in read_json(folder / PASS_AT, dict[PassAt, float]).items():
         (ours,) = votes.pass_at([int(key.rpartition("@")[2])]).values()
@@ -118,7 +118,7 @@ def compare_scores(folder: Path, votes: ArcVotes, name: str = "") -> Comparison:
 
 
 def compare_submission(folder: Path, votes: ArcVotes, name: str = "") -> Comparison:
-    """The cells of all attempts. An attempt of another shape counts as one wrong number."""
+    """Compare the cells of all attempts. An attempt of another shape counts as one wrong number."""
     tally = Tally(f"attempts{name}", PRECISIONS["float32"])
     ours, recorded = votes.submission(), read_json(folder / SUBMISSION, Submission)
     if ours.keys() != recorded.keys():
@@ -135,11 +135,11 @@ def compare_submission(folder: Path, votes: ArcVotes, name: str = "") -> Compari
 
 
 def attempt(tests: list[dict[str, Any]], number: int, key: str) -> np.ndarray:
-    """The grid of an attempt, empty if there is none."""
+    """Return the grid of an attempt, empty if there is none."""
     return np.array(tests[number].get(key, []) if number < len(tests) else [])
 
 
 def add(tally: Tally, key: str, ours: np.ndarray, recorded: np.ndarray) -> None:
-    """Count how far our numbers are from those recorded; nothing is rounded here."""
+    """Count the differences of our numbers from those recorded; nothing is rounded here."""
     apart = np.abs(ours.astype(np.float64) - recorded.astype(np.float64)).ravel()
     tally.add(key, torch.from_numpy(apart), 0.0)

@@ -1,8 +1,8 @@
 """Compare EqR's recorded steps: logits, q, both latents, and the residual.
 
-Every step goes on from the latents that were recorded before it, because rounding grows tenfold
-from step to step. Within a step its *floor* is measured: our own numbers in float64 differ from
-those in float32 by so much, and differences up to a few times that speak against neither side.
+Every step starts from the latents that were recorded before it, because rounding errors grow
+tenfold from step to step. A step's *floor* is the difference of our own numbers in float64 from
+those in float32; differences up to a few times the floor prove neither side wrong.
 """
 
 import json

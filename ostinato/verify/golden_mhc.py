@@ -41,7 +41,7 @@ def verify_mhc(golden: Recording, metadata: dict[str, str]) -> list[Comparison]:
 
 
 def replay(connection: HyperConnection, golden: Recording) -> dict[str, Tensor]:
-    """Our outputs and gradients by key of the file, from its parameters and inputs."""
+    """Compute our outputs and gradients by key of the file, from its parameters and inputs."""
     load(connection, golden)
     streams = golden["streams_in"].clone().requires_grad_()
     weight = golden["branch_weight"].clone().requires_grad_()
@@ -61,12 +61,12 @@ def replay(connection: HyperConnection, golden: Recording) -> dict[str, Tensor]:
 
 
 def value_of(parameter: Tensor) -> Tensor:
-    """A copy without gradient."""
+    """Return a copy without gradient."""
     return parameter.detach().clone()
 
 
 def gradient_of(tensor: Tensor) -> Tensor:
-    """The gradient, which must be there."""
+    """Return the gradient, which must exist."""
     assert tensor.grad is not None
     return tensor.grad
 
@@ -74,7 +74,7 @@ def gradient_of(tensor: Tensor) -> Tensor:
 def by_official_name(
     connection: HyperConnection, read: Callable[[Tensor], Tensor]
 ) -> dict[str, Tensor]:
-    """What `read` gives for each parameter, its value or gradient, as the paper's code has it."""
+    """Return `read` of each parameter, its value or gradient, under the paper's code's names."""
     pre, post, mix, norm = connection.pre, connection.post, connection.permutations, connection.norm
     assert norm is not None and pre.gain is not None and pre.map is not None
     assert post.gain is not None and post.map is not None

@@ -1,10 +1,10 @@
-"""Compare a replay of TRM or HRM with what was recorded, as far as rounding lets one compare.
+"""Compare a replay of TRM or HRM with the recording, as far as rounding allows.
 
-Rounding sets a limit to that. The same sums in another order, as on another CPU, differ in the
-last bits, and these models amplify it: the recorded numbers themselves can be further from the
-exact ones than the wished tolerance. So the limit is measured: the replay is repeated in float64
-and with its numbers shaken by a few roundings, and a tensor's *floor* is how far that moves it.
-Differences up to the floor speak against neither side.
+The same sums in another order, as on another CPU, differ in the last bits, and these models
+amplify the difference: the recorded numbers can be further from the exact ones than the tolerance.
+So the effect of rounding is measured: the replay is repeated in float64 and with its numbers
+shaken by a few roundings, and a tensor's *floor* is how far that moves it. Differences up to the
+floor prove neither side wrong.
 """
 
 import math
@@ -32,7 +32,7 @@ def verify_recursive(golden: Recording, metadata: dict[str, str]) -> list[Compar
 
 
 def precision_of(metadata: dict[str, str]) -> Precision:
-    """What can be asked of a run with this metadata."""
+    """Return the tolerances for a run with this metadata."""
     if missing := {"config", "optimizer"} - metadata.keys():
         raise ValueError(f"its metadata lack {', '.join(sorted(missing))}")
     config: dict[str, Any] = decode_json(metadata["config"], dict[str, Any], "config")
@@ -43,7 +43,7 @@ def precision_of(metadata: dict[str, str]) -> Precision:
 
 
 def replay(golden: Recording, metadata: dict[str, str], rounding: Rounding) -> dict[str, Tensor]:
-    """Our numbers by key of the file."""
+    """Compute our numbers by key of the file."""
     # Copies, because the replay goes on to change its weights in place
     return {key: value.clone() for key, value in Replay(golden, metadata, rounding).run()}
 
@@ -51,7 +51,7 @@ def replay(golden: Recording, metadata: dict[str, str], rounding: Rounding) -> d
 def rounding_floors(
     golden: Recording, metadata: dict[str, str], ours: dict[str, Tensor]
 ) -> dict[str, float]:
-    """How far rounding can move our numbers, by `floor_group`."""
+    """Measure how far rounding can move our numbers, by `floor_group`."""
     precision = precision_of(metadata)
     others = [
         (1.0, replay(golden, metadata, Rounding(jitter=MARGIN * precision.rounding, seed=seed)))
@@ -88,7 +88,7 @@ def compare(
 
 
 def differences(key: str, golden: Tensor, one: Tensor, other: Tensor) -> Float[Tensor, " numbers"]:
-    """Absolute differences; for a gradient in units of its largest recorded entry."""
+    """Return absolute differences; for a gradient, in units of its largest recorded entry."""
     apart = (one.to(torch.float64).flatten() - other.to(torch.float64).flatten()).abs()
     if kind_of(key) == "gradients":
         apart /= golden.abs().max().clamp(min=1e-6)
@@ -96,7 +96,7 @@ def differences(key: str, golden: Tensor, one: Tensor, other: Tensor) -> Float[T
 
 
 def floor_group(key: str) -> str:
-    """The numbers that share a floor, because a few numbers alone can stay still by chance."""
+    """Name the group that shares a floor, because a few numbers alone may not move by chance."""
     step, kind = key.split("/")[0], kind_of(key)
     if kind == "final weights":
         return key.rpartition(".")[0]  # one layer
@@ -108,7 +108,7 @@ def floor_group(key: str) -> str:
 
 
 def kind_of(key: str) -> str:
-    """`step3/out/logits` → "outputs" and so on."""
+    """Return the kind of a key: `step3/out/logits` → "outputs" and so on."""
     scope, rest = key.split("/", 1)
     if scope == "final":
         return "final weights"

@@ -1,4 +1,4 @@
-"""The mathematics of TRM and HRM once more, in plain lines, to measure the package against.
+"""Implement the mathematics of TRM and HRM again, plainly, to measure the package against.
 
 Nothing here calls the code under test. All of it computes in the dtype of its arguments, which is
 float64. Weights come as a dictionary under the names of the package; `c` holds the settings.
@@ -13,23 +13,23 @@ Weights = dict[str, Tensor]
 
 
 def under(w: Weights, prefix: str) -> Weights:
-    """The weights of one part, without its prefix."""
+    """Return the weights of one part, without its prefix."""
     return {name[len(prefix) + 1 :]: t for name, t in w.items() if name.startswith(prefix + ".")}
 
 
 def rms_norm(x: Tensor, eps: float) -> Tensor:
-    """Over the last axis, without a weight."""
+    """Normalise over the last axis, without a weight."""
     return x / ((x * x).mean(-1, keepdim=True) + eps).sqrt()
 
 
 def swiglu_width(dim: int, expansion: float) -> int:
-    """2/3 of expansion·dim, rounded, then up to a multiple of 256."""
+    """Return 2/3 of expansion·dim, rounded, then rounded up to a multiple of 256."""
     wished = round(expansion * dim * 2 / 3)
     return 256 * math.ceil(wished / 256)
 
 
 def swiglu(w: Weights, x: Tensor) -> Tensor:
-    """Gate and up are fused, gate first."""
+    """Apply SwiGLU; gate and up are fused, gate first."""
     half = len(w["gate_up_proj.weight"]) // 2
     gate = x @ w["gate_up_proj.weight"][:half].T
     up = x @ w["gate_up_proj.weight"][half:].T
@@ -37,7 +37,7 @@ def swiglu(w: Weights, x: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, theta: float) -> Tensor:
-    """Rotary positions of [batch, seq, heads, size]; i and i + size/2 form a complex number."""
+    """Rotate [batch, seq, heads, size] by position; i and i + size/2 form a complex number."""
     half = x.shape[-1] // 2
     speeds = theta ** (-2 * torch.arange(half, dtype=torch.float64) / x.shape[-1])
     angles = torch.arange(x.shape[1], dtype=torch.float64)[:, None] * speeds
@@ -57,7 +57,7 @@ def attention(w: Weights, x: Tensor, heads: int, theta: float | None) -> Tensor:
 
 
 def reason(w: Weights, c, hidden: Tensor, injection: Tensor) -> Tensor:
-    """A reasoning module: add, then for each layer mix positions, norm, mix channels, norm."""
+    """Run a reasoning module: add, then per layer mix positions, norm, mix channels, norm."""
     h = hidden + injection
     num_layers = 1 + max(int(name.split(".")[1]) for name in w)
     for number in range(num_layers):
@@ -98,7 +98,7 @@ def trm_step(w: Weights, c, z_H: Tensor, z_L: Tensor, x: Tensor) -> tuple[Tensor
 
 
 def damped(c, h: Tensor, u: Tensor) -> Tensor:
-    """EqR's h ← (1 - λ)·h + λ·u, without noise."""
+    """Apply EqR's h ← (1 - λ)·h + λ·u, without noise."""
     return h - c.damping * (h - u)
 
 
@@ -124,20 +124,20 @@ def step(
 
 
 def log_stablemax(x: Tensor) -> Tensor:
-    """As in the originals, epsilon included."""
+    """Compute log-stablemax as in the originals, epsilon included."""
     s = torch.where(x >= 0, x + 1, 1 / (1 - x + 1e-30))
     return torch.log(s / s.sum(-1, keepdim=True))
 
 
 def cross_entropy(p: Tensor, logit: Tensor) -> Tensor:
-    """Binary, of a probability and a logit."""
+    """Compute the binary cross-entropy of a probability and a logit."""
     return -(p * torch.log(torch.sigmoid(logit)) + (1 - p) * torch.log(torch.sigmoid(-logit)))
 
 
 def losses(
     logits: Tensor, labels: Tensor, q: Tensor, target: Tensor | None, softmax: bool = False
 ) -> dict[str, Tensor]:
-    """The parts of the loss, summed over the batch, sequence by sequence and token by token."""
+    """Compute the parts of the loss, summed over the batch by sequence and token."""
     log_p = torch.log_softmax(logits, -1) if softmax else log_stablemax(logits)
     total = {name: torch.zeros((), dtype=logits.dtype) for name in ("lm", "halt", "continue")}
     for b in range(len(labels)):

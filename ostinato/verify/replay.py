@@ -1,4 +1,4 @@
-"""One recorded training run of the originals, done again with this package.
+"""Repeat a recorded training run of the originals with this package.
 
 Every step starts from what was recorded before it (teacher forcing), so that each number is tested
 on its own: an untrained recursion multiplies a rounding difference by about ten at every step, and
@@ -46,7 +46,7 @@ LOCAL_ROWS = "puzzle_emb.local"
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """The `optimizer` entry of a golden file; the learning rate is constant."""
+    """Hold the `optimizer` entry of a golden file; the learning rate is constant."""
 
     lr: float
     weight_decay: float
@@ -68,7 +68,7 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class Rounding:
-    """How a replay differs from the main one, to measure what rounding alone can do to a number."""
+    """Describe how a replay differs from the main one, to measure the effect of rounding alone."""
 
     dtype: str | None = None
     """Compute in this dtype instead of the recorded one."""
@@ -78,7 +78,7 @@ class Rounding:
 
 
 class Replay:
-    """A recorded run; `run` yields our counterpart of every recorded number."""
+    """Replay a recorded run; `run` yields our counterpart of every recorded number."""
 
     def __init__(self, golden: Recording, metadata: dict[str, str], rounding: Rounding):
         name = metadata["model"]
@@ -108,7 +108,7 @@ class Replay:
         )
 
     def run(self) -> Iterator[tuple[str, Tensor]]:
-        """All recorded numbers, as (key of the file, ours)."""
+        """Yield our counterparts of all recorded numbers, as (key of the file, ours)."""
         batch_size = len(self.golden["step1/batch/inputs"])
         slots = Slots.empty(self.model, batch_size, torch.device("cpu"))
         for step in range(1, self.steps + 1):
@@ -154,7 +154,7 @@ class Replay:
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        """The last batch with the recorded final weights: all steps, metrics from the last."""
+        """Evaluate the last batch with the recorded final weights: all steps, last metrics."""
         slots = Slots.empty(self.model, len(batch.inputs), torch.device("cpu"))
         slots = slots.refill(batch, self.initial_state())
         never = self.config.halt_max_steps
@@ -186,7 +186,7 @@ class Replay:
                 yield f"{scope}/{name}", metrics[ours]
 
     def recorded(self, prefix: str, ours: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """For each key of the file that begins so, what we have under its name."""
+        """Yield our value for each key of the file with this prefix."""
         for key in self.golden:
             if key.startswith(prefix):
                 name = from_official_name(key.removeprefix(prefix))
@@ -199,7 +199,7 @@ class Replay:
         return Batch(*(self.golden[f"step{step}/batch/{name}"] for name in names))
 
     def recorded_slots(self, step: int) -> Slots:
-        """The slots after a step, as recorded."""
+        """Return the slots after a step, as recorded."""
         tensors = {
             name: self.golden[f"step{step}/carry/{OFFICIAL_SLOTS.get(name, name)}"]
             for name in SLOT_TENSORS
@@ -212,7 +212,7 @@ class Replay:
         return self.model.initial_state(1)
 
     def load(self, scope: str) -> None:
-        """Take the recorded weights of `init` or `final`."""
+        """Load the recorded weights of `init` or `final`."""
         prefix = f"{scope}/"
         weights = {
             k.removeprefix(prefix): v for k, v in self.golden.items() if k.startswith(prefix)
@@ -221,7 +221,7 @@ class Replay:
         load_weights(self.model, from_official_weights(shaken), source=scope)
 
     def shaken(self, tensor: Tensor) -> Tensor:
-        """The tensor with every entry changed by a factor 1 ± jitter or less."""
+        """Return the tensor with every entry multiplied by a factor within 1 ± jitter."""
         if not self.jitter:
             return tensor
         uniform = torch.rand(tensor.shape, generator=self.noise, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The fidelity report: every row measured, then what differs from the originals on purpose."""
+"""Make the fidelity report: all rows measured, then the intended deviations."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from ostinato.verify.rows import TOPICS, checks_of
 
 @dataclass(frozen=True)
 class Measured:
-    """A check and its rows, one a model."""
+    """Hold a check and its rows, one per model."""
 
     check: Check
     rows: list[Row]
@@ -22,16 +22,16 @@ class Measured:
 
     @property
     def largest(self) -> float:
-        """The largest difference, over models."""
+        """Return the largest difference over all models."""
         return max(row.difference for row in self.rows)
 
     @property
     def models(self) -> str:
-        """Those that were measured; empty where it does not matter."""
+        """Return the models that were measured; empty if the check needs none."""
         return ", ".join(row.model for row in self.rows if row.model)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, verdicts included."""
+        """Return plain values, verdicts included."""
         check = self.check
         return {
             "check": check.name,
@@ -45,7 +45,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Section:
-    """The checks of one topic."""
+    """Hold the checks of one topic."""
 
     title: str
     checks: list[Measured]
@@ -55,14 +55,14 @@ class Section:
         return all(measured.passed for measured in self.checks)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, verdicts included."""
+        """Return plain values, verdicts included."""
         checks = [measured.to_json() for measured in self.checks]
         return {"topic": self.title, "passed": self.passed, "checks": checks}
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """What is different from the originals on purpose."""
+    """Describe an intended difference from the originals."""
 
     originals: str
     here: str
@@ -171,7 +171,7 @@ def measure() -> Iterator[Section]:
 
 
 def to_markdown(sections: Iterable[Section], golden: Iterable[GoldenResult] = ()) -> str:
-    """The report as a page; differences only as bounds, so that every machine writes the same."""
+    """Write the report as a page; differences as bounds, so that all machines write the same."""
     sections, golden = list(sections), list(golden)
     checks = [measured for section in sections for measured in section.checks]
     failed = sum(not measured.passed for measured in checks)
@@ -221,17 +221,17 @@ GOLDEN_TEXT = [
 
 
 def table(header: tuple[str, ...]) -> list[str]:
-    """The first two lines of a Markdown table."""
+    """Return the first two lines of a Markdown table."""
     return [cells(*header), "|" + "---|" * len(header)]
 
 
 def cells(*texts: str) -> str:
-    """One line of a Markdown table."""
+    """Write one line of a Markdown table."""
     return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
 
 
 def check_line(measured: Measured) -> str:
-    """A check as a line of a Markdown table."""
+    """Write a check as a line of a Markdown table."""
     check = measured.check
     bound = f"≤ {check.tolerance:.1g}" if check.tolerance else "0"
     return cells(
@@ -246,7 +246,7 @@ def check_line(measured: Measured) -> str:
 
 
 def golden_line(result: GoldenResult) -> str:
-    """A recording as a line of a Markdown table."""
+    """Write a recording as a line of a Markdown table."""
     name = result.file.removesuffix(".safetensors")
     kinds = ", ".join(row.kind for row in result.comparisons)
     tolerances = sorted({row.tolerance for row in result.comparisons})

@@ -1,4 +1,4 @@
-"""Is a run what it says? Its files load, every number is finite, its scores come out again."""
+"""Check a run: its files load, all numbers are finite, its scores can be reproduced."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ from ostinato.weights.files import locate
 from ostinato.weights.load import load, read_pretrained
 
 ROUNDING = 0.005
-"""Share of puzzles, and of cells, whose answers rounding may decide: where a model has no answer
-yet a rounding grows tenfold a step, and another machine or batch rounds otherwise."""
+"""Share of puzzles, and of cells, whose answers may depend on rounding. While a model has no
+answer yet, a rounding error grows tenfold per step, and machines and batches round differently."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, what was found, and whether it is as it should be."""
+    """Hold the thing checked, the result, and whether it is as expected."""
 
     name: str
     found: str
@@ -45,7 +45,7 @@ def verify_run(
 
     Weights and checkpoints have to load with no tensor missing, extra or mis-shaped, and to be
     finite: weights, averages, optimisers and states. The scores in result.json and beside the
-    weights have to come out again on the same puzzles or texts. Raises ValueError if there is
+    weights have to be reproduced on the same puzzles or texts. Raises ValueError if there is
     nothing to check.
     """
     if not path.exists():
@@ -71,7 +71,7 @@ def verify_run(
 
 
 def finding(name: str, check: Callable[[], str]) -> Finding:
-    """What `check` found; it raises ValueError if that is not as it should be."""
+    """Return the finding of `check`, which raises ValueError if something is wrong."""
     try:
         return Finding(name, check(), True)
     except ValueError as error:
@@ -113,7 +113,7 @@ def check_checkpoint(path: Path, recipe: AnyRecipe) -> str:
 
 
 def check_finite(tensors: dict[str, Tensor]) -> int:
-    """How many numbers there are; ValueError that names a tensor which is not finite."""
+    """Return how many numbers there are; ValueError names a tensor that is not finite."""
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise ValueError(f"{name} is not finite")
@@ -121,7 +121,7 @@ def check_finite(tensors: dict[str, Tensor]) -> int:
 
 
 class Scores:
-    """The scores that a run has recorded, each compared with a new evaluation."""
+    """Compare each score that a run has recorded with a new evaluation."""
 
     def __init__(
         self,
@@ -136,14 +136,14 @@ class Scores:
         self.measured: dict[str, Evaluation] = {}
 
     def of_weights(self) -> str:
-        """The validation score for which the weights were kept."""
+        """Check the validation score for which the weights were kept."""
         score = read_pretrained(self.path).notes.get("validation")
         if not isinstance(score, dict):
             raise ValueError("the weights do not say how they did on validation")
         return self.compare("validation", score)
 
     def of_result(self) -> str:
-        """The last evaluation."""
+        """Check the score of the last evaluation."""
         result = read_json(RunFolder(self.path).result, dict[str, Any])
         split = result.get("split")
         if split not in ("train", "validation", "test"):
@@ -153,7 +153,7 @@ class Scores:
         return self.compare(split, result)
 
     def compare(self, split: str, recorded: dict[str, Any]) -> str:
-        """Both exact accuracies; ValueError if a score is further away than rounding explains."""
+        """Return both exact accuracies; ValueError if they differ by more than rounding."""
         measured = self.evaluation(split)
         for name in ("puzzles", "steps"):
             if name in recorded and recorded[name] != getattr(measured, name):
@@ -173,7 +173,7 @@ class Scores:
         )
 
     def evaluation(self, split: str) -> Evaluation:
-        """The score on a split of the run's data, measured once."""
+        """Return the score on a split of the run's data, measured once."""
         if split not in self.measured:
             data = self.recipe.data.prepare(self.data_root, self.report)
             model = load(self.path, self.device, kind=RecursiveModel)
@@ -182,7 +182,7 @@ class Scores:
 
 
 class TextScores(Scores):
-    """The scores of a language model."""
+    """Compare the scores of a language model."""
 
     def compare(self, split: str, recorded: dict[str, Any]) -> str:
         """Return both scores, or why they cannot be compared; ValueError if they differ."""

@@ -1,4 +1,4 @@
-"""Small models in float64 for the fidelity report, with every path in use."""
+"""Make small models in float64 for the fidelity report that use every path."""
 
 from dataclasses import replace
 from typing import Any
@@ -42,7 +42,7 @@ BATCH = 6
 
 
 def specimen(name: str, **settings: Any) -> RecursiveModel:
-    """A model whose q head and puzzle rows, zero in a new one, are random."""
+    """Make a model with random q head and puzzle rows, which are zero in a new one."""
     config = replace(CONFIGS[name], **settings)
     generator = torch.Generator().manual_seed(1)
     model_class = TRM if isinstance(config, TRMConfig) else HRM
@@ -69,7 +69,7 @@ def exact_tables(rotary: RotaryEmbedding, theta: float) -> None:
 
 
 def weights(model: RecursiveModel) -> reference.Weights:
-    """Copies for the reference: gradients can be taken of what the model trains."""
+    """Copy the weights for the reference, with gradients where the model has them."""
     trained = dict(model.named_parameters())
     return {
         name: tensor.detach().clone().requires_grad_(name in trained)
@@ -78,7 +78,7 @@ def weights(model: RecursiveModel) -> reference.Weights:
 
 
 def batch(model: RecursiveModel, seed: int = 2) -> Batch:
-    """Random puzzles; some ids occur twice, some labels are ignored, one row has no label."""
+    """Draw random puzzles: some ids repeat, some labels are ignored, one row has no label."""
     config, generator = model.config, torch.Generator().manual_seed(seed)
     shape = (BATCH, config.seq_len)
     inputs = torch.randint(config.vocab_size, shape, generator=generator, dtype=torch.int32)
@@ -90,7 +90,7 @@ def batch(model: RecursiveModel, seed: int = 2) -> Batch:
 
 
 def some_state(model: RecursiveModel, seed: int = 3) -> State:
-    """A state in the middle of thinking."""
+    """Draw a state in the middle of thinking."""
     config, generator = model.config, torch.Generator().manual_seed(seed)
     shape = (2, BATCH, config.prefix_len + config.seq_len, config.hidden_size)
     z = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -98,5 +98,5 @@ def some_state(model: RecursiveModel, seed: int = 3) -> State:
 
 
 def rows_of(model: RecursiveModel, ids: Tensor) -> Tensor | None:
-    """The puzzle rows of a batch, for the reference."""
+    """Return the puzzle rows of a batch, for the reference."""
     return None if model.puzzle_emb is None else model.puzzle_emb.weights[ids.long()].clone()

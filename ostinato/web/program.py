@@ -77,19 +77,21 @@ def program_of(model: RecursiveModel) -> Program:
     values: dict[str, Any] = {}
     constants: dict[Any, Any] = dict(traced.state_dict) | dict(traced.constants)
     for spec in traced.graph_signature.input_specs:
-        name = spec.arg.name
+        name: Any = spec.arg.name
         if spec.target is None:  # what the caller gives
             values[name] = lowering.new(
                 *next(n for n in traced.graph.nodes if n.name == name).meta["val"].shape
             )
         else:
             values[name] = constants[spec.target].detach().float()
-    inputs = [values[name] for name in traced.graph_signature.user_inputs]
+    given: Any = traced.graph_signature.user_inputs
+    inputs = [values[name] for name in given]
     for node in traced.graph.nodes:
         if node.op == "call_function":
             args = torch.fx.map_arg(node.args, lambda n: values[n.name])
             values[node.name] = lowering.lower(node, args)
-    logits, q, z_H, z_L = (values[name] for name in traced.graph_signature.user_outputs)
+    returned: Any = traced.graph_signature.user_outputs
+    logits, q, z_H, z_L = (values[name] for name in returned)
     # Both are read before either is renewed
     fresh = [lowering.copied(z) for z in (z_H, z_L)]
     for old, new in zip(inputs[2:], fresh, strict=True):
@@ -136,15 +138,16 @@ class Lowering:
         if name == "neg":
             return self.zip("mul", self.place(args[0]), -1.0)
         if name in ("add", "mul"):
-            return self.zip(
-                name, *(a if isinstance(a, float | int) else self.place(a) for a in args)
-            )
+            one, other = (a if isinstance(a, float | int) else self.place(a) for a in args)
+            assert isinstance(one, View)
+            return self.zip(name, one, other)
         if name in FUNCTIONS:
             source = self.place(args[0])
             out = self.new(*source.layout.shape)
             return self.emit("map", {"of": source, "to": out}, function=name)
         if name == "mean" and list(args[1]) == [-1] and args[2]:
-            return self.mean(self.place(args[0]), alone=len(node.args[0].users) == 1)
+            source: Any = node.args[0]
+            return self.mean(self.place(args[0]), alone=len(source.users) == 1)
         if name == "linear":
             return self.linear(*args)
         if name == "scaled_dot_product_attention" and not args[3:] and not node.kwargs:

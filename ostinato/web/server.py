@@ -74,7 +74,7 @@ def create_app(
     class Ask(BaseModel):
         model_config = ConfigDict(extra="forbid")
         puzzles: list[str] = Field(min_length=1, max_length=limits.puzzles)
-        search: SEARCH_NAMES | None = None
+        search: SEARCH_NAMES | None = None  # pyright: ignore[reportInvalidTypeForm]
         max_steps: int | None = Field(None, ge=1, le=limits.steps, strict=True)
 
     class Refusal(BaseModel):
@@ -91,7 +91,7 @@ def create_app(
 
     @app.exception_handler(HTTPException)
     async def failed(_: Request, error: HTTPException) -> JSONResponse:
-        return refuse(error.status_code, str(error.detail), error.headers)
+        return refuse(error.status_code, str(error.detail), dict(error.headers or {}))
 
     statuses: dict[int | str, Any] = {
         200: {"content": {"text/event-stream": {}}, "description": "steps and solutions"},

@@ -4,10 +4,10 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 DEFAULTS = ("sudoku9", "sudoku9-large")
-"""The models that `ostinato solve` takes where none is given: the second one solves what the first
-one does not."""
+"""The models that `ostinato solve` uses by default: the second tries what the first leaves
+unsolved."""
 
 
 def packaged() -> dict[str, Path]:
-    """Name → weights, in the order of names."""
+    """Return the weights of each packaged model by name, sorted by name."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}

@@ -1,4 +1,4 @@
-"""Is the file that was written the model? It is read back, and both are run on the same text."""
+"""Check a written file: read it back, and compare its logits with the model's on the same text."""
 
 import copy
 from dataclasses import dataclass
@@ -11,21 +11,22 @@ from ostinato.layers import PackedTernaryLinear
 from ostinato.models.nanochat import NanoChat
 
 TOLERANCE = 1e-4
-"""Of logits, relative to the largest: what rounding in fp32 may do."""
+"""Largest accepted error of the logits, relative to the largest logit: fp32 rounding only."""
 LOOSE_TOLERANCE = 0.02
-"""The same where the form rounds scales to f16: int8 activations that lie between two integers
-then go the other way, which moves a logit much further than the rounding itself."""
+"""The same for forms that round scales to f16. Some int8 activations then round the other way,
+which moves a logit much further than the rounding of the scales itself."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Largest differences of logits, relative to the largest logit."""
+    """Hold the largest differences of the logits, relative to the largest logit."""
 
     tokens: int
     error: float
-    """Of the file and the model."""
+    """Error of the file against the model."""
     beside_form: float
-    """Of the file and what its form can hold of the model; `error` if that is all of it."""
+    """Error of the file against the part of the model that its form can hold; equals `error` if the
+    form can hold all of it."""
 
     def __str__(self) -> str:
         text = f"largest logit error {self.error:.1e} on {self.tokens} tokens"
@@ -40,10 +41,11 @@ def check(
     tokens: Int[Tensor, "1 seq"],
     expected: NanoChat | None = None,
 ) -> Agreement:
-    """Compare what was written, and read back, with the model.
+    """Compare a model that was written and read back with the original.
 
-    `expected` is what the file should hold exactly if its form cannot hold all of the model, to
-    which `LOOSE_TOLERANCE` is allowed then. Raises ValueError beyond a tolerance.
+    If the form cannot hold all of the model, pass what the file should hold exactly as
+    `expected`; the model itself is then compared with `LOOSE_TOLERANCE`. Raises ValueError beyond
+    a tolerance.
     """
     error = logit_error(written, model, tokens)
     beside_form = error if expected is None else logit_error(written, expected, tokens)
@@ -60,13 +62,13 @@ def check(
 
 @torch.no_grad()
 def logit_error(one: NanoChat, other: NanoChat, tokens: Int[Tensor, "1 seq"]) -> float:
-    """Largest difference of logits, relative to the largest."""
+    """Return the largest difference of the logits, relative to the largest logit."""
     wanted = other(tokens).float()
     return ((one(tokens).float() - wanted).abs().max() / wanted.abs().max()).item()
 
 
 def with_half_scales(model: NanoChat) -> NanoChat:
-    """The packed model with its scales rounded to f16."""
+    """Return the packed model with its scales rounded to f16."""
     rounded = copy.deepcopy(model.packed())
     for module in ternary_layers(rounded):
         module.scales = module.scales.half().to(module.scales.dtype)
@@ -74,7 +76,8 @@ def with_half_scales(model: NanoChat) -> NanoChat:
 
 
 def without_activation_rounding(model: NanoChat) -> NanoChat:
-    """The packed model with activations as they are, so that small causes have small effects."""
+    """Return the packed model without rounding of activations, so that small causes have small
+    effects."""
     smooth = copy.deepcopy(model.packed())
     for module in ternary_layers(smooth):
         module.quantize_activations = False
@@ -82,5 +85,5 @@ def without_activation_rounding(model: NanoChat) -> NanoChat:
 
 
 def ternary_layers(model: NanoChat) -> list[PackedTernaryLinear]:
-    """Those of a packed model."""
+    """Return the ternary layers of a packed model."""
     return [module for module in model.modules() if isinstance(module, PackedTernaryLinear)]

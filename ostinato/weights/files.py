@@ -1,4 +1,4 @@
-"""Files with weights: found in a folder or on the Hub, and read without running code of theirs."""
+"""Find files with weights in a folder or on the Hub, and read them without running their code."""
 
 import pickle
 import re
@@ -26,7 +26,7 @@ CONFIGS = ("all_config.yaml", "config.yaml", "config.json")
 """Names of the settings beside weights that do not hold them, in the order of search."""
 
 BESIDE = (*CONFIGS, TOKENIZER)
-"""Names of what may lie beside weights."""
+"""Names of all files that may lie beside weights."""
 
 STATE_DICTS = ("*.safetensors", "*.pt", "*.pth", "*.bin", "checkpoint")
 """Names of weights beside the originals' `step_N`."""
@@ -34,21 +34,21 @@ STATE_DICTS = ("*.safetensors", "*.pt", "*.pth", "*.bin", "checkpoint")
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+(/[^/]+)*")
 
 NESTED = ("model", "model_state_dict", "state_dict")
-"""Where a pickled file keeps its weights if it holds more."""
+"""Keys under which a pickled file may keep its weights if it holds more than weights."""
 
 DAMAGED = (
     *(RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, OSError),
     *(AssertionError, ArithmeticError, MemoryError, struct.error),
 )
-"""What unpickling bytes that are no pickle can raise."""
+"""Exceptions that unpickling can raise if the bytes are not a pickle."""
 
 
 def locate(source: str | Path, revision: str | None = None) -> Path:
-    """The file with the weights that `source` stands for.
+    """Return the file with the weights that `source` stands for.
 
-    That is a file, a folder with weights, the name of a model that comes with the package, or on
-    the Hub `hf:owner/name[/file or folder]`, of which `revision` chooses the version. Raises
-    ValueError, with the remedy, if there is none, or more than one.
+    `source` is a file, a folder with weights, the name of a packaged model, or
+    `hf:owner/name[/file or folder]` on the Hub, at the version `revision`. Raises ValueError, with
+    the remedy, if there is no such file, or more than one.
     """
     if str(source).startswith(PREFIX):
         return _download(str(source).removeprefix(PREFIX), revision)
@@ -66,7 +66,7 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
 
 
 def _choose(folder: Path) -> Path:
-    """The weights in `folder`: ours, else the last of the originals' steps, else the only file."""
+    """Choose the weights in `folder`: ours, else the originals' last step, else the only file."""
     if (folder / WEIGHTS).is_file():
         return folder / WEIGHTS
     steps = {
@@ -89,9 +89,9 @@ def _choose(folder: Path) -> Path:
 
 
 def _download(name: str, revision: str | None) -> Path:
-    """The file with the weights of a model on the Hub, in the local cache, its settings beside it.
+    """Download weights and settings from the Hub; return the weights' path in the local cache.
 
-    Without a file in `name`, all weights in the repository's first folder are fetched.
+    If `name` has no file, all weights in the repository's first folder are downloaded.
     """
     if not HUB_NAME.fullmatch(name):
         raise ValueError(f"{PREFIX}{name} names no model on the Hub: write {PREFIX}owner/name")
@@ -110,10 +110,11 @@ def _download(name: str, revision: str | None) -> Path:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors in `path`, safetensors or a pickled state dict, and the metadata of the former.
+    """Read the tensors in `path`, safetensors or a pickled state dict, and the former's metadata.
 
-    The content tells which it is: the originals' files have no extension. Nothing but tensors and
-    plain containers is unpickled. Raises ValueError for anything else, and for a damaged file.
+    The format is recognised by its content, because the originals' files have no extension. Only
+    tensors and plain containers are unpickled. Raises ValueError for anything else, and for a
+    damaged file.
     """
     with path.open("rb") as file:
         head = file.read(9)
@@ -150,7 +151,7 @@ def _read_pickle(path: Path, is_zip: bool) -> dict[str, Tensor]:
 
 
 def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
-    """The weights among what a pickled file holds; ValueError if it is not clear which they are."""
+    """Find the weights in the content of a pickled file; ValueError if they are ambiguous."""
     if isinstance(content, dict) and (keys := [key for key in NESTED if key in content]):
         averages = [key for key in content if "ema" in str(key)]
         if len(keys + averages) > 1:
@@ -170,18 +171,18 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
 
 
 def settings_beside(path: Path) -> Path | None:
-    """The file with the settings beside weights, or None."""
+    """Return the file with the settings beside weights, or None."""
     return next((p for name in CONFIGS if (p := path.with_name(name)).is_file()), None)
 
 
 def tokenizer_beside(path: Path) -> str:
-    """The content of the tokenizer beside weights; empty if there is none."""
+    """Return the content of the tokenizer beside weights; empty if there is none."""
     beside = path.with_name(TOKENIZER)
     return read_text(beside, "restore it") if beside.exists() else ""
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML or JSON file; ValueError if there is none."""
+    """Read the mapping in a YAML or JSON file; ValueError if there is none."""
     if not path.exists():
         raise ValueError(f"{path} does not exist: give the file with the settings")
     return read_json(path, dict[str, Any]) if path.suffix == ".json" else read_yaml(path)

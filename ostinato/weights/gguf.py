@@ -1,4 +1,18 @@
-"""GGUF files of nanochats, read back: every name, shape and type is checked against the model."""
+"""Read GGUF files of nanochats; every name, shape and type is checked against the model.
+
+A file has one of three architectures:
+
+| architecture        | for                                    | read by              | scales |
+|---------------------|----------------------------------------|----------------------|--------|
+| `llama`             | one stream                             | llama.cpp, Ostinato  | f16    |
+| `bitnet`            | one stream, SubLN, tied head           | llama.cpp, Ostinato  | f16    |
+| `ostinato-nanochat` | every nanochat                         | Ostinato             | exact  |
+
+The tensors have llama.cpp's names. `ostinato-nanochat` adds two kinds of tensors in F32: the
+connections of the streams, and the exact scales of every ternary matrix, because blocks hold scales
+in f16 only. A file of any architecture stores its configuration under the key `ostinato`, as our
+safetensors files do, and the tokenizer under `tokenizer.huggingface.json`.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,40 +59,40 @@ PARTS = {
     "feedforward.sub_norm": "ffn_sub_norm",
     "feedforward_connection": "ffn_streams",
 }
-"""Our name of a part of the model, or of a block, → theirs."""
+"""Our name of a part of the model, or of a block → llama.cpp's name."""
 
 MAGIC = b"GGUF"
 UNREADABLE = (*(LookupError, ValueError, ArithmeticError, MemoryError, RuntimeError, OSError),)
-"""What the `gguf` package raises for files that are damaged."""
+"""Exceptions that the `gguf` package raises for damaged files."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor of a file: `data` is bytes unless the type is f32."""
+    """Hold a tensor of a file: `data` is bytes unless the type is f32."""
 
     type: str
     shape: tuple[int, ...]
-    """As PyTorch has it, the reverse of the file's."""
+    """Shape in PyTorch's order, the reverse of the file's."""
     data: np.ndarray
 
 
 @dataclass(frozen=True)
 class GGUFFile:
-    """The content of a file."""
+    """Hold the content of a file."""
 
     source: str
     architecture: Architecture
     description: dict[str, Any]
-    """What `ostinato.weights.load.describe` made of the model."""
+    """Description of the model, made by `ostinato.weights.save.describe`."""
     tokenizer: str
-    """Content of its `tokenizer.json`; empty if it has none."""
+    """Content of the model's `tokenizer.json`; empty if it has none."""
     tensors: dict[str, StoredTensor]
     is_damaged: bool
-    """Whether the SHA-256 in it is of something else; older files have none."""
+    """True if the SHA-256 in the file does not match its content; older files have none."""
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether a file says that it is one."""
+    """Return whether a file starts with the mark of GGUF."""
     with path.open("rb") as file:
         return file.read(4) == MAGIC or path.suffix == ".gguf"
 
@@ -121,13 +135,13 @@ def read_gguf(path: Path) -> GGUFFile:
 
 
 def digest_of(description: str, tokenizer: str, arrays: dict[str, np.ndarray]) -> str:
-    """Return the SHA-256 of the content of a file, whose names are those of GGUF."""
+    """Return the SHA-256 of the content of a file, under GGUF's names."""
     flat = {name: torch.from_numpy(np.ravel(array)) for name, array in arrays.items()}
     return digest(description + tokenizer, flat)
 
 
 def bounded(reader: Any) -> Any:
-    """The reader of the package, but it stops at the end of the file, however much is announced."""
+    """Return the package's reader, but stop at the end of the file, whatever sizes it announces."""
 
     class Bounded(reader):
         def _get(self, offset: Any, dtype: Any, count: Any = 1, *order: Any, **named: Any) -> Any:
@@ -140,7 +154,7 @@ def bounded(reader: Any) -> Any:
 
 
 def text_of(reader: Any, key: str) -> str:
-    """The text under a key; empty if there is none."""
+    """Return the text under a key; empty if there is none."""
     field = reader.get_field(key)
     content = field.contents() if field else ""
     if not isinstance(content, str):
@@ -149,7 +163,7 @@ def text_of(reader: Any, key: str) -> str:
 
 
 def packed_tensors(file: GGUFFile, config: NanoChatConfig) -> dict[str, Tensor]:
-    """The tensors of a file as a packed model of this configuration names them.
+    """Return the tensors of a file under the names of a packed model of this configuration.
 
     Raises ValueError, naming the tensor, if one is missing, extra, mis-shaped or of another type.
     """
@@ -193,7 +207,7 @@ def take(
     shape: tuple[int, ...],
     types: tuple[str, ...],
 ) -> StoredTensor:
-    """The tensor `name`, out of those that are `left`; ValueError if it is not as it should be."""
+    """Take the tensor `name` out of `left`; ValueError if it is missing or not as expected."""
     stored = left.pop(name, None)
     if stored is None:
         raise ValueError(f"{file.source} lacks the tensor {name}")
@@ -209,7 +223,7 @@ def take(
 
 
 def unpack_tensor(file: GGUFFile, name: str, stored: StoredTensor, group_size: int) -> Ternary:
-    """Codes and scales of a ternary matrix."""
+    """Return the codes and scales of a ternary matrix."""
     try:
         return unpack(stored.data, cast(BlockType, stored.type), group_size)
     except ValueError as error:
@@ -217,13 +231,13 @@ def unpack_tensor(file: GGUFFile, name: str, stored: StoredTensor, group_size: i
 
 
 def unpaired(rows: Tensor, name: str, file: GGUFFile, config: NanoChatConfig) -> Tensor:
-    """Rows in the order of our rotary positions."""
+    """Return the rows in the order of our rotary positions."""
     heads = paired_heads(name, file.architecture, config)
     return half_split_rows(rows, heads).contiguous() if heads else rows
 
 
 def gguf_name(ours: str) -> str:
-    """`blocks.0.attention.q_proj.weight` → `blk.0.attn_q.weight`."""
+    """Translate a name: `blocks.0.attention.q_proj.weight` → `blk.0.attn_q.weight`."""
     prefix, name = "", ours
     if ours.startswith("blocks."):
         _, index, name = ours.split(".", 2)
@@ -233,9 +247,9 @@ def gguf_name(ours: str) -> str:
 
 
 def paired_heads(ours: str, architecture: Architecture, config: NanoChatConfig) -> int:
-    """Heads of a matrix whose rows `architecture` wants in adjacent pairs; 0: it leaves them.
+    """Return the number of heads whose rows `architecture` wants in adjacent pairs; 0: no change.
 
-    llama.cpp turns adjacent pairs in `llama`, halves in `bitnet` (`llama_model_rope_type`).
+    llama.cpp rotates adjacent pairs in `llama`, halves in `bitnet` (`llama_model_rope_type`).
     """
     if architecture != "llama":
         return 0
@@ -249,7 +263,7 @@ def half_split_rows(
     """Reorder a query or key projection from adjacent pairs (x[2i], x[2i + 1]) to our half-split.
 
     Llama's released weights and llama.cpp's `llama` architecture have adjacent pairs. Attention
-    does not care for the order of a head's entries, so only the rows have to move.
+    does not depend on the order of a head's entries, so only the rows have to move.
     """
     pairs = weight.unflatten(0, (num_heads, -1, 2))
     return pairs.transpose(1, 2).flatten(0, 2)
@@ -258,6 +272,6 @@ def half_split_rows(
 def adjacent_pair_rows(
     weight: Shaped[Tensor, "rows in_features"], num_heads: int
 ) -> Shaped[Tensor, "rows in_features"]:
-    """The inverse of `half_split_rows`."""
+    """Invert `half_split_rows`."""
     halves = weight.unflatten(0, (num_heads, 2, -1))
     return halves.transpose(1, 2).flatten(0, 2)

@@ -1,4 +1,4 @@
-"""Ternary matrices in the block types of ggml, whose f16 scale `d` is that of a group of weights.
+"""Pack ternary matrices into ggml's block types; a block's f16 scale `d` is its group's scale.
 
 | type  | weights | bits a weight | how a code t of -1, 0, 1 is held                        |
 |-------|---------|---------------|---------------------------------------------------------|
@@ -7,8 +7,8 @@
 | tq1_0 | 256     | 1.69          | five to a byte, in base 3                               |
 | f32   | 1       | 32            | t · scale itself                                        |
 
-A group of weights is one block or several, so its integers come out as they went in; its scale
-comes out rounded to f16, but for f32. Nothing is quantised here: that happened in training.
+A group of weights is one block or several, so its integers are stored exactly. Its scale is rounded
+to f16, except in f32. Nothing is quantised here: that happened in training.
 
 Source: ggml, `ggml-common.h` and `ggml-quants.c` (MIT). The `gguf` package packs tq1_0 and tq2_0.
 """
@@ -30,7 +30,7 @@ BLOCK_SIZES: dict[BlockType, int] = {"q4_0": 32, "tq2_0": 256, "tq1_0": 256, "f3
 
 
 def gguf_package() -> ModuleType:
-    """The `gguf` package, which comes with an extra."""
+    """Import the `gguf` package, which comes with an extra."""
     try:
         import gguf
     except ImportError as error:
@@ -39,7 +39,7 @@ def gguf_package() -> ModuleType:
 
 
 def misfit(in_features: int, group_size: int, block_type: BlockType) -> str:
-    """Why blocks of this type cannot hold groups of `group_size` inputs; empty if they can."""
+    """Say why blocks of this type cannot hold groups of `group_size` inputs; empty if they can."""
     block = BLOCK_SIZES[block_type]
     if in_features % block:
         return f"rows of {in_features} weights do not fill blocks of {block}"
@@ -49,7 +49,7 @@ def misfit(in_features: int, group_size: int, block_type: BlockType) -> str:
 
 
 def pack(ternary: Ternary, block_type: BlockType) -> np.ndarray:
-    """The matrix as bytes, a row a row (f32: as numbers). The groups must fit: see `misfit`.
+    """Pack the matrix into bytes, row by row (f32: numbers). The groups must fit: see `misfit`.
 
     Raises ValueError if a scale is too large for f16.
     """
@@ -70,12 +70,12 @@ def pack(ternary: Ternary, block_type: BlockType) -> np.ndarray:
     else:
         gguf = gguf_package()
         packed = gguf.quants.quantize(codes.astype(np.float32), ggml_type(block_type))
-        packed[:, -2:] = scales.view(np.uint8)  # it has put there 1, or 0 if all codes are 0
+        packed[:, -2:] = scales.view(np.uint8)  # gguf put 1 there, or 0 if all codes are 0
     return packed.reshape(rows, -1)
 
 
 def unpack(data: np.ndarray, block_type: BlockType, group_size: int) -> Ternary:
-    """What `pack` was given, the scales rounded. Raises ValueError if it is something else."""
+    """Invert `pack`, except that scales stay rounded. Raises ValueError for other content."""
     if block_type == "f32":
         return recovered(torch.from_numpy(data), group_size)
     rows = len(data)
@@ -101,7 +101,7 @@ def unpack(data: np.ndarray, block_type: BlockType, group_size: int) -> Ternary:
 
 
 def recovered(weight: Float[Tensor, "out_features in_features"], group_size: int) -> Ternary:
-    """Codes and scales of a matrix of products. A group of zeros has lost its scale: it gets 0."""
+    """Recover codes and scales from their products. A group of zeros gets scale 0."""
     groups = weight.unflatten(1, (-1, group_size)) if group_size else weight.reshape(1, 1, -1)
     scales = groups.abs().amax(-1)
     codes: Int8[Tensor, "out_features in_features"] = weight.sign().to(torch.int8)
@@ -112,5 +112,5 @@ def recovered(weight: Float[Tensor, "out_features in_features"], group_size: int
 
 
 def ggml_type(block_type: BlockType) -> Any:
-    """The type as the `gguf` package names it."""
+    """Return the type under the `gguf` package's name."""
     return gguf_package().GGMLQuantizationType[block_type.upper()]

@@ -1,8 +1,8 @@
-"""A nanochat as one GGUF file, for Ostinato and, where the model is a plain Llama, for llama.cpp.
+"""Write a nanochat as one GGUF file, for Ostinato and, if it is a plain Llama, for llama.cpp.
 
-The integers and scales of the training quantiser are written as they are; see
-`ostinato.weights.gguf` for what the architectures hold and how exactly. A model that an
-architecture or a block type cannot express is refused.
+The integers and scales of the training quantiser are written unchanged; `ostinato.weights.gguf`
+describes the architectures and their precision. A model that an architecture or a block type cannot
+express is refused.
 """
 
 import json
@@ -59,12 +59,12 @@ FILE_TYPES = {
 }
 """Block type → name of the file's type in llama.cpp."""
 BY_SIZE: tuple[BlockType, ...] = ("tq2_0", "q4_0", "f32")
-"""Block types, the smallest first, without tq1_0, which is slow to unpack."""
+"""Block types, smallest first. tq1_0 is left out because it is slow to unpack."""
 
 
 @dataclass(frozen=True)
 class GGUFForm:
-    """How a model is written."""
+    """Describe how a model is written."""
 
     architecture: Architecture
     block_type: BlockType
@@ -83,7 +83,8 @@ def export_gguf(
 ) -> tuple[GGUFForm, Agreement]:
     """Write `path`, read it back and compare it with the model on `tokens`; see `choose_form`.
 
-    Raises ValueError if the form does not fit, or if the file is not the model: then there is none.
+    Raises ValueError if the form does not fit, or if the file differs from the model; no file
+    is left then.
     """
     form = choose_form(model, architecture, block_type)
     make_folder(path.parent)
@@ -95,9 +96,9 @@ def export_gguf(
 
 
 def what_is_left(model: NanoChat, form: GGUFForm, tokens: Int[Tensor, "1 seq"]) -> NanoChat | None:
-    """The part of a model that its form can hold, as a model; None: all of it.
+    """Return the part of a model that its form can hold, as a model; None: all of it.
 
-    Raises ValueError if streams that are alike cannot become one after all.
+    Raises ValueError if streams that are alike cannot be merged into one.
     """
     if form.architecture == OURS:
         return None
@@ -124,7 +125,7 @@ def choose_form(
     architecture: Architecture | Literal["auto"] = "auto",
     block_type: BlockType | Literal["auto"] = "auto",
 ) -> GGUFForm:
-    """The form asked for; "auto": one for llama.cpp if there is one, in the smallest blocks.
+    """Return the form asked for; "auto": llama.cpp's if one fits, in the smallest blocks.
 
     Raises ValueError with the reason if the model cannot be expressed in it.
     """
@@ -143,7 +144,7 @@ def choose_form(
 
 
 def why_not(model: NanoChat, architecture: Architecture) -> str:
-    """What keeps a model from being one of this architecture; empty if nothing does."""
+    """Say why a model does not fit this architecture; empty if it fits."""
     config = model.config
     if architecture == OURS:
         return ""
@@ -162,7 +163,7 @@ def why_not(model: NanoChat, architecture: Architecture) -> str:
 
 
 def why_no_blocks(model: NanoChat, block_type: BlockType) -> str:
-    """What keeps a model's matrices from being held in these blocks; empty if nothing does."""
+    """Say why a model's matrices do not fit these blocks; empty if they fit."""
     if block_type == "f32":
         return ""
     matrices = [ternary for part in model.modules() if (ternary := ternary_of(part))]
@@ -174,7 +175,7 @@ def why_no_blocks(model: NanoChat, block_type: BlockType) -> str:
 
 
 def ternary_of(module: torch.nn.Module) -> Ternary | None:
-    """The integers and scales of a ternary layer, trained or packed; None for another module."""
+    """Return the codes and scales of a ternary layer, trained or packed; None for other modules."""
     if isinstance(module, TernaryLinear | PackedTernaryLinear):
         return module.ternary()
     return None
@@ -210,7 +211,7 @@ def write_gguf(model: NanoChat, path: Path, form: GGUFForm, **notes: Any) -> Non
 
 
 def add_sizes(writer: Any, config: NanoChatConfig) -> None:
-    """The sizes under the names that llama.cpp knows."""
+    """Add the sizes under the names that llama.cpp knows."""
     writer.add_vocab_size(config.vocab_size)
     writer.add_context_length(config.seq_len)
     writer.add_embedding_length(config.hidden_size)
@@ -224,7 +225,7 @@ def add_sizes(writer: Any, config: NanoChatConfig) -> None:
 
 
 def add_tokenizer(writer: Any, model: NanoChat) -> None:
-    """The tokenizer, as llama.cpp wants it and as we do; that there is none, if there is none."""
+    """Add the tokenizer in llama.cpp's form and in ours, or a note that there is none."""
     if not model.tokenizer_json:
         writer.add_tokenizer_model("none")
         return
@@ -248,7 +249,7 @@ def add_tokenizer(writer: Any, model: NanoChat) -> None:
 
 
 def stored_tensors(model: NanoChat, form: GGUFForm) -> list[tuple[str, np.ndarray, BlockType]]:
-    """Names, contents and types of the tensors of a file."""
+    """Return the names, contents and types of the tensors of a file."""
     found: list[tuple[str, np.ndarray, BlockType]] = []
     ternary = {
         f"{name}.": codes for name, module in model.named_modules() if (codes := ternary_of(module))
@@ -275,5 +276,5 @@ def stored_tensors(model: NanoChat, form: GGUFForm) -> list[tuple[str, np.ndarra
 
 
 def as_f32(tensor: Tensor) -> np.ndarray:
-    """The numbers of a tensor, on the CPU."""
+    """Return the numbers of a tensor, on the CPU."""
     return tensor.detach().float().cpu().contiguous().numpy()

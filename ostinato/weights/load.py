@@ -1,4 +1,4 @@
-"""Trained weights: written as one safetensors file that says which model it is for, and read back.
+"""Load trained weights into the model that their file describes.
 
 Checkpoints of the originals are read too, from disk or from the Hub (see `official.py`).
 """
@@ -43,31 +43,31 @@ Config = RecursiveConfig | NanoChatConfig
 Kind = TypeVar("Kind", RecursiveModel, NanoChat)
 
 PuzzleEmbeddings = Literal["keep", "mean"]
-"""What becomes of the puzzle rows of a file: "keep" them, or start all from their "mean"."""
+"""Use of a file's puzzle rows: "keep" them, or start all rows from their "mean"."""
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights as they were found, and what is known of the model they are for."""
+    """Hold weights as found, and what is known about their model."""
 
     source: str
     model: str
     """Key of `MODELS`."""
     settings: dict[str, Any] | None
-    """Its configuration, perhaps incomplete; None if there is no file that tells it."""
+    """Configuration of the model, perhaps incomplete; None if no file has it."""
     tensors: dict[str, Tensor]
-    """Under our names."""
+    """Tensors under our names."""
     notes: dict[str, Any]
-    """What `save_weights` was told to keep."""
+    """Notes that `save_weights` was told to keep."""
     tokenizer: str = ""
-    """Content of the `tokenizer.json` beside them."""
+    """Content of the `tokenizer.json` beside the weights."""
     damage: str = ""
-    """What is not as it was written, by the hashes in the file; empty: nothing."""
+    """Parts that do not match the hashes in the file, in words; empty: none."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a weights file says of itself."""
+    """Hold the description that a weights file has of itself."""
 
     model: str
     config: dict[str, Any]
@@ -110,13 +110,13 @@ def load(
     puzzle_embeddings: PuzzleEmbeddings = "keep",
     **settings: Any,
 ) -> Model:
-    """A trained model, ready to think, or to write.
+    """Load a trained model, ready to solve puzzles or to generate text.
 
     `source` is a run folder, a weights file, a checkpoint of the originals (`step_N`, a pickled
     state dict or safetensors, with `all_config.yaml` beside it or given as `config`), a folder with
     one of these, or `hf:owner/name[/file]` on the Hub (at `revision`). A GGUF file that
-    `ostinato export` wrote gives a packed model: it writes, but cannot be trained. Nor can that of
-    an ONNX file, which onnxruntime runs.
+    `ostinato export` wrote gives a packed model, which generates text but cannot be trained; nor
+    can an ONNX file, which onnxruntime runs.
 
     `settings` replace those of the file. An original with rotary positions needs `seq_len`, which
     it takes from its data set; with `task` ("sudoku9") any original can read and draw puzzles;
@@ -164,7 +164,7 @@ def load_onnx(
 def read_pretrained(
     source: str | Path, config: str | Path | None = None, revision: str | None = None
 ) -> Pretrained:
-    """Weights from any `source` that `load` takes, not yet in a model.
+    """Read weights from any `source` that `load` takes, without building the model.
 
     Raises ValueError if there are none, or if they or their settings cannot be read.
     """
@@ -215,7 +215,7 @@ def _damage(metadata: dict[str, str], found: Pretrained) -> str:
 
 
 def _from_gguf(path: Path, config: str | Path | None) -> Pretrained:
-    """Packed weights; ValueError if they are not those of the model that the file describes."""
+    """Read packed weights; ValueError if they do not fit the model that the file describes."""
     if config is not None:
         raise ValueError(f"{path} holds its own settings: leave out config")
     file = read_gguf(path)
@@ -231,7 +231,7 @@ def _from_gguf(path: Path, config: str | Path | None) -> Pretrained:
 def build(
     found: Pretrained, puzzle_embeddings: PuzzleEmbeddings = "keep", **settings: Any
 ) -> Model:
-    """The model that `found` describes, with its weights; see `load` for the rest."""
+    """Build the model that `found` describes, with its weights; see `load` for the arguments."""
     if found.settings is None:
         raise ValueError(
             f"{found.source} has no {', '.join(CONFIGS)} beside it: give the file with the "
@@ -265,7 +265,7 @@ def build(
 def _described(
     path: Path, described_in: Path, description: Any, tensors: dict[str, Tensor]
 ) -> Pretrained:
-    """Weights with a description by `describe`."""
+    """Return weights with a description by `describe`."""
     found: Description = convert(description, Description, str(described_in))
     if found.model not in MODELS:
         raise ValueError(f"{described_in}: unknown model {found.model!r}; update ostinato")
@@ -274,7 +274,7 @@ def _described(
 
 
 def make_config(model: str, settings: dict[str, Any], source: str) -> Config:
-    """The configuration of `model`; ValueError naming the setting that is unknown or impossible."""
+    """Make the configuration of `model`; ValueError names an unknown or impossible setting."""
     kind = MODELS[model][1]
     types = get_type_hints(kind)
     for name, value in settings.items():
@@ -298,7 +298,7 @@ def make_config(model: str, settings: dict[str, Any], source: str) -> Config:
 def load_pretrained(
     model: Model, found: Pretrained, puzzle_embeddings: PuzzleEmbeddings = "keep"
 ) -> None:
-    """Put weights that were found into `model`, all of them, whatever its own settings are.
+    """Load all weights that were found into `model`, whatever its own settings are.
 
     Raises ValueError if a tensor is missing, extra, mis-shaped or not finite, or if the file is
     damaged.
@@ -313,7 +313,8 @@ def tensors_for(
 ) -> dict[str, Tensor]:
     """Return the tensors that were found, with as many puzzle rows as `model` has.
 
-    Raises ValueError, with the two ways out, if they are not as many and not to be their mean.
+    Raises ValueError, with the two remedies, if the numbers of rows differ and "mean" was not
+    asked for.
     """
     if puzzle_embeddings not in get_args(PuzzleEmbeddings):
         raise ValueError(f"puzzle_embeddings is {puzzle_embeddings!r}: choose keep or mean")
@@ -336,7 +337,7 @@ def tensors_for(
 
 
 def load_weights(model: Model, tensors: dict[str, Tensor], source: str) -> None:
-    """Copy `tensors` into `model`. They must fit and be finite: ValueError names what is not."""
+    """Copy `tensors` into `model`; ValueError names a tensor that does not fit or is not finite."""
     model.load_state_dict(fitting(model, tensors, source))
     for name, tensor in model.state_dict().items():
         if not tensor.isfinite().all():
@@ -346,7 +347,7 @@ def load_weights(model: Model, tensors: dict[str, Tensor], source: str) -> None:
 def fitting(model: Model, tensors: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     """Return the tensors that `model` loads; ValueError names one that does not fit.
 
-    The model may be without memory.
+    The model may be on the meta device.
     """
     tensors = without_derived(model, tensors, source)
     wanted = model.state_dict()

@@ -1,4 +1,4 @@
-"""What a model needs in memory, found out before it is made."""
+"""Estimate the memory that a model needs before it is built."""
 
 import os
 from dataclasses import replace
@@ -9,9 +9,9 @@ import torch
 from ostinato.models import MODELS, NanoChat, NanoChatConfig, RecursiveConfig, RecursiveModel
 
 LAYERS = ("L_layers", "H_layers", "num_layers")
-"""Settings that say how often a layer is repeated."""
+"""Settings that give a number of layers."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-"""Where Linux limits the memory of a container, as bytes or "max"."""
+"""File in which Linux gives the memory limit of a container, in bytes or as "max"."""
 
 
 def layers_of(config: RecursiveConfig | NanoChatConfig) -> dict[str, int]:
@@ -41,7 +41,7 @@ def without_memory(config: RecursiveConfig | NanoChatConfig) -> RecursiveModel |
 def model_bytes(config: RecursiveConfig | NanoChatConfig) -> tuple[int, int]:
     """Return the bytes of the parameters and of the buffers of a model.
 
-    A layer of each kind is looked at, not all of them: a million take no longer than two.
+    Only one layer of each kind is measured, so a million layers take no longer than two.
     """
 
     def count(**layers: int) -> tuple[int, int]:

@@ -1,7 +1,7 @@
-"""The originals' checkpoints: names of tensors and settings, translated both ways.
+"""Translate tensor names and settings of the originals' checkpoints, both ways.
 
-A checkpoint of theirs is a pickled state dict, `step_N`, with an `all_config.yaml` beside it. What
-they take from the data set (the sizes of vocabulary, grid and puzzle table) stands in neither file.
+Their checkpoint is a pickled state dict, `step_N`, with an `all_config.yaml` beside it. Neither
+file has the sizes of vocabulary, grid and puzzle table, which they take from the data set.
 """
 
 import re
@@ -18,10 +18,10 @@ from ostinato.models import RECURSIVE_MODELS, NanoChat, RecursiveConfig, Recursi
 from ostinato.weights.save import describe
 
 PREFIX = "_orig_mod.model.inner."
-"""What stands before the names in their files: `torch.compile`, the loss head, the ACT wrapper."""
+"""Prefix of the names in their files, from `torch.compile`, the loss head and the ACT wrapper."""
 
 PREFIXES = ("_orig_mod.", "module.", "model.", "inner.")
-"""Its parts, of which a file may lack some, and what DDP adds."""
+"""Parts of the prefix, of which a file may lack some, and the prefix that DDP adds."""
 
 RENAMED = {
     "embed_tokens.embedding_weight": "embed_tokens.weight",
@@ -50,7 +50,7 @@ ARCH_NAMES = {
 
 EQR = {"initial_state": "random", "puzzle_emb_len": 0}
 EQR_NAMES = {"lambda_": "damping", "noise_scale": "noise"}
-"""EqR is a TRM with these settings, and with names of its own for two of them."""
+"""EqR is a TRM with these settings, two of which it names differently."""
 
 REQUIRED = (
     "H_cycles L_cycles L_layers hidden_size num_heads expansion pos_encodings halt_max_steps"
@@ -68,23 +68,23 @@ NOT_OURS = set("name loss loss_type batch_size causal H_layers halt_exploration_
 """Settings that belong to training here, or that the original keeps but ignores."""
 
 OURS = "ostinato"
-"""Section of an exported `all_config.yaml` with the settings that the originals have not."""
+"""Section of an exported `all_config.yaml` for settings that the originals do not have."""
 
 
 def from_official_name(name: str) -> str:
-    """`_orig_mod.model.inner.embed_tokens.embedding_weight` → `embed_tokens.weight`."""
+    """Translate `_orig_mod.model.inner.embed_tokens.embedding_weight` to `embed_tokens.weight`."""
     while prefix := next((p for p in PREFIXES if name.startswith(p)), None):
         name = name.removeprefix(prefix)
     return RENAMED.get(name, name)
 
 
 def to_official_name(name: str) -> str:
-    """`embed_tokens.weight` → `_orig_mod.model.inner.embed_tokens.embedding_weight`."""
+    """Translate `embed_tokens.weight` to `_orig_mod.model.inner.embed_tokens.embedding_weight`."""
     return PREFIX + {ours: theirs for theirs, ours in RENAMED.items()}.get(name, name)
 
 
 def from_official_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict under our names. ValueError if two tensors would get the same name."""
+    """Return a state dict under our names; ValueError if two tensors would get the same name."""
     translated: dict[str, Tensor] = {}
     for theirs, tensor in tensors.items():
         name = from_official_name(theirs)
@@ -95,17 +95,17 @@ def from_official_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_official_weights(model: RecursiveModel) -> dict[str, Tensor]:
-    """The state dict of `model` under the names of the originals' files."""
+    """Return the state dict of `model` under the names of the originals' files."""
     return {to_official_name(name): tensor for name, tensor in model.state_dict().items()}
 
 
 def without_derived(
     model: RecursiveModel | NanoChat, tensors: dict[str, Tensor], source: str
 ) -> dict[str, Tensor]:
-    """`tensors` (our names) without what some originals' files hold besides weights.
+    """Return `tensors` (our names) without those in originals' files that are not weights.
 
-    Raises ValueError if tables of rotary positions are not those of `model`: with another theta the
-    weights would load, and mean something else.
+    Raises ValueError if tables of rotary positions differ from those of `model`: with another
+    theta the weights would load, but compute something else.
     """
     if model.rotary is None:
         return {name: tensor for name, tensor in tensors.items() if name not in BATCH_COPIES}
@@ -124,12 +124,12 @@ def without_derived(
 
 
 def recognise(tensors: dict[str, Tensor]) -> str:
-    """Which model weights (our names) belong to: only HRM has a second reasoning module."""
+    """Return which model weights (our names) belong to: only HRM has a second reasoning module."""
     return "hrm" if any(name.startswith("H_level.") for name in tensors) else "trm"
 
 
 def infer_sizes(tensors: dict[str, Tensor], prefix_len: int) -> dict[str, int]:
-    """The sizes that the originals take from the data set, as far as the tensors' shapes tell.
+    """Infer, from the tensors' shapes, the sizes that the originals take from the data set.
 
     `seq_len` is missing where positions are rotary and the file does not hold their tables.
     """
@@ -150,10 +150,10 @@ def infer_sizes(tensors: dict[str, Tensor], prefix_len: int) -> dict[str, int]:
 def from_official_file(
     content: dict[str, Any], tensors: dict[str, Tensor]
 ) -> tuple[str, dict[str, Any]]:
-    """The model and our settings from an `all_config.yaml`, or from its `arch` section alone.
+    """Read the model and our settings from an `all_config.yaml`, or from its `arch` section alone.
 
-    Where the file does not name the model, the tensors (our names) tell it. Raises ValueError for
-    an architecture or a setting that is not known.
+    If the file does not name the model, it is recognised by the tensors (our names). Raises
+    ValueError for an unknown architecture or setting.
     """
     arch, extra = content.get("arch", content), content.get(OURS, {})
     if not isinstance(arch, dict) or not isinstance(extra, dict):
@@ -171,7 +171,7 @@ def from_official_file(
 
 
 def from_official_settings(model: str, arch: dict[str, Any]) -> dict[str, Any]:
-    """The settings of `model` from an original `arch` section, with the originals' defaults.
+    """Read the settings of `model` from an original `arch` section, with the originals' defaults.
 
     Raises ValueError naming a setting that is missing, or neither known nor meant for training.
     """
@@ -198,7 +198,7 @@ def from_official_settings(model: str, arch: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_official_config(model: str, settings: dict[str, Any]) -> RecursiveConfig:
-    """The configuration of `model` ("trm" or "hrm") from a complete original `arch` section.
+    """Make the configuration of `model` ("trm" or "hrm") from a complete original `arch` section.
 
     Raises ValueError naming a setting that is missing, or neither known nor meant for training.
     """
@@ -208,7 +208,7 @@ def from_official_config(model: str, settings: dict[str, Any]) -> RecursiveConfi
 def to_official_file(
     model: str, config: RecursiveConfig, training: dict[str, Any], arch: dict[str, Any]
 ) -> dict[str, Any]:
-    """An `all_config.yaml` for `config`, which `from_official_file` reads back.
+    """Return an `all_config.yaml` for `config`, which `from_official_file` reads back.
 
     `training` holds settings of the first level (`lr`, …) and `arch` more for its section (`loss`
     and `halt_exploration_prob`). Raises ValueError if the originals have no such model.
@@ -233,7 +233,7 @@ def to_official_file(
 
 
 def _resolve(value: Any, arch: dict[str, Any]) -> Any:
-    """`${.hidden_size}`, as in the originals' config/arch, → the setting it points to."""
+    """Resolve `${.hidden_size}`, as in the originals' config/arch, to the setting it points to."""
     if isinstance(value, str) and (match := re.fullmatch(r"\$\{\.(\w+)\}", value)):
         return arch.get(match[1], value)
     return value
@@ -252,9 +252,9 @@ def write_official(
 ) -> Path:
     """Write `step_N` (without a step: `checkpoint`) and `all_config.yaml`; returns the former.
 
-    The weights are those of `model`, with its puzzle rows; `ostinato.load` gives an equal model
-    back. `training` holds settings of the first level under the originals' names; theirs are the
-    defaults for what their code asks of every model, the loss and the exploration.
+    The weights are those of `model`, with its puzzle rows; `ostinato.load` reads back an equal
+    model. `training` holds settings of the first level under the originals' names. The loss and
+    the exploration, which their code needs for every model, have the originals' defaults.
     Raises ValueError if the originals have no such model.
     """
     name = describe(model)["model"]

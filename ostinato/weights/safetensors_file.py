@@ -1,4 +1,4 @@
-"""Write tensors as a safetensors file, whole or not at all."""
+"""Write tensors as a safetensors file, atomically."""
 
 import hashlib
 import json
@@ -26,8 +26,8 @@ def write_safetensors(
 ) -> None:
     """Write the layout of https://github.com/huggingface/safetensors#format, atomically.
 
-    Written here, since `safetensors.torch.save_file` goes through a temporary file of its own,
-    which a kill leaves behind, and the alternative, `save`, takes the memory of the file again.
+    `safetensors.torch.save_file` is not used because it leaves its temporary file behind when it
+    is killed; `save` needs the memory of the file a second time.
     """
     header: dict[str, Any] = {"__metadata__": metadata}
     assert "__metadata__" not in tensors

@@ -1,4 +1,4 @@
-"""Write trained weights: one safetensors file, or a folder as the Hub has it."""
+"""Write trained weights as one safetensors file, or as a folder for the Hub."""
 
 import json
 from dataclasses import asdict
@@ -24,8 +24,8 @@ def describe(model: Model, **notes: Any) -> dict[str, Any]:
 def save_weights(path: Path, model: Model, **notes: Any) -> None:
     """Write weights and configuration of `model` to `path`, atomically, with `notes` (JSON).
 
-    Not the tokenizer of a language model: that is a file of its own. Raises ValueError for a
-    packed model, whose weights have lost what training goes on from.
+    The tokenizer of a language model is a separate file. Raises ValueError for a packed model,
+    which cannot be trained further.
     """
     if isinstance(model, NanoChat) and model.is_packed:
         raise ValueError("a packed model has no fp32 weights to save: save the one it was made of")
@@ -37,10 +37,10 @@ def save_weights(path: Path, model: Model, **notes: Any) -> None:
 
 
 def write_hub(model: Model, folder: Path, **notes: Any) -> Path:
-    """Write `model.safetensors` and `config.json`; returns the former.
+    """Write `model.safetensors` and `config.json`; return the path of the former.
 
-    The one file suffices to load the model; `config.json` says the same to people and to the Hub.
-    A language model has its `tokenizer.json` beside it.
+    `model.safetensors` suffices to load the model; `config.json` repeats its configuration for
+    people and the Hub. A language model also gets a `tokenizer.json`.
     """
     make_folder(folder)
     save_weights(folder / WEIGHTS, model, **notes)

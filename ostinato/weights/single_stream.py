@@ -1,4 +1,4 @@
-"""A nanochat whose streams are all the same, as one with a single stream."""
+"""Turn a nanochat whose streams are all equal into one with a single stream."""
 
 from dataclasses import replace
 
@@ -9,10 +9,10 @@ from ostinato.models.nanochat import Block, NanoChat
 
 
 def streams_alike(model: NanoChat) -> bool:
-    """Whether all streams are the same whatever the text, so that one would do.
+    """Return whether all streams are equal for every text, so that one stream suffices.
 
-    They start as copies, mixing keeps equal streams as they are, and each takes in the same if all
-    h_post are equal: here their logits, to the bit.
+    The streams start as copies, mixing leaves equal streams unchanged, and each receives the same
+    update if all h_post are equal. Here the logits of h_post are compared, to the bit.
     """
     for module in model.modules():
         if isinstance(module, HyperConnection):
@@ -24,11 +24,12 @@ def streams_alike(model: NanoChat) -> bool:
 
 @torch.no_grad()
 def single_stream(model: NanoChat) -> NanoChat:
-    """The packed model with one stream that computes the same: itself, packed, if it has one.
+    """Return the packed model with one stream that computes the same.
 
-    The last matrix of each sub-layer takes over h_post, a number. h_pre, and the number of streams
-    that are summed in the end, only scale what a norm reads, which takes it out again, but for its
-    epsilon: whoever uses the result has to compare.
+    A model that has one stream is only packed. h_post, a number, is multiplied into the last
+    matrix of each sub-layer. h_pre and the number of streams that are summed at the end only scale
+    the input of a norm, which removes the scale except for its epsilon, so the caller has to
+    compare the result.
     """
     model = model.packed()
     if model.config.num_streams == 1:
@@ -52,7 +53,7 @@ def single_stream(model: NanoChat) -> NanoChat:
 
 
 def post_of(connection: HyperConnection, dim: int) -> float:
-    """h_post of a connection for which it is one number, whatever the streams."""
+    """Return h_post of a connection where it is one number for all streams."""
     device = connection.post.bias.device
     streams = torch.zeros(1, 1, connection.num_streams, dim, device=device)
     return connection.mixing(streams).post.flatten()[0].item()

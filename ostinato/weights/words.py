@@ -1,4 +1,4 @@
-"""Which model a word of the command line means, told without loading anything."""
+"""Find which model a word of the command line means, without loading anything."""
 
 import difflib
 import os
@@ -15,7 +15,7 @@ IN_PUZZLES = "SGo"
 def names_model(word: str) -> bool:
     """Tell whether a word names a model: a folder, a file of weights, a packaged one, or the Hub's.
 
-    Files are told from lists of puzzles by their names, and by bytes that no text has.
+    Model files differ from lists of puzzles by their names, and by bytes that no text has.
     """
     if os.path.isfile(word):
         return word.endswith(SUFFIXES) or b"\0" in first_bytes(Path(word))
@@ -23,7 +23,7 @@ def names_model(word: str) -> bool:
 
 
 def first_bytes(path: Path) -> bytes:
-    """Read the beginning of a file; nothing if it cannot be read, which others report."""
+    """Read the beginning of a file; empty if it cannot be read, which is reported elsewhere."""
     try:
         with path.open("rb") as file:
             return file.read(1024)

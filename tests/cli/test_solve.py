@@ -124,6 +124,7 @@ def test_json(capsys, look_up):
         "accepted_by": "rules",
         "total_steps": 2,
         "solutions": 1,
+        "checked_by": "rules",
     }
     assert unsolved["solutions"] == 0
     assert not unsolved["solved"] and unsolved["problem"].startswith("row 1, column 3")
@@ -259,12 +260,17 @@ def test_a_model_that_comes_with_the_package(capsys, look_up, monkeypatch):
 
 
 def test_what_it_fails_on_is_for_the_large_model(capsys, monkeypatch):
-    untrained = random_model()
-    monkeypatch.setattr("ostinato.weights.load.load", lambda *_, **__: untrained)
+    untrained, asked = random_model(), []
+
+    def load(path, *_, **__):
+        asked.append(path)
+        return untrained
+
+    monkeypatch.setattr("ostinato.weights.load.load", load)
     code, out, _ = solve(capsys, PUZZLE)
     assert code == 1
-    assert out.endswith("\n--search guesses tries more. The model sudoku9-large sees more.\n")
-    assert (FOLDER / "sudoku9-large.safetensors").is_file()
+    assert out.endswith("\n--search guesses tries more.\n")
+    assert asked == [FOLDER / "sudoku9.safetensors", FOLDER / "sudoku9-large.safetensors"]
 
 
 def test_the_model_is_a_folder_or_a_file(capsys, run_folder):

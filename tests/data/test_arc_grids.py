@@ -91,7 +91,7 @@ def test_the_crop_is_the_largest_rectangle_of_colours(cells: bytes):
 
 @pytest.mark.parametrize("name", ["a|||t8|||0123456789", "a|||t1|||0123456788", "|||", ""])
 def test_what_is_no_name_of_a_variant(name: str):
-    with pytest.raises(ValueError, match="no variant"):
+    with pytest.raises(ValueError, match="is not a variant"):
         Variant.named(name)
 
 

@@ -13,6 +13,7 @@ from ostinato.inference.search import FIXED, Search
 from ostinato.inference.solve import GUESSES_IF_NOT, Solution, solve
 from ostinato.inference.think import Step
 from tests.data.test_sudoku_oracle import is_solved
+from tests.data.test_sudoku_solver import HARD_PUZZLE
 from tests.inference import stand_in
 from tests.inference.stand_in import LookUp, steps_needed
 from tests.inference.test_think import random_model
@@ -96,6 +97,8 @@ def test_solutions_are_counted_within_bounds():
     board = sudoku.Sudoku(9)
     assert board.count_solutions(board.parse(hard), GUESSES_IF_NOT) is None
     assert board.count_solutions(board.parse("." * 81), GUESSES_IF_NOT) == 2
+    proper = board.parse(HARD_PUZZLE)
+    assert [board.count_solutions(proper, most) for most in (1, GUESSES_IF_NOT)] == [None, 1]
 
 
 def test_max_steps():

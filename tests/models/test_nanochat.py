@@ -253,5 +253,5 @@ def test_impossible_settings_are_refused(setting: dict[str, Any], message: str):
 
 def test_a_text_too_long_is_refused():
     model = NanoChat(SMALL)
-    with pytest.raises(ValueError, match="reads 16 at most"):
+    with pytest.raises(ValueError, match="17 tokens are too many: give at most 16"):
         model(torch.zeros(1, 17, dtype=torch.int64))

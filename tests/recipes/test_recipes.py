@@ -9,6 +9,7 @@ import torch
 
 from ostinato import cli
 from ostinato.data.arc.dataset import ArcData
+from ostinato.data.built import BuiltData
 from ostinato.data.maze import MazeData
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import SudokuData
@@ -48,7 +49,9 @@ def test_its_model_fits_its_data(name: str):
     if isinstance(recipe.data, TextData):
         assert recipe.data.num_tokens <= recipe.model.vocab_size
         return
-    assert isinstance(recipe.data, SudokuData | MazeData)
+    if name in ("table", "puzzle"):
+        return  # the user's file gives the sizes: see test_train_table and test_own_kinds
+    assert isinstance(recipe.data, BuiltData)
     task = recipe.data.task
     assert recipe.model.task == task.name
     assert (recipe.model.vocab_size, recipe.model.seq_len) == (task.vocab_size, task.seq_len)

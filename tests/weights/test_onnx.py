@@ -12,8 +12,8 @@ from onnx import numpy_helper
 import ostinato
 from ostinato import cli
 from ostinato.weights import onnx as writer
-from ostinato.weights.save import save_weights
 from ostinato.weights.onnx import export_onnx
+from ostinato.weights.save import save_weights
 from tests.web.tiny import tiny
 
 pytestmark = [pytest.mark.compile, pytest.mark.timeout(600)]

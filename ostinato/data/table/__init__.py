@@ -1,4 +1,4 @@
-"""Puzzles of which only a table is known, with questions and answers."""
+"""Data sets for puzzles that are known only from a table of questions and answers."""
 
 from ostinato.data.table.dataset import Size, TableData
 from ostinato.data.table.task import PREFIX, Table

@@ -1,4 +1,4 @@
-"""`TableData`: the settings of a data set of which only tables are known."""
+"""Define `TableData`, the settings of a data set that is known only from tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ostinato.numbers import Natural, check_numbers
 
 Size = Literal["tiny", "small", "full"]
 HELD_OUT = 1000
-"""Rows that are held out for validation, and for the test, at most: a tenth if there are fewer."""
+"""Most rows to hold out for validation, and for the test; a tenth of the rows if that is fewer."""
 SPLITS = {
     "train": ("train",),
     "validation": ("validation", "valid", "val", "dev"),
@@ -31,9 +31,9 @@ CONVERT = "from datasets import load_from_disk as d; d('{0}')['train'].to_csv('{
 
 @dataclass(frozen=True)
 class TableData(BuiltData):
-    """Describe a data set of which only tables are known: questions and answers.
+    """Describe a data set that is known only from tables of questions and answers.
 
-    What a puzzle looks like is found in them: symbols, sizes, blanks.
+    The look of a puzzle is found in the tables: symbols, sizes, blanks.
     """
 
     source: str = ""
@@ -47,13 +47,13 @@ class TableData(BuiltData):
     num_test: Natural = 0
     """Rows for the final score; 0: as for validation."""
     size: Size = "tiny"
-    """How large a model to train, and how long: tiny for minutes of a CPU, small for hours, full
+    """Size of the model and of its training: tiny for minutes of a CPU, small for hours, full
     for a GPU. Settings given on their own win."""
     symmetries: str = ""
-    """What may change without a puzzle becoming another one: "square" (turned and mirrored),
+    """Changes that keep a puzzle equivalent: "square" (turned and mirrored),
     "turns", "mirror" (left and right), "tokens:1-9" (renamed); several with commas between."""
     separator: str = "auto"
-    """What stands between two symbols: "none", "space", "comma" or other text. "auto": found."""
+    """Separator of two symbols: "none", "space", "comma" or other text. "auto": found."""
     question_column: str = ""
     """Column of the questions, if it has another name."""
     answer_column: str = ""
@@ -66,7 +66,7 @@ class TableData(BuiltData):
 
     @cached_property
     def found(self) -> Survey:
-        """What is in the files."""
+        """Survey the files."""
         return survey(self.files(), self.separator, self.columns)
 
     @property

@@ -1,4 +1,4 @@
-"""How the cells of a table write a puzzle: characters, words, lines, or lists of lists in JSON."""
+"""Read and write puzzles in the cells of a table: characters, words, lines, or lists in JSON."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Form = Literal["line", "lines", "list", "grid"]
 Board = list[list[str]]
 """Symbols, row by row; a puzzle on one line is one row."""
 LARGEST = 10_000
-"""Symbols of a board at most."""
+"""Most symbols of a board."""
 SEPARATORS = {"none": "", "space": " ", "comma": ","}
-"""Name → what stands between two symbols; any other separator stands for itself."""
+"""Name → separator of two symbols; any other separator stands for itself."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Layout:
     """"line": all symbols on one line; "lines": a line a row; "list" of symbols and "grid", a list
     of rows, in JSON."""
     separator: str = ""
-    """Between two symbols on a line; empty: every character is one."""
+    """Text between two symbols on a line; empty: every character is a symbol."""
 
     def read(self, text: str) -> Board:
-        """Read a board. Raises ValueError if it is none, is empty, or if its rows differ."""
+        """Read a board. Raises ValueError if it is none, is empty, or has unequal rows."""
         if self.form in ("list", "grid"):
             rows = _read_json(text)
         elif self.form == "lines":
@@ -69,12 +69,12 @@ class Layout:
 
     @property
     def is_flat(self) -> bool:
-        """Whether a board is a single row of symbols, however it is drawn."""
+        """Return whether a board is a single row of symbols, however it is drawn."""
         return self.form in ("line", "list")
 
 
 def find_layout(texts: Sequence[str], separator: str = "auto") -> Layout:
-    """Find the layout of a sample of cells; words are found by what separates them in all.
+    """Find the layout of a sample of cells; words are found by a separator common to all.
 
     A `separator` other than "auto" is taken as it is given (see `SEPARATORS`).
     """

@@ -15,17 +15,17 @@ from ostinato.data.table.symmetry import declared
 from ostinato.data.table.task import MOST_CELLS, MOST_SYMBOLS, Table
 
 SAMPLE = 100
-"""Rows by which the layout is found."""
+"""Rows from which the layout is found."""
 ALWAYS = 10
-"""Cells in which a symbol must be kept, and none in which it is not, to be called a given."""
+"""A symbol is a given if answers keep it in at least this many cells and replace it in none."""
 EXAMPLES = 3
 SMALLEST_SQUARE = 16
-"""Cells of a line that is drawn as a square, if it can be."""
+"""Fewest cells of a line that is drawn as a square, if it can be."""
 
 
 @dataclass
 class Survey:
-    """What is found in the files of a table."""
+    """Collect the facts that are found in the files of a table."""
 
     layout: Layout
     rows: dict[str, int] = field(default_factory=dict)
@@ -35,11 +35,11 @@ class Survey:
     question_symbols: set[str] = field(default_factory=set)
     answer_symbols: set[str] = field(default_factory=set)
     replaced: set[str] = field(default_factory=set)
-    """Symbols of questions in whose place an answer of the same size has another one."""
+    """Symbols of questions that an answer of the same size replaces."""
     given: Counter[str] = field(default_factory=Counter)
-    """How often each symbol of a question stands in the same place of the answer."""
+    """Number of times that each symbol of a question is kept in its place by the answer."""
     duplicates: int = 0
-    """Rows whose question and answer stand in an earlier row."""
+    """Rows that repeat the question and answer of an earlier row."""
     examples: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, question: Board, answer: Board) -> None:
@@ -66,7 +66,7 @@ class Survey:
 
     @property
     def blanks(self) -> tuple[str, ...]:
-        """The symbols that answers fill in, where they keep all others; empty if they do not."""
+        """Return the symbols that answers replace if they keep all others; empty if they do not."""
         if len(self.question_sizes) != 1 or self.question_sizes != self.answer_sizes:
             return ()
         kept = self.question_symbols - self.replaced

@@ -1,4 +1,4 @@
-"""Symmetries that a user declares: "square,tokens:1-9" may be turned, mirrored and renamed."""
+"""Read declared symmetries: "square,tokens:1-9" allows turning, mirroring and renaming."""
 
 from __future__ import annotations
 

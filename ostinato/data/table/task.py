@@ -1,4 +1,4 @@
-"""`Table`: a kind of puzzle of which only examples are known, described by its own name."""
+"""Define `Table`, a kind of puzzle that is known only from examples; its name describes it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ostinato.data.tables import Rows
 from ostinato.data.task import Mark, Task
 
 PREFIX = "table:"
-"""What names of tables begin with; their description follows in JSON."""
+"""Prefix of the names of tables; their description follows in JSON."""
 OUTSIDE = 0
-"""Token of what lies outside of a puzzle; as a label it is ignored."""
+"""Token of cells outside of a puzzle; as a label it is ignored."""
 MOST_SYMBOLS = 4096
 MOST_CELLS = 4096
 
@@ -34,10 +34,10 @@ MOST_CELLS = 4096
 class Table(Task):
     """Answer questions like those of a table.
 
-    A board lies in the upper left corner of a canvas of `rows` × `cols` cells, unless it is a line:
-    this fills the canvas row by row. Token 0 is outside of the board; then come the symbols. Where
-    an answer leaves cells of the canvas free, a last token, the end, closes it: behind a line, or
-    to the right of and below a grid. What lies beyond is ignored.
+    A board lies in the upper left corner of a canvas of `rows` × `cols` cells; a line fills the
+    canvas row by row. Token 0 is outside of the board; then come the symbols. If an answer leaves
+    cells of the canvas free, a last token, the end, closes it: behind a line, or to the right of
+    and below a grid. The cells beyond are ignored.
     """
 
     known_symbols: tuple[str, ...]
@@ -46,15 +46,15 @@ class Table(Task):
     cols: int
     form: Form = "line"
     separator: str = ""
-    """See `Layout`."""
+    """Separator of two symbols (see `Layout`)."""
     question_size: tuple[int, int] | None = None
     """Rows and columns of every question; None if they differ."""
     closed: bool = False
-    """Some answers do not fill the canvas."""
+    """True if some answers do not fill the canvas."""
     blanks: tuple[str, ...] = ()
     """Symbols that an answer replaces, while it keeps all others; none: it may change all."""
     spec: str = ""
-    """What may be turned or renamed (see `Group`)."""
+    """Declared symmetries (see `Group`)."""
     columns: tuple[str, str] = ("", "")
     """Names of the columns, if they are not the usual ones."""
 
@@ -62,7 +62,7 @@ class Table(Task):
 
     @classmethod
     def from_name(cls, name: str) -> Table:
-        """Return the table that a name describes. Raises ValueError if it is none."""
+        """Return the table that a name describes. Raises ValueError if it describes none."""
         try:
             facts: dict[str, Any] = json.loads(name.removeprefix(PREFIX))
             for key in ("known_symbols", "question_size", "blanks", "columns"):
@@ -100,12 +100,12 @@ class Table(Task):
 
     @property
     def end(self) -> int:
-        """The token that closes an answer."""
+        """Return the token that closes an answer."""
         return len(self.known_symbols) + 1
 
     @cached_property
     def tokens(self) -> dict[str, int]:
-        """Symbol → token."""
+        """Map each symbol to its token."""
         return {symbol: token for token, symbol in enumerate(self.known_symbols, start=1)}
 
     def place(self, board: Board, outside: int = OUTSIDE) -> Integer[np.ndarray, " cells"]:
@@ -160,7 +160,7 @@ class Table(Task):
         return canvas
 
     def board(self, tokens: Integer[np.ndarray, " cells"]) -> list[list[int]]:
-        """Return the tokens inside of a board, row by row, without what the end cuts off."""
+        """Return the tokens inside of a board, row by row, without those that the end cuts off."""
         if self.layout.is_flat:
             return [tokens[: self.first_outside(tokens)].tolist()]
         grid = tokens.reshape(self.rows, self.cols)
@@ -193,9 +193,9 @@ class Table(Task):
     def check(
         self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
     ) -> str | None:
-        """Say which given an answer has changed, if answers of the table keep all; else None.
+        """Say which given an answer has changed, if the table's answers keep all givens; else None.
 
-        More is not known of a table: an answer may be wrong without a fault.
+        No other rule of a table is known, so an answer without a fault may still be wrong.
         """
         for cell in np.flatnonzero(self.faults(puzzle, answer))[:1].tolist():
             given, now = (self.symbols[board[cell]] for board in (puzzle, answer))

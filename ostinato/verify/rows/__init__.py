@@ -9,5 +9,5 @@ TOPICS: tuple[ModuleType, ...] = (layers, recursion, halting, losses, training, 
 
 
 def checks_of(topic: ModuleType) -> list[Check]:
-    """The checks of a topic, in the order of their definition."""
+    """Return the checks of a topic, in the order of their definition."""
     return [value for value in vars(topic).values() if isinstance(value, Check)]

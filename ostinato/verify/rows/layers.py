@@ -28,20 +28,20 @@ HALF_ULP = 2.0**-8 * (1 + 1e-3)
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Normally distributed numbers."""
+    """Draw normally distributed numbers."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
 def rounding_error(ours: Tensor, exact: Tensor) -> float:
-    """The largest relative error, of a result in bfloat16."""
+    """Return the largest relative error of a result in bfloat16."""
     if ours.dtype != torch.bfloat16:
         return math.inf
     return ((ours.double() - exact).abs() / exact.abs().clamp(min=1e-3)).max().item()
 
 
 def weights(layer: torch.nn.Module) -> reference.Weights:
-    """A layer's weights for the reference."""
+    """Return a layer's weights for the reference."""
     return {name: weight.detach() for name, weight in layer.named_parameters()}
 
 
@@ -175,7 +175,7 @@ def truncated_normal_asymmetric() -> float:
 
 
 def truncated_normal_error(lower: float, upper: float) -> float:
-    """Of samples with std 0.5, against the distribution integrated on a grid."""
+    """Measure samples with std 0.5 against the distribution integrated on a grid."""
     grid = np.linspace(lower, upper, 200_001)
     density = np.exp(-(grid**2) / 2)
     density /= density.sum()

@@ -48,7 +48,7 @@ def started(
 
 
 def batches(name: str) -> list[Batch]:
-    """What is offered at each step."""
+    """Return the batch that is offered at each step."""
     return [batch(specimen(name), seed=10 + number) for number in range(STEPS)]
 
 
