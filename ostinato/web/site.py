@@ -1,7 +1,6 @@
 """The page and a model as a folder that any web host can serve, also from a sub-path."""
 
 import json
-import shutil
 from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.resources import files
@@ -13,6 +12,7 @@ import torch
 from ostinato.data.boards import board_of
 from ostinato.data.samples import LEVELS, sample_puzzles
 from ostinato.data.tasks import task_named
+from ostinato.files import atomic, make_folder
 from ostinato.inference.search import CONFIRMED
 from ostinato.models import RecursiveModel
 from ostinato.web.program import Program, program_of
@@ -43,14 +43,15 @@ def write_site(
     program = program_of(in_float32(model))
     segments, weights = narrowed(program, half)
     description = describe_for_page(model, name, program, list(puzzles))
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in PAGE_FILES:
-        with (PAGE / file).open("rb") as source, (folder / file).open("wb") as target:
-            shutil.copyfileobj(source, target)
-    (folder / "weights.bin").write_bytes(weights)
+    make_folder(folder)
+    contents = {name: (PAGE / name).read_bytes() for name in PAGE_FILES}
+    contents["weights.bin"] = weights
     text = json.dumps(description | {"segments": segments}, separators=(",", ":"))
-    (folder / "model.json").write_text(text, "utf-8")
-    return folder / "index.html"
+    contents["model.json"] = text.encode()
+    for name, content in contents.items():
+        with atomic(folder / name) as file:
+            file.write(content)
+    return folder / PAGE_FILES[0]
 
 
 def narrowed(program: Program, half: bool) -> tuple[list[dict[str, Any]], bytes]:

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ostinato.data.tasks import task_named
-from ostinato.files import make_folder, temporary_path
+from ostinato.files import atomic, make_folder
 from ostinato.inference.pursuit import Question
 from ostinato.inference.search import FIXED
 from ostinato.inference.stream import think_stream
@@ -104,8 +104,8 @@ def export_onnx(
     nothing is left at `path`.
     """
     try:
-        import onnx
-        import onnxscript  # noqa: F401 - torch.onnx needs it
+        import onnx  # noqa: F401 - torch.onnx needs both
+        import onnxscript  # noqa: F401
     except ImportError as error:
         raise ValueError(
             "writing ONNX needs onnx and onnxscript: pip install 'ostinato[export]'"
@@ -121,14 +121,11 @@ def export_onnx(
         graph.metadata_props.add(key=key, value=value)
     graph.producer_name = "ostinato"
     make_folder(path.parent)
-    temporary = temporary_path(path)
-    try:
-        onnx.save(graph, temporary)
-        agreement = compare(OnnxModel(temporary), model, puzzles)
+    with atomic(path) as file:
+        file.write(graph.SerializeToString())
+        file.flush()
+        agreement = compare(OnnxModel(Path(file.name)), model, puzzles)
         check(agreement, weights)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return agreement
 
 
