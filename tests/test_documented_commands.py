@@ -33,7 +33,7 @@ FENCED = re.compile(
 )
 SHELL = ("bash", "console")
 LANGUAGES = (*SHELL, "python", "text", "json", "bibtex")
-OTHER_PROGRAMS = "cat cd echo git head make pip pytest ruff source tensorboard".split()
+OTHER_PROGRAMS = "cat cd curl echo git head make pip pytest ruff source tensorboard".split()
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ def count_flops(model: RecursiveModel) -> int:
     """Return the operations of one supervision step of one puzzle, counted on a twin without
     data."""
     with torch.device("meta"), torch.no_grad():
-        twin = type(model)(model.config)
+        twin = model.without_numbers()
         inputs = torch.zeros(1, model.config.seq_len, dtype=torch.int32)
         with FlopCounterMode(display=False) as counter:
             twin(twin.initial_state(1), inputs, torch.zeros(1, dtype=torch.int32))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jaxtyping import Int
     from torch import Tensor
 
-    from ostinato.models import NanoChat
+    from ostinato.models import NanoChat, RecursiveModel
     from ostinato.weights.load import Pretrained
 
 TRAINING_SETTINGS = {
@@ -45,14 +45,17 @@ class Export:
     safetensors: model.safetensors and config.json, for the Hub and for every other verb.
     gguf: a language model in one file, for ostinato generate and, if it has a single stream, for
     llama.cpp.
+    onnx: a puzzle model's H-cycle as a graph, for onnxruntime and for ostinato solve.
+    web: a folder for any web host: a page in which the model thinks.
 
-    A language model is read back, and compared with what was exported on real tokens.
+    What is written is read back, and compared with what was exported: a language model on real
+    tokens, an ONNX file on whole answers to puzzles.
     """
 
     model: tyro.conf.Positional[str]
     """A run folder, a weights file, a checkpoint of the originals, or hf:owner/name[/file] on the
     Hub."""
-    format: Literal["official", "safetensors", "gguf"]
+    format: Literal["official", "safetensors", "gguf", "onnx", "web"]
     """Format to write."""
     output: Path | None = None
     """Folder to write to (default: exports/FORMAT in the run folder)."""
@@ -73,24 +76,37 @@ class Export:
     model, bit for bit."""
     blocks: BlockType | Literal["auto"] = "auto"
     """gguf: block type of ternary matrices; "auto": tq2_0 if it fits the groups, else q4_0."""
-
+    weights: Literal["fp32", "fp16", "int8"] = "fp32"
+    """onnx, web: type that the matrices are stored in; they compute in float32. (The page stores
+    fp16 wherever that loses nothing, and never int8.)"""
+    puzzles: Path | None = None
+    """File of puzzles. onnx: to compare on, instead of generated ones; web: to offer."""
+    check_puzzles: int | None = None
+    """onnx: number of puzzles to compare on (default: 8, for int8 1,000)."""
     data_root: Path = Path("data")
     """Folder of data sets. A language model is compared on its own validation texts; if they are
     missing, on a module of Python's standard library."""
 
     def run(self) -> int:
-        from ostinato.models import NanoChat, RecursiveModel
+        from ostinato.models import RECURSIVE_MODELS, NanoChat, RecursiveModel
         from ostinato.weights.load import build, read_pretrained
         from ostinato.weights.official import write_official
         from ostinato.weights.save import write_hub
 
         if self.format != "gguf" and (self.architecture, self.blocks) != ("auto", "auto"):
             raise ValueError("--architecture and --blocks are for --format gguf")
+        if self.format not in ("onnx", "web") and (self.weights, self.puzzles) != ("fp32", None):
+            raise ValueError("--weights and --puzzles are for --format onnx and web")
+        if self.format != "onnx" and self.check_puzzles is not None:
+            raise ValueError("--check-puzzles is for --format onnx")
         folder = self.output or default_output(self.model, self.format)
         found = read_pretrained(self.model, self.config, self.revision)
         if self.format == "safetensors":
             check_overwrites_nothing(folder, Path(found.source))
-        model = build(found, self.puzzle_embeddings, **self.settings(found))
+        settings = self.settings(found)
+        if self.format in ("onnx", "web") and found.model in RECURSIVE_MODELS:
+            settings["forward_dtype"] = "float32"  # or the states' start would be rounded
+        model = build(found, self.puzzle_embeddings, **settings)
         if self.format == "official":
             if not isinstance(model, RecursiveModel):
                 raise ValueError(f"the originals have no {found.model}: choose safetensors or gguf")
@@ -98,6 +114,10 @@ class Export:
             if not (step is None or (type(step) is int and step >= 0)):  # it becomes a file's name
                 raise ValueError(f"{found.source} says it is of step {step!r}: correct it")
             path = write_official(model, folder, step, **self.training())
+        elif self.format == "web":
+            path = self.write_web(model, folder, found.notes)
+        elif self.format == "onnx":
+            path = self.write_onnx(model, folder, found.notes)
         elif isinstance(model, NanoChat):
             path = self.write_language_model(model, folder, found.notes)
         elif self.format == "gguf":
@@ -127,6 +147,42 @@ class Export:
             agreement = check(load(path, kind=NanoChat), model, tokens)
             print(f"{agreement} of {text}", file=sys.stderr)
         return path
+
+    def write_onnx(self, model: "NanoChat | RecursiveModel", folder: Path, notes: dict) -> Path:
+        """Write it, and say on standard error how well the file agrees with the model."""
+        from ostinato.cli.sample_arguments import some_puzzles
+        from ostinato.models import RecursiveModel
+        from ostinato.weights.onnx import export_onnx
+
+        if not isinstance(model, RecursiveModel):
+            raise ValueError("ONNX is for models that solve puzzles: use safetensors or gguf")
+        count = self.check_puzzles or (1000 if self.weights == "int8" else 8)
+        name = self.name(notes)
+        suffix = "" if self.weights == "fp32" else f"-{self.weights}"
+        path = folder / f"{name}{suffix}.onnx"
+        puzzles = some_puzzles(model, self.puzzles, count)
+        agreement = export_onnx(model, path, puzzles, self.weights, **notes)
+        size = path.stat().st_size / 1e6
+        print(f"{self.weights}, {size:.1f} MB: {agreement}", file=sys.stderr)
+        return path
+
+    def write_web(self, model: "NanoChat | RecursiveModel", folder: Path, notes: dict) -> Path:
+        from ostinato.cli.sample_arguments import written_puzzles
+        from ostinato.models import RecursiveModel
+        from ostinato.web.site import write_site
+
+        if not isinstance(model, RecursiveModel):
+            raise ValueError("the page is for models that solve puzzles: use safetensors or gguf")
+        if self.weights == "int8":
+            raise ValueError("the page holds weights in fp16 or fp32: choose one of them")
+        puzzles = written_puzzles(model, self.puzzles) if self.puzzles else []
+        return write_site(model, folder, self.name(notes), self.weights == "fp16", puzzles)
+
+    def name(self, notes: dict[str, Any]) -> str:
+        """Return a file's name: the packaged model's, else its recipe's, else its file's."""
+        if self.model in packaged():
+            return self.model
+        return file_name(str(notes.get("recipe") or Path(self.model).stem))
 
     def settings(self, found: "Pretrained") -> dict[str, Any]:
         """Return flags that complete the file's settings; ValueError if they contradict them."""

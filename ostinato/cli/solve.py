@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 class Solve:
     """Solve puzzles with a trained model, and check its answers by the rules.
 
-    Pass a model first to override the bundled ones: its name, a run folder or a .safetensors file.
-    Without one, sudoku9 thinks first, and sudoku9-large solves what it leaves. Then pass puzzles
-    (Sudoku: digits, and . or 0 for blanks; maze: # for walls, . or spaces, S and G), files of
-    puzzles, or - for standard input, which is also read if there is no puzzle.
+    Pass a model first to override the bundled ones: its name, a run folder, or a .safetensors or
+    .onnx file. Without one, sudoku9 thinks first, and sudoku9-large solves what it leaves. Then
+    pass puzzles (Sudoku: digits, and . or 0 for blanks; maze: # for walls, . or spaces, S and G),
+    files of puzzles, or - for standard input, which is also read if there is no puzzle.
 
     New tasks of ARC are learnt first: `ostinato solve RUN --arc TASKS` has settings of its own.
 

@@ -298,7 +298,8 @@ class RecursiveModel(nn.Module, ABC):
         """Cut the puzzle's row, zero-padded, into prefix tokens; zeros if there is no table."""
         config = self.config
         if self.puzzle_emb is None:
-            shape = (len(puzzle_ids), config.prefix_len, config.hidden_size)
+            # .shape, as len() would fix the batch size of a traced graph
+            shape = (puzzle_ids.shape[0], config.prefix_len, config.hidden_size)
             return self.H_init.new_zeros(shape)
         rows = self.puzzle_emb(puzzle_ids) if puzzle_rows is None else puzzle_rows
         padding = config.prefix_len * config.hidden_size - config.puzzle_emb_ndim
@@ -348,6 +349,11 @@ class RecursiveModel(nn.Module, ABC):
         """
         for module in self.reasoning_modules():
             module.compile(dynamic=dynamic)
+
+    def without_numbers(self) -> "RecursiveModel":
+        """A twin on the meta device, to count what a step takes."""
+        with torch.device("meta"):
+            return type(self)(self.config)
 
     def reasoning_modules(self) -> list[ReasoningModule]:
         """Return the networks that the recursion calls."""

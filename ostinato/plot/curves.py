@@ -53,8 +53,10 @@ def plot(run: Path, output: Path | None = None) -> Path:
     return output
 
 
-def figure_file(output: Path) -> tuple[Any, str]:
+def figure_file(output: Path, *others: str) -> tuple[Any, str]:
     """Return matplotlib's Figure class, and the format that a file's suffix asks for.
+
+    `others` are formats that the caller draws itself.
 
     Raises ValueError if matplotlib is not installed, or for another format.
     """
@@ -63,8 +65,9 @@ def figure_file(output: Path) -> tuple[Any, str]:
     except ImportError as error:
         raise ValueError("drawing needs matplotlib: pip install 'ostinato[plot]'") from error
     kind = output.suffix.removeprefix(".").lower()
-    if kind not in FORMATS:
-        raise ValueError(f"cannot draw {output.name}: end the name in .{', .'.join(FORMATS)}")
+    if kind not in (*FORMATS, *others):
+        formats = ", .".join((*FORMATS, *others))
+        raise ValueError(f"cannot draw {output.name}: end the name in .{formats}")
     return Figure, kind
 
 

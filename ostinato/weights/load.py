@@ -33,6 +33,7 @@ from ostinato.weights.official import (
     recognise,
     without_derived,
 )
+from ostinato.weights.onnx_model import SUFFIX, OnnxModel
 from ostinato.weights.safetensors_file import digest
 from ostinato.weights.save import METADATA_KEY, Model
 
@@ -114,7 +115,8 @@ def load(
     `source` is a run folder, a weights file, a checkpoint of the originals (`step_N`, a pickled
     state dict or safetensors, with `all_config.yaml` beside it or given as `config`), a folder with
     one of these, or `hf:owner/name[/file]` on the Hub (at `revision`). A GGUF file that
-    `ostinato export` wrote gives a packed model, which generates text but cannot be trained.
+    `ostinato export` wrote gives a packed model, which generates text but cannot be trained; nor
+    can an ONNX file, which onnxruntime runs.
 
     `settings` replace those of the file. An original with rotary positions needs `seq_len`, which
     it takes from its data set; with `task` ("sudoku9") any original can read and draw puzzles;
@@ -126,7 +128,10 @@ def load(
     Raises ValueError, naming the file and the remedy, if there is none, if it is damaged or
     foreign, if a tensor is missing, extra or mis-shaped, or if the model is of another kind.
     """
-    found = read_pretrained(source, config, revision)
+    path = locate(source, revision)
+    if path.suffix == SUFFIX:
+        return load_onnx(path, torch.device(device), kind, **settings)
+    found = read_pretrained(path, config)
     if kind is not None and not issubclass(MODELS[found.model][0], kind):
         use = (
             "solves puzzles: see ostinato solve"
@@ -141,6 +146,21 @@ def load(
     return build(found, puzzle_embeddings, **settings).to(device).eval()
 
 
+def load_onnx(
+    path: Path, device: torch.device, kind: type[Model] | None, **settings: Any
+) -> OnnxModel:
+    """Load the model in an ONNX file. Raises ValueError for settings that the file has fixed."""
+    if kind is not None and not issubclass(OnnxModel, kind):
+        raise ValueError(f"{path} holds a model that solves puzzles: see ostinato solve")
+    if settings.pop("forward_dtype", "auto") not in ("auto", "float32"):
+        raise ValueError(f"{path} computes in float32: leave out forward_dtype")
+    if device.type != "cpu":
+        raise ValueError(f"{path} runs on the CPU: set device to cpu")
+    if settings:
+        raise ValueError(f"{path} holds its own settings: leave out {', '.join(settings)}")
+    return OnnxModel(path)
+
+
 def read_pretrained(
     source: str | Path, config: str | Path | None = None, revision: str | None = None
 ) -> Pretrained:
@@ -149,6 +169,8 @@ def read_pretrained(
     Raises ValueError if there are none, or if they or their settings cannot be read.
     """
     path = locate(source, revision)
+    if path.suffix == SUFFIX:
+        raise ValueError(f"{path} only runs: give the model that it was made of")
     if is_gguf(path):
         return _from_gguf(path, config)
     tensors, metadata = read_tensors(path)

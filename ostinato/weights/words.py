@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ostinato.weights import packaged
 
-SUFFIXES = (".safetensors", ".gguf", ".pt", ".pth", ".bin", ".ckpt")
+SUFFIXES = (".safetensors", ".gguf", ".onnx", ".pt", ".pth", ".bin", ".ckpt")
 """Ends of the names of files that hold weights, or are meant to."""
 IN_PUZZLES = "SGo"
 """Letters of written mazes."""

@@ -1,0 +1,87 @@
+"""How a kind of puzzle looks: its board, its symbols, and what people type."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ostinato.data.maze import Maze
+from ostinato.data.maze.paths import FREE, GOAL, PATH, START, WALL
+from ostinato.data.sudoku import Sudoku
+from ostinato.data.sudoku.rules import BLANK
+from ostinato.data.tasks import TASKS
+
+
+@dataclass(frozen=True)
+class Board:
+    """All that a drawing or the page needs to know of a kind of puzzle; JSON can hold it."""
+
+    kind: str
+    """ "sudoku", "maze", or "grid": nothing but tokens."""
+    rows: int
+    columns: int
+    blank: int
+    """Token of a cell that is to be filled in."""
+    symbols: list[str]
+    """How each token is shown."""
+    written: list[str]
+    """How each token is written on one line."""
+    keys: list[str]
+    """Symbols that may be given."""
+    typed: dict[str, int]
+    """What each character means."""
+    box: tuple[int, int] = (1000, 1000)
+    """Rows and columns between the thick lines."""
+    units: list[list[int]] | None = None
+    """Sudoku: cells that must all differ."""
+    wall: int | None = None
+    start: int | None = None
+    goal: int | None = None
+    path: int | None = None
+
+
+def board_of(task_name: str, seq_len: int, vocab_size: int) -> Board:
+    """The board of a kind of puzzle; a plain one if the kind is not known."""
+    task = TASKS.get(task_name)
+    if isinstance(task, Sudoku):
+        digits = [str(digit) for digit in range(1, task.size + 1)]
+        return Board(
+            kind="sudoku",
+            rows=task.size,
+            columns=task.size,
+            blank=BLANK,
+            symbols=["", "", *digits],
+            written=[".", ".", *digits],
+            keys=digits,
+            typed={".": BLANK, "0": BLANK} | {d: BLANK + int(d) for d in digits},
+            box=(task.box_rows, task.box_cols),
+            units=task.units.tolist(),
+        )
+    if isinstance(task, Maze):
+        return Board(
+            kind="maze",
+            rows=task.size,
+            columns=task.size,
+            blank=FREE,
+            symbols=["?", "#", "", "S", "G", "•"],
+            written=["?", "#", ".", "S", "G", "o"],
+            keys=["#", "S", "G"],
+            typed={"#": WALL, ".": FREE, "S": START, "G": GOAL},
+            wall=WALL,
+            start=START,
+            goal=GOAL,
+            path=PATH,
+        )
+    side = round(seq_len**0.5)
+    rows = side if side**2 == seq_len else 1
+    symbols = [np.base_repr(token, 36) for token in range(vocab_size)]
+    typed = {symbol: token for token, symbol in enumerate(symbols) if len(symbol) == 1}
+    return Board(
+        kind="grid",
+        rows=rows,
+        columns=seq_len // rows,
+        blank=0,
+        symbols=["", *symbols[1:]],
+        written=symbols,
+        keys=list(typed),
+        typed=typed,
+    )

@@ -1,0 +1,125 @@
+"""The page and a model as a folder that any web host can serve, also from a sub-path."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ostinato.data.boards import board_of
+from ostinato.data.samples import LEVELS, sample_puzzles
+from ostinato.data.tasks import task_named
+from ostinato.files import atomic, make_folder
+from ostinato.inference.search import CONFIRMED
+from ostinato.models import RecursiveModel
+from ostinato.web.program import Program, program_of
+from ostinato.weights.onnx import in_float32
+
+PAGE = files("ostinato.web") / "page"
+PAGE_FILES = ("index.html", "style.css", "page.js", "worker.js", "rules.js", "tensors.js")
+FORMS = (torch.float16, torch.bfloat16, torch.float32)
+"""How numbers may be held, the first that loses nothing."""
+VIEWS = 8
+"""Symmetric views that the page may try."""
+SAMPLES = 12
+"""Puzzles of each level on the page."""
+
+
+def write_site(
+    model: RecursiveModel,
+    folder: Path,
+    name: str,
+    half: bool = False,
+    puzzles: Iterable[str] = (),
+) -> Path:
+    """Write the page, `model.json` and `weights.bin` to `folder`; returns the page.
+
+    Weights are held in two bytes where that loses nothing, or with `half` in any case.
+    `puzzles` are offered beside generated ones. Raises ValueError if the page cannot run the model.
+    """
+    program = program_of(in_float32(model))
+    segments, weights = narrowed(program, half)
+    description = describe_for_page(model, name, program, list(puzzles))
+    make_folder(folder)
+    contents = {name: (PAGE / name).read_bytes() for name in PAGE_FILES}
+    contents["weights.bin"] = weights
+    text = json.dumps(description | {"segments": segments}, separators=(",", ":"))
+    contents["model.json"] = text.encode()
+    for name, content in contents.items():
+        with atomic(folder / name) as file:
+            file.write(content)
+    return folder / PAGE_FILES[0]
+
+
+def narrowed(program: Program, half: bool) -> tuple[list[dict[str, Any]], bytes]:
+    """The constants in as few bytes as they need, and how many have which form."""
+    segments: list[dict[str, Any]] = []
+    parts = []
+    for start, stop in zip(
+        program.seams, [*program.seams[1:], len(program.constants)], strict=True
+    ):
+        numbers = torch.from_numpy(program.constants[start:stop])
+        forms = (form for form in FORMS if (numbers.to(form).float() == numbers).all())
+        form = torch.float16 if half else next(forms)
+        parts.append(numbers.to(form).view(torch.uint8).numpy().tobytes())
+        name = str(form).removeprefix("torch.")
+        if segments and segments[-1]["form"] == name:
+            segments[-1]["count"] += stop - start
+        else:
+            segments.append({"count": stop - start, "form": name})
+    return segments, b"".join(parts)
+
+
+def describe_for_page(
+    model: RecursiveModel, name: str, program: Program, puzzles: list[str]
+) -> dict[str, Any]:
+    """All that the page needs to know."""
+    config = model.config
+    parameters = sum(p.numel() for p in model.parameters())
+    written = asdict(program)
+    del written["constants"], written["seams"]
+    return {
+        "name": name,
+        "about": f"a network of {parameters / 1e6:.2g} million weights that solves a puzzle by "
+        "going over its own answer again and again",
+        **asdict(board_of(config.task, config.seq_len, config.vocab_size)),
+        "samples": samples_of(config.task, puzzles),
+        "views": views_of(config.task),
+        "H_cycles": config.H_cycles,
+        "max_passes": config.H_cycles * config.halt_max_steps,
+        "patience": CONFIRMED.patience,
+        "q_continue": not config.no_ACT_continue,
+        "length": config.prefix_len + config.seq_len,
+        "z_H": model.H_init.float().tolist(),
+        "z_L": model.L_init.float().tolist(),
+        "program": written,
+    }
+
+
+def samples_of(task_name: str, puzzles: list[str]) -> dict[str, list[str]]:
+    """Written puzzles by level; first those that were given."""
+    found = {"yours": puzzles} if puzzles else {}
+    if not task_name:
+        return found
+    task = task_named(task_name)
+    for seed, level in enumerate(LEVELS):
+        try:
+            rows = sample_puzzles(task, level, SAMPLES, seed)
+        except ValueError:  # no generator, or none so hard
+            continue
+        found[level] = [task.format(row) for row in rows]
+    return found
+
+
+def views_of(task_name: str) -> list[dict[str, list[int]]]:
+    """Some symmetries of a kind of puzzle, as `ostinato.data.symmetries` writes them."""
+    if not task_name:
+        return []
+    drawn = task_named(task_name).symmetries(VIEWS, torch.Generator().manual_seed(0))
+    return [
+        {"source": source, "names": names}
+        for source, names in zip(drawn.source.tolist(), drawn.names.tolist(), strict=True)
+    ]

@@ -1,0 +1,100 @@
+"""A recursive model in an ONNX file: onnxruntime computes the H-cycles, all else stays as it is.
+
+The graph is one H-cycle with the states as inputs and outputs, so `think` and everything above it
+(early exit, searches, evaluation) run such a model like any other.
+"""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ostinato.layers import REPLACE, Relaxation
+from ostinato.models import RECURSIVE_MODELS, Output, RecursiveModel, State
+
+SUFFIX = ".onnx"
+METADATA_KEY = "ostinato"
+"""Key of the model's description in the metadata of the file, as in our safetensors files."""
+INPUTS = ("tokens", "puzzle_ids", "z_H", "z_L")
+OUTPUTS = ("logits", "q", "next_z_H", "next_z_L")
+
+
+class OnnxModel(RecursiveModel):
+    """Runs the H-cycles of an ONNX file that `ostinato export` wrote, on the CPU in float32."""
+
+    def __init__(self, path: Path):
+        nn.Module.__init__(self)
+        self.path = path
+        self.session = open_session(path)
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        try:
+            description = json.loads(metadata[METADATA_KEY])
+            kind, config_kind = RECURSIVE_MODELS[description["model"]]
+            self.config = config_kind(**description["config"])
+            for name in ("H_init", "L_init"):
+                vector = np.frombuffer(base64.b64decode(metadata[name]), "<f4")
+                self.register_buffer(name, torch.from_numpy(vector.copy()))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is no ONNX file that this version of ostinato export writes: export again"
+            ) from error
+        self.training_cycles = self.config.cycles
+        with torch.device("meta"):  # the layers without their numbers: for sizes and FLOPs
+            self.layers = kind(self.config)
+        self.eval()
+
+    def forward(
+        self,
+        state: State,
+        inputs: Int[Tensor, "batch seq"],
+        puzzle_ids: Int[Tensor, " batch"],
+        puzzle_rows: Float[Tensor, "batch ndim"] | None = None,
+        H_cycles: int | None = None,
+        relax: Relaxation = REPLACE,
+    ) -> tuple[State, Output]:
+        """One supervision step, or fewer `H_cycles`. Raises ValueError for `puzzle_rows`."""
+        if puzzle_rows is not None:
+            raise ValueError(f"{self.path} cannot be trained: use the model that it was made of")
+        if not relax.replaces:
+            raise ValueError(f"{self.path} has no damping or noise: use the model it was made of")
+        feed = {"tokens": inputs.long().numpy(), "puzzle_ids": puzzle_ids.long().numpy()}
+        z_H, z_L = (z.contiguous().numpy() for z in state)
+        logits = q = np.zeros(0, np.float32)
+        for _ in range(H_cycles or self.cycles.H):
+            results: Any = self.session.run(OUTPUTS, {**feed, "z_H": z_H, "z_L": z_L})
+            logits, q, z_H, z_L = results
+        q = torch.from_numpy(q)
+        output = Output(torch.from_numpy(logits), q[:, 0], q[:, 1] if q.shape[1] == 2 else None)
+        return State(torch.from_numpy(z_H), torch.from_numpy(z_L)), output
+
+    def refine(
+        self, state: State, x: Float[Tensor, "batch length dim"], relax: Relaxation
+    ) -> State:
+        raise AssertionError("the graph holds the whole H-cycle, its embedding included")
+
+    def compile_reasoning(self, dynamic: bool) -> None:
+        raise ValueError(f"{self.path} is compiled already: leave out compile")
+
+    def without_numbers(self) -> RecursiveModel:
+        return self.layers
+
+
+def open_session(path: Path) -> Any:
+    """An onnxruntime session with as many threads as PyTorch; ValueError if it cannot be opened."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ValueError("ONNX files need onnxruntime: pip install 'ostinato[export]'") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors only
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path} cannot be opened ({reason}): export it again") from error

@@ -1,0 +1,141 @@
+"""The API on a real socket: what it streams, what it refuses, and that it stands rough clients."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import schemathesis
+import uvicorn
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from ostinato.web.server import Limits, create_app
+from tests.inference.stand_in import LookUp
+
+PUZZLE = ".1..3..12..4..3."
+LIMITS = Limits(body_bytes=4000, body_seconds=1.0, puzzles=8, steps=32, seconds=5.0, waiting=4)
+SCHEMA = schemathesis.openapi.from_asgi("/v1/openapi.json", create_app(LookUp(), limits=LIMITS))
+
+
+class Slow(LookUp):
+    """Takes its time for every step."""
+
+    def reply(self, *args):
+        time.sleep(0.05)
+        return super().reply(*args)
+
+
+@pytest.fixture
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "index.html").write_text("a page")
+    model = getattr(request, "param", LookUp)()
+    app = create_app(model, tmp_path, LIMITS)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(100)  # requests wait until the server has begun
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(10)
+
+
+def events(text: str) -> list[tuple[str, dict]]:
+    found = []
+    for block in text.strip().split("\n\n"):
+        kind, data = block.split("\n")
+        found.append((kind.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return found
+
+
+def ask(address: str, **body: object) -> httpx.Response:
+    return httpx.post(f"{address}/v1/solve", json=body, timeout=60)
+
+
+def test_steps_and_solutions_are_streamed_in_order(address: str):
+    response = ask(address, puzzles=[PUZZLE, PUZZLE[::-1]])
+    assert response.headers["content-type"].startswith("text/event-stream")
+    found = events(response.text)
+    numbers = [event["number"] for _, event in found]
+    assert numbers == sorted(numbers) and set(numbers) == {0, 1}
+    last = [event for kind, event in found if kind == "solution"]
+    assert [event["solved"] for event in last] == [True, True]
+    assert found[-2][1]["answer"] == last[1]["answer"]
+    assert httpx.get(address).text == "a page"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        ({"puzzles": ["1"]}, 400, "16 characters"),
+        ({"puzzles": []}, 422, "puzzles"),
+        ({"puzzles": [PUZZLE] * 9}, 422, "at most 8"),
+        ({"puzzles": [PUZZLE], "search": "luck"}, 422, "search"),
+        ({"puzzles": [PUZZLE], "max_steps": 33}, 422, "max_steps"),
+        ({"puzzles": [PUZZLE], "speed": 1}, 422, "speed"),
+        ({"puzzles": ["." * 5000]}, 413, "too large"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(
+    body: dict, status: int, reason: str, address: str
+):
+    response = ask(address, **body)
+    error = response.json()["error"]
+    assert response.status_code == status and reason in error and "\n" not in error
+
+
+@pytest.mark.parametrize("address", [Slow], indirect=True)
+def test_a_long_request_ends_in_time(address: str):
+    # A puzzle without a solution takes all steps
+    contradiction = "12....3........4"
+    kind, event = events(ask(address, puzzles=[contradiction] * 8, max_steps=32).text)[-1]
+    assert kind == "error" and "5 s" in event["error"]
+
+
+@pytest.mark.parametrize("address", [Slow], indirect=True)
+def test_many_clients_are_answered_or_refused_whatever_others_do(address: str):
+    host, port = address.removeprefix("http://").split(":")
+
+    async def rough(number: int, client: httpx.AsyncClient) -> int:
+        if number % 5 == 0:  # begins a request, and never ends it
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"POST /v1/solve HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+            await asyncio.sleep(0.1)
+            writer.close()
+            return 0
+        if number % 5 == 1:  # does not wait for the answer
+            async with client.stream("POST", f"{address}/v1/solve", json={"puzzles": [PUZZLE] * 8}):
+                return 0
+        if number % 5 == 2:
+            return (await client.post(f"{address}/v1/solve", content=b"\xff{")).status_code
+        body = {"puzzles": [PUZZLE]}
+        return (await client.post(f"{address}/v1/solve", json=body)).status_code
+
+    async def crowd() -> list[int]:
+        async with httpx.AsyncClient(timeout=60) as client:
+            return await asyncio.gather(*(rough(number, client) for number in range(60)))
+
+    statuses = asyncio.run(crowd())
+    assert {0, 200, 422, 429} == set(statuses)
+    assert {statuses[number] for number in range(2, 60, 5)} == {422}
+    time.sleep(1.5)  # those that do not wait have been given up
+    assert ask(address, puzzles=[PUZZLE]).status_code == 200
+
+
+def test_a_request_that_comes_too_slowly_is_given_up(address: str):
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(b"POST /v1/solve HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        assert b" 408 " in connection.recv(1000)
+
+
+@SCHEMA.parametrize()
+def test_answers_are_as_described(case: schemathesis.Case):
+    # That a text is a puzzle, no schema can say
+    case.call_and_validate(excluded_checks=[positive_data_acceptance])
