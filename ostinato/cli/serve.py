@@ -58,7 +58,7 @@ class Serve:
             print("preparing the page …", file=sys.stderr)
             puzzles = written_puzzles(in_page, self.puzzles) if self.puzzles else []
             write_site(in_page, site, Path(self.model).stem, puzzles=puzzles)
-            app = create_app(model, site)
+            app = create_app(model, site, hosts=self.hosts())
             print(f"http://{self.host}:{self.port}/", file=sys.stderr)
             try:
                 uvicorn.run(
@@ -69,3 +69,8 @@ class Serve:
                     f"cannot listen at {self.host}:{self.port}: choose another --port"
                 ) from error
         return 0
+
+    def hosts(self) -> list[str]:
+        """Return the names that requests may use: any, unless only this machine can send them."""
+        here = ["127.0.0.1", "localhost"]
+        return here if self.host in here else ["*"]

@@ -11,7 +11,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -50,10 +50,14 @@ class Stopped(Exception):
 
 
 def create_app(
-    model: RecursiveModel, site: Path | None = None, limits: Limits | None = None
+    model: RecursiveModel,
+    site: Path | None = None,
+    limits: Limits | None = None,
+    hosts: Sequence[str] = ("*",),
 ) -> Any:
-    """A FastAPI application for `model`, which has to name its task; `site` holds the page.
+    """Return a FastAPI application for `model`, which has to name its task; `site` holds the page.
 
+    Requests for other `hosts` are refused: pages of the web could send them under a name of theirs.
     Raises ValueError if FastAPI is not installed.
     """
     try:
@@ -63,12 +67,14 @@ def create_app(
         from fastapi.staticfiles import StaticFiles
         from pydantic import BaseModel, ConfigDict, Field
         from starlette.exceptions import HTTPException
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
     except ImportError as error:
         raise ValueError("the server needs FastAPI: pip install 'ostinato[web]'") from error
     limits = limits or Limits()
     task_named(model.config.task)
     app = FastAPI(title="Ostinato", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     app.add_middleware(BodyLimits, limits=limits)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     line = Line(model, limits)
 
     class Ask(BaseModel):

@@ -33,7 +33,7 @@ from ostinato.weights.official import (
     recognise,
     without_derived,
 )
-from ostinato.weights.onnx_model import SUFFIX, OnnxModel
+from ostinato.weights.onnx_model import SUFFIX, OnnxModel, open_session
 from ostinato.weights.safetensors_file import digest
 from ostinato.weights.save import METADATA_KEY, Model
 
@@ -158,7 +158,21 @@ def load_onnx(
         raise ValueError(f"{path} runs on the CPU: set device to cpu")
     if settings:
         raise ValueError(f"{path} holds its own settings: leave out {', '.join(settings)}")
-    return OnnxModel(path)
+    return read_onnx(path)
+
+
+def read_onnx(path: Path) -> OnnxModel:
+    """Open the model in an ONNX file; ValueError if `ostinato export` did not write it."""
+    session = open_session(path)
+    metadata = session.get_modelmeta().custom_metadata_map
+    if METADATA_KEY not in metadata:
+        raise ValueError(f"{path} does not describe its model: export again with ostinato export")
+    content = decode_json(metadata[METADATA_KEY], Any, str(path))
+    found = _described(path, path, content, {})
+    config = make_config(found.model, found.settings or {}, str(path))
+    if not isinstance(config, RecursiveConfig):
+        raise ValueError(f"{path} holds a {found.model}, but ONNX is for puzzles: export again")
+    return OnnxModel(path, session, config)
 
 
 def read_pretrained(

@@ -26,8 +26,9 @@ from ostinato.inference.pursuit import Question
 from ostinato.inference.search import FIXED
 from ostinato.inference.stream import think_stream
 from ostinato.models import RecursiveModel, State
-from ostinato.weights.onnx_model import INPUTS, METADATA_KEY, OUTPUTS, OnnxModel
-from ostinato.weights.save import describe
+from ostinato.weights.load import read_onnx
+from ostinato.weights.onnx_model import INPUTS, OUTPUTS, OnnxModel
+from ostinato.weights.save import METADATA_KEY, describe
 
 Weights = Literal["fp32", "fp16", "int8"]
 OPSET = 20
@@ -124,7 +125,7 @@ def export_onnx(
     with atomic(path) as file:
         file.write(graph.SerializeToString())
         file.flush()
-        agreement = compare(OnnxModel(Path(file.name)), model, puzzles)
+        agreement = compare(read_onnx(Path(file.name)), model, puzzles)
         check(agreement, weights)
     return agreement
 

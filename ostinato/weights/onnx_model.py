@@ -5,7 +5,6 @@ The graph is one H-cycle with the states as inputs and outputs, so `think` and e
 """
 
 import base64
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ostinato.layers import REPLACE, Relaxation
-from ostinato.models import RECURSIVE_MODELS, Output, RecursiveModel, State
+from ostinato.models import Output, RecursiveConfig, RecursiveModel, State
+from ostinato.weights.memory import without_memory
 
 SUFFIX = ".onnx"
-METADATA_KEY = "ostinato"
-"""Key of the model's description in the metadata of the file, as in our safetensors files."""
 INPUTS = ("tokens", "puzzle_ids", "z_H", "z_L")
 OUTPUTS = ("logits", "q", "next_z_H", "next_z_L")
 
@@ -27,25 +25,21 @@ OUTPUTS = ("logits", "q", "next_z_H", "next_z_L")
 class OnnxModel(RecursiveModel):
     """Runs the H-cycles of an ONNX file that `ostinato export` wrote, on the CPU in float32."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, session: Any, config: RecursiveConfig):
+        """Raises ValueError if the file lacks the start of the states."""
         nn.Module.__init__(self)
-        self.path = path
-        self.session = open_session(path)
-        metadata = self.session.get_modelmeta().custom_metadata_map
-        try:
-            description = json.loads(metadata[METADATA_KEY])
-            kind, config_kind = RECURSIVE_MODELS[description["model"]]
-            self.config = config_kind(**description["config"])
-            for name in ("H_init", "L_init"):
-                vector = np.frombuffer(base64.b64decode(metadata[name]), "<f4")
-                self.register_buffer(name, torch.from_numpy(vector.copy()))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path} is no ONNX file that this version of ostinato export writes: export again"
-            ) from error
-        self.training_cycles = self.config.cycles
-        with torch.device("meta"):  # the layers without their numbers: for sizes and FLOPs
-            self.layers = kind(self.config)
+        self.path, self.session, self.config = path, session, config
+        metadata = session.get_modelmeta().custom_metadata_map
+        for name in ("H_init", "L_init"):
+            try:
+                vector = np.frombuffer(base64.b64decode(metadata[name]), "<f4").copy()
+                self.register_buffer(name, torch.from_numpy(vector).reshape(config.hidden_size))
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise ValueError(f"{path}: {name} is missing or damaged: export again") from error
+        self.training_cycles = config.cycles
+        layers = without_memory(config)  # for sizes and FLOPs
+        assert isinstance(layers, RecursiveModel)
+        self.layers = layers
         self.eval()
 
     def forward(

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import schemathesis
 import uvicorn
+from fastapi.testclient import TestClient
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from ostinato.web.server import Limits, create_app
@@ -126,6 +127,14 @@ def test_many_clients_are_answered_or_refused_whatever_others_do(address: str):
     assert {statuses[number] for number in range(2, 60, 5)} == {422}
     time.sleep(1.5)  # those that do not wait have been given up
     assert ask(address, puzzles=[PUZZLE]).status_code == 200
+
+
+def test_a_page_under_another_name_cannot_reach_the_model():
+    app = create_app(LookUp(), limits=LIMITS, hosts=["localhost"])
+    with TestClient(app, base_url="http://evil.example") as client:
+        assert client.post("/v1/solve", json={"puzzles": [PUZZLE]}).status_code == 400
+    with TestClient(app, base_url="http://localhost:8000") as client:
+        assert client.post("/v1/solve", json={"puzzles": [PUZZLE]}).status_code == 200
 
 
 def test_a_request_that_comes_too_slowly_is_given_up(address: str):
