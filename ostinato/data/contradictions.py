@@ -3,23 +3,30 @@
 Every table and every data set built elsewhere is checked here; random puzzles need not be.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt64
-
-if TYPE_CHECKING:
-    from ostinato.data.task import Task
 
 AT_ONCE = 2**12
 """Examples checked together: enough for numpy to be fast, few enough for the CPU caches."""
 
 
+@runtime_checkable
+class Rules(Protocol):
+    """The part of a `Task` that judges examples."""
+
+    @property
+    def fewest_givens(self) -> int: ...
+
+    def wrong(self, puzzles: np.ndarray, answers: np.ndarray) -> np.ndarray: ...
+
+    def check(self, puzzle: np.ndarray, answer: np.ndarray) -> str | None: ...
+
+
 def check_examples(
-    task: Task | None,
+    task: Rules | None,
     inputs: Integer[np.ndarray, "examples seq"],
     labels: Integer[np.ndarray, "examples seq"],
     place: Callable[[int], str],
