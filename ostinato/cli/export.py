@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ostinato.models import NanoChat, RecursiveModel
-    from ostinato.weights.load import Pretrained
+    from ostinato.weights.fitting import Pretrained
 
 TRAINING_SETTINGS = {
     "global_batch_size": "global_batch_size",

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    for home in ("ostinato.weights.load", "ostinato.weights.save"):
+    for home in ("ostinato.weights.load", "ostinato.weights.fitting", "ostinato.weights.save"):
         module = import_module(home)
         if hasattr(module, name):
             warnings.warn(f"import {name} from {home}", DeprecationWarning, stacklevel=2)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ostinato.models.recursive import Cycles
+from ostinato.models.recursive_config import Cycles
 
 
 @dataclass(frozen=True)

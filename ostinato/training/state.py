@@ -18,7 +18,8 @@ from ostinato.training.distributed import World
 from ostinato.training.ema import EMA
 from ostinato.training.optimizers import SparseSignSGD, make_optimizers
 from ostinato.training.slots import Slots
-from ostinato.weights.load import load_pretrained, read_pretrained
+from ostinato.weights.fitting import load_pretrained
+from ostinato.weights.load import read_pretrained
 
 
 @dataclass(kw_only=True)

@@ -5,36 +5,24 @@ and the loop decides when it can afford to wait for that.
 """
 
 import errno
-import importlib
 import json
 import math
 import os
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Display
 from rich.table import Column
 
-from ostinato.decoding import read_text
-from ostinato.files import open_known, write_text
+from ostinato.files import open_known
 from ostinato.training.config_file import to_json
 from ostinato.training.run_folder import RunFolder
-
-TrackerName = Literal["tensorboard", "wandb", "trackio"]
-
-
-class Sink(Protocol):
-    """Another tracker that the metrics are forwarded to."""
-
-    def log(self, step: int, seconds: float, metrics: Mapping[str, int | float]) -> None: ...
-
-    def close(self, failed: bool) -> None: ...
+from ostinato.training.trackers import SINKS, TrackerName
 
 
 class Tracker:
@@ -158,87 +146,6 @@ class Tracker:
     def note(self, message: str) -> None:
         """Print a line without disturbing the progress line."""
         self.progress.print(message)
-
-
-class TensorBoard:
-    """Event files in RUN/tensorboard."""
-
-    def __init__(self, folder: RunFolder, resumed_step: int | None, config: Any):
-        tensorboard = _import("torch.utils.tensorboard")
-        first_step = 0 if resumed_step is None else resumed_step + 1
-        self.writer = tensorboard.SummaryWriter(folder.path / "tensorboard", purge_step=first_step)
-        self.writer.add_text("config", f"```json\n{json.dumps(config, indent=2)}\n```", first_step)
-
-    def log(self, step: int, seconds: float, metrics: Mapping[str, int | float]) -> None:
-        for key, value in metrics.items():
-            self.writer.add_scalar(key, value, step)
-
-    def close(self, failed: bool) -> None:
-        self.writer.close()
-
-
-class WandB:
-    """A run of the project "ostinato" at Weights & Biases; after a resume the same one goes on."""
-
-    def __init__(self, folder: RunFolder, resumed_step: int | None, config: Any):
-        wandb = _import("wandb")
-        file = folder.path / "wandb" / "run-id"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if resumed_step is None or not file.exists():
-            write_text(file, secrets.token_hex(4))
-        self.run = wandb.init(
-            project="ostinato",
-            name=folder.path.resolve().name,
-            dir=folder.path,
-            config=config,
-            id=read_text(file),
-            resume="allow",
-        )
-        # Its own step counter never goes back, as a resumed run does.
-        self.run.define_metric("*", step_metric="step")
-
-    def log(self, step: int, seconds: float, metrics: Mapping[str, int | float]) -> None:
-        self.run.log({"step": step, "time": seconds, **metrics})
-
-    def close(self, failed: bool) -> None:
-        self.run.finish(exit_code=int(failed))
-
-
-class Trackio:
-    """A run of the project "ostinato" in trackio's local database, named as the run folder."""
-
-    def __init__(self, folder: RunFolder, resumed_step: int | None, config: Any):
-        trackio = _import("trackio")
-        self.run = trackio.init(
-            project="ostinato",
-            name=folder.path.resolve().name,
-            config=config,
-            resume="never" if resumed_step is None else "allow",
-            embed=False,
-        )
-
-    def log(self, step: int, seconds: float, metrics: Mapping[str, int | float]) -> None:
-        self.run.log(dict(metrics), step=step)
-
-    def close(self, failed: bool) -> None:
-        self.run.finish()
-
-
-SINKS: dict[TrackerName, Callable[[RunFolder, int | None, Any], Sink]] = {
-    "tensorboard": TensorBoard,
-    "wandb": WandB,
-    "trackio": Trackio,
-}
-
-
-def _import(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        name = module.split(".")[-1]
-        raise ValueError(
-            f"tracking with {name} needs a package: pip install 'ostinato[track]'"
-        ) from error
 
 
 class Silent:

@@ -19,7 +19,7 @@ from ostinato.training.losses import act_loss
 from ostinato.training.optimizers import AdamATan2, SparseSignSGD
 from ostinato.training.slots import Slots, target_q_continue
 from ostinato.verify.comparison import Recording
-from ostinato.weights.load import load_weights
+from ostinato.weights.fitting import load_weights
 from ostinato.weights.official import (
     from_official_config,
     from_official_name,

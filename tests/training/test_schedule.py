@@ -2,7 +2,7 @@
 
 import pytest
 
-from ostinato.models.recursive import Cycles
+from ostinato.models.recursive_config import Cycles
 from ostinato.training.schedule import Schedule, cycles_at
 
 LINEAR = Schedule(total_steps=100, warmup_steps=10, decay_start=0.5, min_ratio=0.0, shape="linear")

@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 
 from ostinato.training.run_folder import RunFolder
-from ostinato.training.tracking import Tracker, WandB
+from ostinato.training.trackers import WandB
+from ostinato.training.tracking import Tracker
 
 
 class Clock:

@@ -225,7 +225,7 @@ MUTANTS = [
     ),
     Mutant(
         "one prefix token whatever the settings",
-        "models.recursive:RecursiveConfig.prefix_len",
+        "models.recursive_config:RecursiveConfig.prefix_len",
         {"self.puzzle_emb_len or ": "1 if self.puzzle_emb_len else "},
         "Prefix tokens",
     ),

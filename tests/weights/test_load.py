@@ -23,7 +23,7 @@ from ostinato.data.tables import hub_files
 from ostinato.models import HRM, TRM, HRMConfig, NanoChat, NanoChatConfig, RecursiveModel, TRMConfig
 from ostinato.models.dtypes import computes_in_bfloat16
 from ostinato.weights.files import read_tensors
-from ostinato.weights.load import load_weights
+from ostinato.weights.fitting import load_weights
 from ostinato.weights.official import from_official_weights, to_official_weights, write_official
 from ostinato.weights.save import Model, save_weights, write_hub
 
