@@ -10,6 +10,7 @@ from dataclasses import replace
 from ostinato.data.maze import MazeData
 from ostinato.data.maze.dataset import HARD
 from ostinato.models import TRMConfig
+from ostinato.recipes.sizes import TINY
 from ostinato.recipes.sudoku import LARGE_STEPS
 from ostinato.training.config import Recipe, TrainingConfig
 
@@ -27,22 +28,7 @@ def maze_tiny() -> Recipe:
     """
     return Recipe(
         name="maze-tiny",
-        model=TRMConfig(
-            task="maze9",
-            vocab_size=6,
-            seq_len=81,
-            hidden_size=64,
-            num_heads=4,
-            H_cycles=1,
-            L_cycles=3,
-            pos_encodings="none",
-            mlp_t=True,
-            puzzle_emb_ndim=64,
-            puzzle_emb_len=1,
-            halt_max_steps=2,
-            normalize_swiglu=True,
-            forward_dtype="auto",
-        ),
+        model=replace(TINY[0], task="maze9", vocab_size=6, seq_len=81, forward_dtype="auto"),
         data=MazeData(
             size=9,
             perfect=True,

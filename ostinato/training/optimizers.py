@@ -5,7 +5,7 @@ nowhere else.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -40,7 +40,24 @@ def make_optimizers(model: RecursiveModel, config: TrainingConfig) -> list[Optim
     return [make_muon(matrices, config), torch.optim.AdamW(others, **adam)]
 
 
-class AdamATan2(Optimizer):
+class Averaging(Optimizer):
+    """An optimiser that keeps averages of every weight's gradient, which start at 0."""
+
+    def learning(
+        self, *averages: str
+    ) -> Iterator[tuple[dict[str, Any], list[Tensor], list[Tensor], list[list[Tensor]]]]:
+        """Yield each group with its weights that have a gradient, their gradients and averages."""
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            for p in params:
+                if not self.state[p]:
+                    self.state[p].update({name: torch.zeros_like(p) for name in averages})
+            if params:
+                kept = [[self.state[p][name] for p in params] for name in averages]
+                yield group, params, [p.grad for p in params], kept
+
+
+class AdamATan2(Averaging):
     """Adam with atan2 in place of the division: invariant to the gradients' scale, and no epsilon.
 
         θ ← θ(1 - lr·wd);  m ← lerp(m, g, 1-β1);  v ← lerp(v, g², 1-β2)
@@ -64,17 +81,7 @@ class AdamATan2(Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         assert closure is None
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if not params:
-                continue
-            grads = [p.grad for p in params]
-            for p in params:
-                if not self.state[p]:
-                    self.state[p]["exp_avg"] = torch.zeros_like(p)
-                    self.state[p]["exp_avg_sq"] = torch.zeros_like(p)
-            m = [self.state[p]["exp_avg"] for p in params]
-            v = [self.state[p]["exp_avg_sq"] for p in params]
+        for group, params, grads, (m, v) in self.learning("exp_avg", "exp_avg_sq"):
             group["step"] += 1
             beta1, beta2 = group["betas"]
             step_size = group["lr"] / (1 - beta1 ** group["step"])
@@ -182,7 +189,7 @@ def make_muon(matrices: list[nn.Parameter], config: LoopConfig) -> Muon:
     )
 
 
-class Lion(Optimizer):
+class Lion(Averaging):
     """θ ← θ(1 - lr·wd) - lr·sign(lerp(m, g, 1-β1));  m ← lerp(m, g, 1-β2)
 
     Source: Chen et al. 2023 (arXiv 2302.06675), algorithm 2.
@@ -200,15 +207,7 @@ class Lion(Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         assert closure is None
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if not params:
-                continue
-            grads = [p.grad for p in params]
-            for p in params:
-                if not self.state[p]:
-                    self.state[p]["momentum"] = torch.zeros_like(p)
-            momenta = [self.state[p]["momentum"] for p in params]
+        for group, params, grads, (momenta,) in self.learning("momentum"):
             beta1, beta2 = group["betas"]
             directions = torch._foreach_lerp(momenta, grads, 1 - beta1)
             torch._foreach_sign_(directions)

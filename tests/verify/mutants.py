@@ -621,8 +621,9 @@ MUTANTS = [
         "training.optimizers:AdamATan2.step",
         {
             '        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])\n': "",
-            "grads = [p.grad for p in params]": (
-                'grads = [p.grad + group["weight_decay"] * p for p in params]'
+            'group["step"] += 1': (
+                'group["step"] += 1\n'
+                '        torch._foreach_add_(grads, params, alpha=group["weight_decay"])'
             ),
         },
         "AdamATan2",
