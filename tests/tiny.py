@@ -14,7 +14,6 @@ from ostinato.data.text import TextData
 from ostinato.models import MODELS, RECURSIVE_MODELS
 from ostinato.training.checkpoint import load_checkpoint
 from ostinato.training.config import (
-    AnyRecipe,
     Recipe,
     TextRecipe,
     TextTrainingConfig,
@@ -77,12 +76,15 @@ def tiny_model(name: str = "trm", seed: int = 0, **settings: Any) -> Any:
     return model
 
 
-def tiny_recipe(name: str, corpus: Path, **training: Any) -> AnyRecipe:
-    """A recipe for a model of `MODELS`; texts are written below `corpus` where it needs some."""
+DATA = SudokuData(size=4, num_train=40, num_validation=16, num_test=8)
+
+
+def tiny_recipe(name: str = "trm", corpus: Path | None = None, **training: Any) -> Any:
+    """A recipe for a model of `MODELS`; one for texts writes its own into the folder `corpus`."""
     model = tiny_config(name)
     if name in RECURSIVE_MODELS:
-        data = SudokuData(size=4, num_train=40, num_validation=16, num_test=8)
-        return Recipe("tiny", model, data, TrainingConfig(**TRAINING | training))
+        return Recipe("tiny", model, DATA, TrainingConfig(**TRAINING | training))
+    assert corpus is not None
     corpus.mkdir(exist_ok=True)
     order = torch.randint(len(WORDS), (12, 40), generator=torch.Generator().manual_seed(0))
     for number, row in enumerate(order.tolist()):

@@ -6,32 +6,20 @@ from torch import nn
 
 from ostinato.data.batches import Batch
 from ostinato.data.sudoku import SudokuData
-from ostinato.models import HRMConfig, TRMConfig
+from ostinato.models import RecursiveConfig
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.distributed import World
 from ostinato.training.puzzles import train_step
 from ostinato.training.state import TrainState
+from tests.tiny import tiny_config
 
-SHAPE = {
-    "vocab_size": 6,
-    "seq_len": 16,
-    "hidden_size": 16,
-    "num_heads": 2,
-    "expansion": 1.0,
-    "H_cycles": 3,
-    "L_cycles": 6,
-    "L_layers": 1,
-    "puzzle_emb_ndim": 16,
-    "puzzle_emb_len": 1,
-    "halt_max_steps": 3,
-    "forward_dtype": "float32",
-}
+DEEP = {"H_cycles": 3, "L_cycles": 6}
 
 
 @pytest.mark.parametrize(
-    "model", [TRMConfig(**SHAPE), HRMConfig(**SHAPE, H_layers=1, no_ACT_continue=True)]
+    "model", [tiny_config("trm", **DEEP), tiny_config("hrm", **DEEP, no_ACT_continue=True)]
 )
-def test_networks_are_called_as_often_as_the_stage_says(model: TRMConfig | HRMConfig):
+def test_networks_are_called_as_often_as_the_stage_says(model: RecursiveConfig):
     training = TrainingConfig(
         total_steps=10, global_batch_size=2, warmup_steps=0, depth_curriculum=(0.3, 0.6)
     )

@@ -18,7 +18,7 @@ from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import SudokuData
 from ostinato.evaluation.puzzles import evaluate
 from ostinato.models import MODELS as CLASSES
-from ostinato.models import HRMConfig, TRMConfig, recursive
+from ostinato.models import recursive
 from ostinato.training import puzzles
 from ostinato.training.checkpoint import load_checkpoint
 from ostinato.training.config import Recipe, TrainingConfig
@@ -26,27 +26,12 @@ from ostinato.training.distributed import World
 from ostinato.training.run import run
 from ostinato.training.run_folder import RunFolder
 from ostinato.weights import safetensors_file
+from tests.tiny import tiny_config
 from tests.training.processes import exit_codes, how_it_ends, in_processes
 
 CPU = torch.device("cpu")
 IDS = 6
-SHAPE = {
-    "task": "sudoku4",
-    "vocab_size": 6,
-    "seq_len": 16,
-    "hidden_size": 16,
-    "num_heads": 2,
-    "expansion": 1.0,
-    "H_cycles": 2,
-    "L_cycles": 2,
-    "L_layers": 1,
-    "puzzle_emb_ndim": 16,
-    "puzzle_emb_len": 1,
-    "num_puzzle_identifiers": IDS,
-    "halt_max_steps": 4,
-    "forward_dtype": "float32",
-}
-MODELS = {"trm": TRMConfig(**SHAPE), "hrm": HRMConfig(**SHAPE, H_layers=1)}
+MODELS = {name: tiny_config(name, num_puzzle_identifiers=IDS) for name in ("trm", "hrm")}
 
 
 def recipe(model: str = "trm", forward_dtype: str = "float32", **training) -> Recipe:

@@ -9,23 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from ostinato.data.sudoku import SudokuData
-from ostinato.models import TRMConfig
 from ostinato.recipes import all_recipes
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.run import run
 from ostinato.training.state import TrainState
 from ostinato.weights.load import load
+from tests.tiny import DATA, tiny_config
 
-MODEL = TRMConfig(
-    task="sudoku4", vocab_size=6, seq_len=16, hidden_size=16, num_heads=2, expansion=1.0,
-    H_cycles=1, L_cycles=1, L_layers=1, puzzle_emb_ndim=16, puzzle_emb_len=1, halt_max_steps=2,
-    mlp_t=True, pos_encodings="none", forward_dtype="auto",
-)  # fmt: skip
+MODEL = tiny_config("trm", mlp_t=True, pos_encodings="none", forward_dtype="auto")
 TRAINING = TrainingConfig(
     global_batch_size=4, optimizer="muon", eval_every=2, checkpoint_every=2, device="cpu"
 )
-DATA = SudokuData(size=4, num_train=20, num_validation=4, num_test=4)
 
 
 @pytest.fixture

@@ -5,27 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ostinato.data.sudoku import SudokuData
-from ostinato.models import TRMConfig
-from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.run import run
+from tests.tiny import tiny_recipe
 
-MODEL = TRMConfig(
-    task="sudoku4",
-    vocab_size=6,
-    seq_len=16,
-    hidden_size=16,
-    num_heads=2,
-    expansion=1.0,
-    H_cycles=1,
-    L_cycles=1,
-    L_layers=1,
-    puzzle_emb_ndim=16,
-    puzzle_emb_len=1,
-    forward_dtype="float32",
-)
-TRAINING = TrainingConfig(total_steps=2, global_batch_size=4, warmup_steps=0, device="cpu")
-RECIPE = Recipe("tiny", MODEL, SudokuData(4, num_train=20, num_validation=9, num_test=9), TRAINING)
+RECIPE = tiny_recipe(total_steps=2, global_batch_size=4, warmup_steps=0)
 
 
 @pytest.fixture(scope="module")

@@ -13,54 +13,29 @@ from pathlib import Path
 import pytest
 import torch
 
-from ostinato.data.sudoku import SudokuData
-from ostinato.models import HRMConfig, RecursiveConfig, TRMConfig
-from ostinato.training.checkpoint import load_checkpoint
-from ostinato.training.config import Recipe, TrainingConfig
+from ostinato.models import RecursiveConfig
+from ostinato.training.config import Recipe
 from ostinato.training.loop import TrainingError
 from ostinato.training.run import run
 from ostinato.training.tracking import Tracker
+from tests.tiny import assert_same_bits, final_state, tiny_config, tiny_recipe
 
-SHAPE = {
-    "task": "sudoku4",
-    "vocab_size": 6,
-    "seq_len": 16,
-    "hidden_size": 16,
-    "num_heads": 2,
-    "expansion": 1.0,
-    "H_cycles": 2,
-    "L_cycles": 1,
-    "L_layers": 1,
-    "puzzle_emb_ndim": 16,
-    "puzzle_emb_len": 1,
-    "halt_max_steps": 4,
-    "forward_dtype": "float32",
-}
-MODELS = {
-    "trm": TRMConfig(**SHAPE),
-    "trm-mlp": TRMConfig(**SHAPE, mlp_t=True, pos_encodings="none"),
-    "hrm": HRMConfig(**SHAPE, H_layers=1),
-    "eqr": TRMConfig(**SHAPE, initial_state="random", damping=0.95, noise=0.01),
-}
+MLP = {"mlp_t": True, "pos_encodings": "none"}
+EQR = {"initial_state": "random", "damping": 0.95, "noise": 0.01}
 
 
-def tiny(model: RecursiveConfig = MODELS["trm-mlp"], **training) -> Recipe:
+def tiny(model: RecursiveConfig | None = None, **training) -> Recipe:
     settings = {
         "total_steps": 24,
-        "global_batch_size": 8,
-        "lr": 1e-2,
-        "warmup_steps": 3,
         "lr_min_ratio": 0.1,
         "ema_decay": 0.9,
         "eval_every": 8,
-        "eval_batch_size": 16,
         "checkpoint_every": 5,
         "log_every": 4,
-        "device": "cpu",
         **training,
     }
-    data = SudokuData(size=4, num_train=40, num_validation=16, num_test=8)
-    return Recipe("tiny", model, data, TrainingConfig(**settings))
+    recipe = tiny_recipe("trm", **settings)
+    return replace(recipe, model=model or tiny_config("trm", **MLP))
 
 
 @pytest.fixture(scope="module")
@@ -72,38 +47,6 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(recipe: Recipe, path: Path, data_root: Path, **options):
     return run(recipe, path, data_root, report=lambda line: None, **options)
-
-
-def final_state(path: Path) -> dict[str, object]:
-    """Every leaf of the last checkpoint: weights, optimisers, EMA, slots, generators, best."""
-    tree = load_checkpoint(sorted((path / "checkpoints").iterdir())[-1])
-    leaves: dict[str, object] = {}
-
-    def walk(node: object, name: str) -> None:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                walk(value, f"{name}/{key}")
-        elif isinstance(node, list | tuple):
-            for index, value in enumerate(node):
-                walk(value, f"{name}/{index}")
-        else:
-            leaves[name] = node
-
-    walk(tree, "")
-    return leaves
-
-
-def assert_same_bits(one: Path, other: Path) -> None:
-    first, second = final_state(one), final_state(other)
-    assert first.keys() == second.keys()
-    assert len(first) > 30
-    for name, value in first.items():
-        if isinstance(value, torch.Tensor):
-            assert torch.equal(value, second[name]), name  # pyright: ignore[reportArgumentType]
-        else:
-            assert value == second[name], name
-    model = "model.safetensors"
-    assert (one / model).read_bytes() == (other / model).read_bytes()
 
 
 def logged(path: Path) -> list[dict[str, object]]:
@@ -127,10 +70,18 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, action: Callable[[],
     monkeypatch.setattr(puzzles, "train_step", counted)
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("optimizer", ["adam_atan2", "adamw", "muon"])
+@pytest.mark.parametrize(
+    ("model", "optimizer"),
+    [
+        (tiny_config("trm", **MLP), "adamw"),
+        (tiny_config("trm", **EQR), "adam_atan2"),
+        (tiny_config("hrm"), "muon"),
+    ],
+    ids=["mlp-adamw", "eqr-adam_atan2", "hrm-muon"],
+)
 def test_resumed_run_equals_uninterrupted_one(model, optimizer, tmp_path, data_root, monkeypatch):
-    recipe = tiny(MODELS[model], optimizer=optimizer)
+    """The other pairs have no code of their own; tests/models/test_contract.py has every model."""
+    recipe = tiny(model, optimizer=optimizer)
     outcome = train(recipe, tmp_path / "whole", data_root)
     assert outcome.finished and outcome.step == 24
 
@@ -241,7 +192,7 @@ def test_a_decay_by_time_ends_with_the_time(tmp_path, data_root, monkeypatch):
 
 def test_changed_model_is_refused(tmp_path, data_root):
     train(tiny(total_steps=2), tmp_path / "run", data_root)
-    changed = tiny(replace(MODELS["trm-mlp"], hidden_size=32), total_steps=2)
+    changed = tiny(tiny_config("trm", **MLP, hidden_size=32), total_steps=2)
     with pytest.raises(ValueError, match=r"model\.hidden_size = 16, not 32"):
         train(changed, tmp_path / "run", data_root)
     with pytest.raises(ValueError, match="--extend"):

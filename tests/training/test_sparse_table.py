@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from ostinato.data.batches import Batch
 from ostinato.data.sudoku import SudokuData
 from ostinato.layers import SparseEmbedding
-from ostinato.models import HRMConfig, RecursiveConfig, TRMConfig
+from ostinato.models import RecursiveConfig
 from ostinato.training.checkpoint import save_checkpoint
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.distributed import World
@@ -25,28 +25,15 @@ from ostinato.training.optimizers import SparseSignSGD
 from ostinato.training.puzzles import train_step
 from ostinato.training.slots import target_q_continue
 from ostinato.training.state import TrainState
+from tests.tiny import tiny_config
 
-SHAPE = {
-    "vocab_size": 6,
-    "seq_len": 16,
-    "hidden_size": 16,
-    "num_heads": 2,
-    "expansion": 1.0,
-    "H_cycles": 2,
-    "L_cycles": 1,
-    "L_layers": 1,
-    "puzzle_emb_ndim": 24,
-    "puzzle_emb_len": 2,
-    "halt_max_steps": 3,
-    "forward_dtype": "float32",
-}
+SHAPE = {"puzzle_emb_ndim": 24, "puzzle_emb_len": 2, "halt_max_steps": 3}
 IDS = [5, 2, 5, 0, 2, 5, 9, 7]
 """Of a batch: some occur more than once."""
 
 
 def models(rows: int) -> dict[str, RecursiveConfig]:
-    trm = TRMConfig(**SHAPE, num_puzzle_identifiers=rows)
-    return {"trm": trm, "hrm": HRMConfig(**SHAPE, H_layers=1, num_puzzle_identifiers=rows)}
+    return {n: tiny_config(n, **SHAPE, num_puzzle_identifiers=rows) for n in ("trm", "hrm")}
 
 
 def start(model: RecursiveConfig, **training) -> tuple[Recipe, TrainState]:
