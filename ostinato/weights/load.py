@@ -21,6 +21,7 @@ from ostinato.weights.files import (
     read_settings,
     read_tensors,
     settings_beside,
+    template_beside,
     tokenizer_beside,
 )
 from ostinato.weights.gguf import is_gguf, packed_tensors, read_gguf
@@ -61,6 +62,8 @@ class Pretrained:
     """Notes that `save_weights` was told to keep."""
     tokenizer: str = ""
     """Content of the `tokenizer.json` beside the weights."""
+    chat_template: str = ""
+    """Template of conversations of a model that was trained on them."""
     damage: str = ""
     """Parts that do not match the hashes in the file, in words; empty: none."""
 
@@ -239,7 +242,13 @@ def _from_gguf(path: Path, config: str | Path | None) -> Pretrained:
     if not isinstance(kind, NanoChatConfig):
         raise ValueError(f"{path} holds a {found.model}, but GGUF is for nanochats: get it again")
     tensors, damage = packed_tensors(file, kind), DAMAGED if file.is_damaged else ""
-    return replace(found, tensors=tensors, tokenizer=file.tokenizer, damage=damage)
+    return replace(
+        found,
+        tensors=tensors,
+        tokenizer=file.tokenizer,
+        chat_template=file.chat_template,
+        damage=damage,
+    )
 
 
 def build(
@@ -273,6 +282,7 @@ def build(
     load_pretrained(model, found, puzzle_embeddings)
     if isinstance(model, NanoChat):
         model.tokenizer_json = found.tokenizer
+        model.chat_template = found.chat_template
     return model
 
 
@@ -283,8 +293,10 @@ def _described(
     found: Description = convert(description, Description, str(described_in))
     if found.model not in MODELS:
         raise ValueError(f"{described_in}: unknown model {found.model!r}; update ostinato")
-    tokenizer = tokenizer_beside(path)
-    return Pretrained(str(path), found.model, found.config, tensors, found.notes, tokenizer)
+    tokenizer, template = tokenizer_beside(path), template_beside(path)
+    return Pretrained(
+        str(path), found.model, found.config, tensors, found.notes, tokenizer, template
+    )
 
 
 def make_config(model: str, settings: dict[str, Any], source: str) -> Config:
