@@ -54,8 +54,9 @@ class EvalText:
 
     def measure(self, world: "World") -> int:
         """Score this process's share of the windows; the main process prints and writes."""
-        from ostinato.data.text import TokenSet
+        from ostinato.data.text import ConversationSet, TokenSet, load_texts
         from ostinato.decoding import read_text
+        from ostinato.evaluation.conversations import score_answers
         from ostinato.evaluation.text import evaluate
         from ostinato.files import write_json
         from ostinato.models import NanoChat
@@ -63,6 +64,7 @@ class EvalText:
         from ostinato.training.config_file import read_config
         from ostinato.training.run import pick_device
         from ostinato.training.run_folder import RunFolder
+        from ostinato.training.text import prepare
         from ostinato.weights.load import load
 
         folder = RunFolder(self.model)
@@ -71,9 +73,11 @@ class EvalText:
         model = load(self.model, device, kind=NanoChat, forward_dtype=self.forward_dtype)
         place = world.ask_main(  # one process builds the data, if need be
             "texts",
-            lambda: recipe.data.prepare(self.data_root, lambda line: print(line, file=sys.stderr)),
+            lambda: prepare(
+                recipe, folder, self.data_root, lambda line: print(line, file=sys.stderr)
+            ),
         )
-        texts = TokenSet.load(place, self.split)
+        texts = load_texts(place, self.split)
         if texts.tokenizer.to_json() != read_text(folder.tokenizer):
             raise ValueError(
                 f"{place} has another tokenizer than {self.model}: its corpus has changed since; "
@@ -91,6 +95,9 @@ class EvalText:
         )
         if not world.is_main:
             return 0
+        answers = {}
+        if isinstance(texts, ConversationSet):
+            answers = score_answers(model, texts, len(texts.documents)).to_json()
         content: dict[str, Any] = {
             "model": str(self.model),
             "data": str(place),
@@ -99,6 +106,7 @@ class EvalText:
             "forward_dtype": model.config.forward_dtype,
             "context": context,
             **result.to_json(),
+            **answers,
         }
         if self.baselines:
             content["baselines"] = baselines(TokenSet.load(place, "train"), texts)
@@ -157,7 +165,13 @@ def print_table(content: dict[str, Any]) -> None:
         ("accuracy", "next tokens right"),
         ("copy_rate", "predicted to repeat the last one"),
         ("repeat_rate", "that do repeat it"),
+        ("answers_exact", "answers written as expected"),
+        ("answers_normalised", "the same without case and punctuation"),
+        ("answers_ended", "answers that end by themselves"),
+        ("answers_clean", "answers without the start of another turn"),
     ):
+        if name not in content:
+            continue
         grid.add_row(label, f"{100 * content[name]:.1f} %")
     screen.print(
         f"\n[bold]{content['model']}[/bold] on {content['documents']:,} {content['split']} "

@@ -225,13 +225,13 @@ def real_tokens(model: "NanoChat", data_root: Path) -> "tuple[Int[Tensor, '1 seq
     """Return tokens that fill the model's context, to compare it on, and their source."""
     import numpy as np
 
-    from ostinato.data.text import TokenSet
+    from ostinato.data.text import load_texts
     from ostinato.inference.inspect import probe_tokens
 
     for path in sorted(data_root.glob(f"*/{TOKENIZER}")):
         # The tokenizer of a run is that of its data set, byte for byte
         if model.tokenizer_json and path.read_text("utf-8") == model.tokenizer_json:
-            texts = TokenSet.load(path.parent, "validation")
+            texts = load_texts(path.parent, "validation")
             length = min(len(texts), model.config.seq_len)
             tokens = texts.windows(np.zeros(1, np.int64), length)
             return tokens.to(model.embed_tokens.weight.device), f"{path.parent}, validation"

@@ -53,11 +53,12 @@ def run(recipe: "AnyRecipe", arguments: Train) -> int:
     from ostinato.training.distributed import is_first_process
     from ostinato.training.loop import CLOSED_PIPE, TrainingError
     from ostinato.training.run import run as run_recipe
+    from ostinato.training.run_folder import RunFolder
 
     if arguments.data_dir is not None:
         recipe = replace(recipe, data=stored_data(recipe, arguments.data_dir))
-    recipe = fitted(recipe)
     path = arguments.run_folder or Path("runs") / recipe.name
+    recipe = fitted(recipe, RunFolder(path))
     try:
         outcome = run_recipe(
             recipe,

@@ -3,7 +3,7 @@
 import lzma
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,10 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ostinato.data.text import TokenSet
+from ostinato.data.text.token_set import IGNORE_LABEL
 from ostinato.models.nanochat import NanoChat
-
-IGNORE_LABEL = -100
-"""Label of a position that is not scored (cross-entropy's default in torch)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def evaluate(
     sum_over_ranks: Callable[[Tensor], Tensor] = lambda tensor: tensor,
     progress: Callable[[int], None] = lambda done: None,
 ) -> TextEvaluation:
-    """Score every token but the first, each once.
+    """Score every token but the first, each once; of conversations, what the assistant says.
 
     The row of tokens is cut into windows of the model's length, which are read independently. A
     window sees nothing of the text before it, except for `context` tokens that are read again.
@@ -77,21 +75,21 @@ def evaluate(
     sums = torch.zeros(4, dtype=torch.float64, device=device)
     done = 0
     with torch.no_grad():
-        for inputs, labels in windows(
-            texts, model.config.seq_len, context, batch_size, rank, world_size
+        for inputs, labels in texts.evaluation(
+            model.config.seq_len, context, batch_size, rank, world_size
         ):
             logits = model(inputs.to(device))
             sums += score(logits, inputs.to(device), labels.to(device))
             done += int((labels != IGNORE_LABEL).sum())
             progress(done)
     nats, right, copied, repeated = sum_over_ranks(sums).tolist()
-    tokens = len(texts) - 1
+    tokens, size = texts.num_scored, texts.scored_bytes
     return TextEvaluation(
         documents=len(texts.documents),
         tokens=tokens,
-        bytes=texts.num_bytes,
+        bytes=size,
         loss=nats / tokens,
-        bits_per_byte=nats / math.log(2) / texts.num_bytes,
+        bits_per_byte=nats / math.log(2) / size,
         accuracy=right / tokens,
         copy_rate=copied / tokens,
         repeat_rate=repeated / tokens,
@@ -113,23 +111,6 @@ def score(
         (labels == inputs).sum(),
     ]
     return torch.stack([nats.double(), *(count.double() for count in counts)])
-
-
-def windows(
-    texts: TokenSet, length: int, context: int, batch_size: int, rank: int = 0, world_size: int = 1
-) -> Iterator[tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]]:
-    """Yield inputs and labels of this rank's windows, padded to `length` with ignored labels."""
-    stride = length - context
-    firsts = np.arange(0, len(texts) - 1, stride)[rank::world_size]
-    for chosen in np.split(firsts, range(batch_size, len(firsts), batch_size)):
-        inputs = torch.zeros(len(chosen), length, dtype=torch.long)
-        labels = torch.full_like(inputs, IGNORE_LABEL)
-        for row, first in enumerate(chosen.tolist()):
-            begin, end = max(0, first - context), min(first + stride, len(texts) - 1)
-            window = torch.from_numpy(texts.tokens[begin : end + 1].astype(np.int64))
-            inputs[row, : end - begin] = window[:-1]
-            labels[row, first - begin : end - begin] = window[first - begin + 1 :]
-        yield inputs, labels
 
 
 END = b"\0"

@@ -227,11 +227,13 @@ class NanoChat(nn.Module):
     tokenizer_json: str
     """Content of the `tokenizer.json` that the model was trained with; "" if not known. It is kept
     as text, because only `inference.generate` uses it."""
+    chat_template: str
+    """Jinja template of the conversations that the model was tuned on; "" if on none."""
 
     def __init__(self, config: NanoChatConfig, generator: torch.Generator | None = None):
         super().__init__()
         self.config = config
-        self.tokenizer_json = ""
+        self.tokenizer_json = self.chat_template = ""
         self.embed_tokens = Embedding(
             config.vocab_size, config.hidden_size, WEIGHT_STD, config.dtype
         )

@@ -1,4 +1,4 @@
-"""Define models and trainings in three sizes, for users' own puzzles."""
+"""Fit recipes to what they are given: users' own puzzles in three sizes, or trained weights."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -9,9 +9,13 @@ from ostinato.data.own import load_kind
 from ostinato.data.stored import StoredData, load_splits
 from ostinato.data.table import Size, TableData
 from ostinato.data.tasks import task_named
-from ostinato.models import TRMConfig
+from ostinato.models import NanoChatConfig, TRMConfig
+from ostinato.recipes import recipe_named
 from ostinato.recipes.sudoku import LARGE_STEPS
-from ostinato.training.config import AnyRecipe, Recipe, TrainingConfig
+from ostinato.training.config import AnyRecipe, Recipe, TextRecipe, TrainingConfig, read_recipe
+from ostinato.training.run_folder import RunFolder
+from ostinato.training.text import start_tokenizer
+from ostinato.weights.load import make_config, read_pretrained
 
 TINY = (
     TRMConfig(
@@ -53,12 +57,14 @@ MIXED = 256
 """Most cells for which a model mixes positions by an MLP; above, it uses attention."""
 
 
-def fitted(recipe: AnyRecipe) -> AnyRecipe:
+def fitted(recipe: AnyRecipe, folder: RunFolder) -> AnyRecipe:
     """Give a recipe for a user's puzzles the size asked for, and the shape of its data.
 
-    Settings that differ from those of "tiny" come from the user, and are kept. Other recipes are
-    returned as they are.
+    Settings that differ from those of "tiny" come from the user, and are kept. A language model
+    that starts from trained weights gets their sizes. Other recipes are returned as they are.
     """
+    if isinstance(recipe, TextRecipe) and recipe.training.init_from:
+        return with_sizes_of_weights(recipe, folder)
     if not isinstance(recipe, Recipe) or recipe.name not in ("table", "puzzle"):
         return recipe
     if recipe.name == "puzzle" and isinstance(recipe.data, GeneratedData):
@@ -83,6 +89,27 @@ def fitted(recipe: AnyRecipe) -> AnyRecipe:
         model=chosen(recipe.model, TINY[0], model),
         training=chosen(recipe.training, TINY[1], training),
     )
+
+
+def with_sizes_of_weights(recipe: TextRecipe, folder: RunFolder) -> TextRecipe:
+    """Give a recipe the model of the weights it starts from, or of the run that it resumes.
+
+    Settings that differ from the recipe's own come from the user, and are kept.
+    """
+    if folder.config.exists():
+        model = read_recipe(folder.config).model
+    else:
+        found = read_pretrained(recipe.training.init_from)
+        model = make_config(found.model, found.settings or {}, found.source)
+        if isinstance(model, NanoChatConfig):
+            size = start_tokenizer(recipe, folder).vocab_size
+            model = replace(model, vocab_size=size, forward_dtype="auto")
+    if not isinstance(model, NanoChatConfig):
+        raise ValueError(
+            f"{recipe.training.init_from} is no language model: give a run of nanochat"
+        )
+    usual = recipe_named(recipe.name).model
+    return replace(recipe, model=chosen(recipe.model, usual, model))
 
 
 def named(recipe: Recipe, data: GeneratedData) -> Recipe:

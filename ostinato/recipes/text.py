@@ -6,7 +6,7 @@ says how.
 
 from dataclasses import replace
 
-from ostinato.data.text import TextData
+from ostinato.data.text import ChatData, TextData
 from ostinato.models import NanoChatConfig
 from ostinato.training.config import TextRecipe, TextTrainingConfig
 
@@ -68,6 +68,30 @@ def nanochat_stories() -> TextRecipe:
         nanochat_tiny(),
         name="nanochat-stories",
         data=TextData(corpus="tinystories", num_tokens=2048, num_validation=500),
+    )
+
+
+def nanochat_chat() -> TextRecipe:
+    """A trained nanochat learns to answer, from conversations.
+
+    Without --conversations it learns small dialogues about colours, capitals, sums, … that are
+    generated; questions for validation are put in ways that it has not seen.
+
+    ostinato train nanochat-chat --init-from runs/nanochat-tiny --compile
+    """
+    return replace(
+        nanochat_tiny(),
+        name="nanochat-chat",
+        data=ChatData(),
+        training=replace(
+            nanochat_tiny().training,
+            total_steps=1500,
+            lr=5e-3,
+            muon_lr=0.01,
+            decay_by="steps",
+            eval_every=250,
+            checkpoint_every=250,
+        ),
     )
 
 

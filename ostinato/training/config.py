@@ -15,7 +15,7 @@ import ostinato.data.stored
 import ostinato.data.sudoku
 import ostinato.data.table  # noqa: F401
 from ostinato.data.built import PuzzleData
-from ostinato.data.text import TextData
+from ostinato.data.text import ChatData, TextData
 from ostinato.models import NanoChatConfig, RecursiveConfig
 from ostinato.models.dtypes import choose_dtype
 from ostinato.numbers import (
@@ -215,6 +215,8 @@ class TextTrainingConfig(LoopConfig):
     """Label smoothing of the loss; the reported loss is plain cross-entropy."""
     entropy_bonus: NonNegative = 0.0
     """Weight of the predictions' entropy, which is subtracted from the loss."""
+    init_from: str = field(default="", metadata={ABSENT: ""})
+    """Weights to start from, with their tokenizer: a run, a weights file, or hf:owner/name."""
     eval_every: Count = 250
     eval_batch_size: Count = 16
     """Number of windows scored at a time."""
@@ -228,7 +230,7 @@ class TextRecipe:
 
     name: str
     model: NanoChatConfig
-    data: TextData
+    data: TextData | ChatData
     training: TextTrainingConfig
 
 

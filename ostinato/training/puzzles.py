@@ -3,6 +3,7 @@
 One supervision step of every slot, one backward, one update; the slots persist (see `slots.py`).
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ from ostinato.training.schedule import cycles_at
 from ostinato.training.slots import Slots, draw_minimum_steps, target_q_continue
 from ostinato.training.state import TrainState
 from ostinato.weights.save import save_weights
+
+
+def prepare(recipe: Recipe, folder: RunFolder, root: Path, report: Callable[[str], None]) -> Path:
+    """Build the recipe's data below `root`."""
+    return recipe.data.prepare(root, report)
 
 
 def load_split(data: Path, split: str) -> PuzzleSet:

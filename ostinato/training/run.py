@@ -31,6 +31,9 @@ from ostinato.training.state import Misfit
 class Kind(Protocol):
     """The functions for training that the modules `puzzles` and `text` provide for their models."""
 
+    def prepare(
+        self, recipe: Any, folder: RunFolder, root: Path, report: Callable[[str], None], /
+    ) -> Path: ...
     def load_split(self, data: Path, split: str, /) -> Any: ...
     def check_fits(self, recipe: Any, train_set: Any, data: Path, /) -> None: ...
     def describe(self, recipe: Any, train_set: Any, validation_set: Any, /) -> str: ...
@@ -69,7 +72,7 @@ def run(
         say = report if world.is_main else ignore
         folder = RunFolder(path)
         with folder.lock() if world.is_main else nullcontext():
-            data = world.ask_main("data", lambda: recipe.data.prepare(data_root, say))
+            data = world.ask_main("data", lambda: kind.prepare(recipe, folder, data_root, say))
             train_set = kind.load_split(data, "train")
             validation_set = kind.load_split(data, "validation")
             kind.check_fits(recipe, train_set, data)

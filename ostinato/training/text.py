@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from ostinato.data.text import TokenSet
-from ostinato.data.text.token_set import WindowOrder
+from ostinato.data.text import ChatData, ConversationSet, TokenSet, load_texts
+from ostinato.data.text.template import CHATML
+from ostinato.data.text.token_set import IGNORE_LABEL
+from ostinato.data.text.tokenizer import BytePairTokenizer
+from ostinato.evaluation.conversations import score_answers
 from ostinato.evaluation.text import evaluate
 from ostinato.files import write_json
 from ostinato.inference.inspect import stream_report
@@ -24,12 +28,37 @@ from ostinato.training.loop import Loop, Outcome, Work
 from ostinato.training.optimizers import Lion, make_muon
 from ostinato.training.run_folder import RunFolder
 from ostinato.training.state import WeightState
-from ostinato.weights.save import save_weights
+from ostinato.weights.load import load_weights, read_pretrained
+from ostinato.weights.save import save_tokenizer, save_weights
+
+
+def prepare(
+    recipe: TextRecipe, folder: RunFolder, root: Path, report: Callable[[str], None]
+) -> Path:
+    """Build the recipe's data below `root`, in the tokens of the weights that it starts from."""
+    tokenizer = None
+    if recipe.training.init_from:
+        tokenizer = start_tokenizer(recipe, folder)
+    return recipe.data.prepare(root, report, tokenizer, recipe.model.seq_len)
+
+
+def start_tokenizer(recipe: TextRecipe, folder: RunFolder) -> BytePairTokenizer:
+    """Return the tokenizer of a run that starts from trained weights: its own, once it has one.
+
+    Raises ValueError if the weights have none.
+    """
+    if folder.tokenizer.exists():
+        return BytePairTokenizer.load(folder.tokenizer)
+    found = read_pretrained(recipe.training.init_from)
+    if not found.tokenizer:
+        raise ValueError(f"{found.source} has no tokenizer beside it: give a run's folder")
+    tokenizer = BytePairTokenizer.of_json(found.tokenizer, found.source)
+    return tokenizer.with_turns() if isinstance(recipe.data, ChatData) else tokenizer
 
 
 def load_split(data: Path, split: str) -> TokenSet:
     """Return a split of the data set in the folder `data`."""
-    return TokenSet.load(data, split)
+    return load_texts(data, split)
 
 
 def check_fits(recipe: TextRecipe, texts: TokenSet, data: Path) -> None:
@@ -40,7 +69,7 @@ def check_fits(recipe: TextRecipe, texts: TokenSet, data: Path) -> None:
         raise ValueError(
             f"{data} has vocab_size {wanted}, the model {given}: use --vocab-size {wanted}{other}"
         )
-    WindowOrder(len(texts), recipe.model.seq_len, recipe.training.seed)
+    texts.check_length(recipe.model.seq_len)
 
 
 def describe(recipe: TextRecipe, train_set: TokenSet, validation_set: TokenSet) -> str:
@@ -69,12 +98,14 @@ def train(
     `time_limit` is in seconds. Raises TrainingError if the loss is no longer finite.
     """
     loop = Loop(recipe, folder, world, time_limit)
-    state = TextState.start(recipe, device, world)
+    state = TextState.start(recipe, device, world, resumed=checkpoint is not None)
     state.model.tokenizer_json = train_set.tokenizer.to_json()
+    if isinstance(train_set, ConversationSet):
+        state.model.chat_template = CHATML
     if checkpoint is not None:
         state.restore(checkpoint)
     if world.is_main:
-        train_set.tokenizer.save(folder.tokenizer)
+        save_tokenizer(folder.path, state.model)
     work = TextWork(recipe, folder, train_set, validation_set, state)
     return loop.run(work, checkpoint)
 
@@ -88,12 +119,20 @@ class TextState(WeightState):
     """Fewest bits per byte on validation so far."""
 
     @classmethod
-    def start(cls, recipe: TextRecipe, device: torch.device, world: World) -> "TextState":
-        """Start a new run; the seed determines all."""
+    def start(
+        cls, recipe: TextRecipe, device: torch.device, world: World, resumed: bool = False
+    ) -> "TextState":
+        """Start a new run; the seed determines all.
+
+        Trained weights are read if the recipe names some, unless `restore` will follow (`resumed`).
+        """
         config = recipe.training
         config.micro_batch_size(world.size)  # or else it says what is wrong
         # Weights are drawn on the CPU, so that every device starts from the same ones
-        model = NanoChat(recipe.model, torch.Generator().manual_seed(config.seed)).to(device)
+        model = NanoChat(recipe.model, torch.Generator().manual_seed(config.seed))
+        if config.init_from and not resumed:
+            start_from(model, config.init_from)
+        model = model.to(device)
         if config.compile:
             for block in model.blocks:
                 block.compile(dynamic=False)
@@ -112,6 +151,25 @@ class TextState(WeightState):
         device = self.model.embed_tokens.weight.device
         self.wrapped(torch.zeros(1, 2, dtype=torch.long, device=device)).sum().backward()
         self.model.zero_grad(set_to_none=True)
+
+
+def start_from(model: NanoChat, source: str) -> None:
+    """Give `model` trained weights; tokens that these lack keep the rows that were drawn.
+
+    Raises ValueError if the weights cannot be read, are packed, or are of another shape.
+    """
+    found = read_pretrained(source)
+    if any(name.endswith(".codes") for name in found.tensors):
+        raise ValueError(f"{found.source} is packed and cannot be trained: give its run")
+    tensors = dict(found.tensors)
+    for name, fresh in model.state_dict().items():
+        rows = tensors.get(name)
+        is_of_tokens = name in ("embed_tokens.weight", "lm_head.weight")
+        if is_of_tokens and rows is not None and rows.shape[1:] == fresh.shape[1:]:
+            tensors[name] = torch.cat([rows.to(fresh.dtype), fresh[len(rows) :]])
+    load_weights(model, tensors, found.source)
+    if found.damage:
+        raise ValueError(f"{found.source} {found.damage}")
 
 
 def make_optimizers(model: NanoChat, config: TextTrainingConfig) -> list[Optimizer]:
@@ -146,20 +204,22 @@ class TextWork(Work):
         self.state: TextState = state
         config, length = recipe.training, recipe.model.seq_len
         self.units_per_step = config.global_batch_size * length
-        order = WindowOrder(len(train_set), length, config.seed)
-        self.batches = order.batches(
-            config.global_batch_size, start=state.step * config.global_batch_size
+        self.batches = train_set.batches(
+            length,
+            config.global_batch_size,
+            config.seed,
+            start=state.step * config.global_batch_size,
         )
         device = state.model.embed_tokens.weight.device
         self.bytes_of_tokens = train_set.bytes_of_tokens().to(device)
         self.since = time.monotonic()
 
     def update(self, time_used: float) -> dict[str, Tensor]:
-        windows = self.train_set.windows(next(self.batches), self.recipe.model.seq_len + 1)
-        windows = windows.to(self.bytes_of_tokens.device)
-        metrics = train_step(self.state, self.recipe, windows, time_used)
-        labels = self.state.world.part(windows)[:, 1:]
-        return {**metrics, "bytes": self.bytes_of_tokens[labels].sum()}
+        device = self.bytes_of_tokens.device
+        windows, labels = (tensor.to(device) for tensor in next(self.batches))
+        metrics = train_step(self.state, self.recipe, windows, time_used, labels)
+        labels = self.state.world.part(labels)
+        return {**metrics, "bytes": self.bytes_of_tokens[labels[labels != IGNORE_LABEL]].sum()}
 
     def means(self, sums: dict[str, Tensor]) -> dict[str, float]:
         seconds, self.since = time.monotonic() - self.since, time.monotonic()
@@ -182,13 +242,16 @@ class TextWork(Work):
             sum_over_ranks=world.sum,
         )
         health = stream_health(state.model, self.validation_set)
+        answers = {}
+        if world.is_main and isinstance(self.validation_set, ConversationSet):
+            answers = score_answers(state.model, self.validation_set).to_json()
         if world.is_main and result.bits_per_byte < state.best:
             score = {"documents": result.documents, "bits_per_byte": result.bits_per_byte}
             notes = {"recipe": self.recipe.name, "step": state.step, "validation": score}
             save_weights(self.folder.model, state.model, **notes)
             device = str(state.model.embed_tokens.weight.device)
             place = {"model": str(self.folder.path), "split": "validation", "device": device}
-            write_json(self.folder.result, {**place, **notes, **result.to_json()})
+            write_json(self.folder.result, {**place, **notes, **result.to_json(), **answers})
         state.best = min(state.best, result.bits_per_byte)
         state.model.train()
         self.since = time.monotonic()
@@ -197,6 +260,7 @@ class TextWork(Work):
             "validation/bits_per_byte": result.bits_per_byte,
             "validation/perplexity": result.perplexity,
             "validation/copy_rate": result.copy_rate,
+            **{f"validation/{name}": value for name, value in answers.items()},
             **health,
         }
 
@@ -212,19 +276,27 @@ def train_step(
     recipe: TextRecipe,
     windows: Int[Tensor, "batch seq_plus_1"],
     time_used: float = 0.0,
+    labels: Int[Tensor, "batch seq"] | None = None,
 ) -> dict[str, Tensor]:
-    """Update once from a global batch of windows; return metrics summed over this rank's tokens."""
+    """Update once from a global batch of windows; return metrics summed over this rank's tokens.
+
+    `labels` defaults to the tokens of the windows; those that are IGNORE_LABEL do not count.
+    """
+    labels = windows[:, 1:] if labels is None else labels
+    num_labels = int((labels != IGNORE_LABEL).sum())
     config, world = recipe.training, state.world
     state.set_learning_rate(config.schedule(state.step + 1, time_used))
     sums: dict[str, Tensor] = {}
-    micro_batches = windows.chunk(config.accumulation)
+    micro_batches = list(
+        zip(windows.chunk(config.accumulation), labels.chunk(config.accumulation), strict=True)
+    )
     for number, micro_batch in enumerate(micro_batches, start=1):
-        mine = world.part(micro_batch)
+        mine, wanted = (world.part(part) for part in micro_batch)
         with state.exchange(last=number == len(micro_batches)):
             logits = state.wrapped(mine[:, :-1])
-            loss, metrics = next_token_loss(logits, mine, config)
+            loss, metrics = next_token_loss(logits, mine, config, wanted)
             # DDP takes the mean over ranks where the sum is wanted
-            (loss * (world.size / windows[:, 1:].numel())).backward()
+            (loss * (world.size / num_labels)).backward()
         sums = {k: sums[k] + v for k, v in metrics.items()} if sums else metrics
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip or math.inf)
     for optimizer in state.optimizers:
@@ -238,9 +310,11 @@ def next_token_loss(
     logits: Float[Tensor, "batch seq vocab"],
     windows: Int[Tensor, "batch seq_plus_1"],
     config: TextTrainingConfig,
+    labels: Int[Tensor, "batch seq"] | None = None,
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-    """Return the loss, a sum over positions in nats, and metrics, which are sums too."""
-    inputs, labels = windows[:, :-1], windows[:, 1:]
+    """Return the loss, a sum over labelled positions in nats, and metrics, which are sums too."""
+    inputs, labels = windows[:, :-1], windows[:, 1:] if labels is None else labels
+    counted = labels != IGNORE_LABEL
     logits = logits.float()
     cross_entropy = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
     loss = cross_entropy
@@ -253,12 +327,12 @@ def next_token_loss(
         )
     if config.entropy_bonus:
         logarithms = logits.log_softmax(-1)
-        loss = loss + config.entropy_bonus * (logarithms.exp() * logarithms).sum()
+        loss = loss + config.entropy_bonus * (logarithms.exp() * logarithms)[counted].sum()
     return loss, {
         "loss": loss.detach(),
         "cross_entropy": cross_entropy.detach(),
-        "copied": (logits.argmax(-1) == inputs).sum(),
-        "tokens": torch.tensor(labels.numel(), device=logits.device),
+        "copied": (counted & (logits.argmax(-1) == inputs)).sum(),
+        "tokens": counted.sum(),
     }
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ostinato.data.puzzles import PuzzleSet
-from ostinato.data.text import TokenSet
+from ostinato.data.text import load_texts
 from ostinato.evaluation.puzzles import Evaluation, evaluate
 from ostinato.evaluation.text import evaluate as evaluate_text
 from ostinato.inference.generate import tokenizer_of
@@ -20,7 +20,7 @@ from ostinato.training.config import AnyRecipe, Recipe, TextRecipe, read_recipe
 from ostinato.training.distributed import World
 from ostinato.training.run_folder import RunFolder, read_json
 from ostinato.training.state import TrainState, tensors_of
-from ostinato.training.text import TextState
+from ostinato.training.text import TextState, prepare
 from ostinato.weights.files import locate
 from ostinato.weights.load import load, read_pretrained
 
@@ -190,10 +190,10 @@ class TextScores(Scores):
         if type(context) is not int or not isinstance(then, float | int):
             raise ValueError(f"no bits per byte are recorded on {split}")
         try:
-            data = self.recipe.data.prepare(self.data_root, self.report)
+            data = prepare(self.recipe, RunFolder(self.path), self.data_root, self.report)
         except ValueError as error:
             return f"{then:.3f} bits per byte recorded, not measured again: {error}"
-        texts, model = TokenSet.load(data, split), load(self.path, self.device, kind=NanoChat)
+        texts, model = load_texts(data, split), load(self.path, self.device, kind=NanoChat)
         if texts.tokenizer.to_json() != model.tokenizer_json:
             return f"{then:.3f} bits per byte recorded, not measured again: its corpus has changed"
         measured = evaluate_text(model, texts, self.recipe.training.eval_batch_size, context)

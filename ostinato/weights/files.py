@@ -3,6 +3,7 @@
 import pickle
 import re
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,25 @@ WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
 """Name of the tokenizer beside the weights of a language model."""
 
+TOKENIZER_CONFIG = "tokenizer_config.json"
+"""Name of the file with the template of conversations, as transformers reads it."""
+
 CONFIGS = ("all_config.yaml", "config.yaml", "config.json")
 """Names of the settings beside weights that do not hold them, in the order of search."""
 
-BESIDE = (*CONFIGS, TOKENIZER)
+BESIDE = (*CONFIGS, TOKENIZER, TOKENIZER_CONFIG)
 """Names of all files that may lie beside weights."""
 
 STATE_DICTS = ("*.safetensors", "*.pt", "*.pth", "*.bin", "checkpoint")
 """Names of weights beside the originals' `step_N`."""
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Hold the part of `tokenizer_config.json` that is used."""
+
+    chat_template: str = ""
+
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+(/[^/]+)*")
 
@@ -179,6 +191,15 @@ def tokenizer_beside(path: Path) -> str:
     """Return the content of the tokenizer beside weights; empty if there is none."""
     beside = path.with_name(TOKENIZER)
     return read_text(beside, "restore it") if beside.exists() else ""
+
+
+def template_beside(path: Path) -> str:
+    """Return the template of conversations beside weights; empty if there is none."""
+    beside = path.with_name(TOKENIZER_CONFIG)
+    if not beside.exists():
+        return ""
+    found: TokenizerConfig = read_json(beside, TokenizerConfig, "restore it")
+    return found.chat_template
 
 
 def read_settings(path: Path) -> dict[str, Any]:

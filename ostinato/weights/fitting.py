@@ -28,6 +28,8 @@ class Pretrained:
     """Notes that `save_weights` was told to keep."""
     tokenizer: str = ""
     """Content of the `tokenizer.json` beside the weights."""
+    chat_template: str = ""
+    """Template of conversations of a model that was trained on them."""
     damage: str = ""
     """Parts that do not match the hashes in the file, in words; empty: none."""
 

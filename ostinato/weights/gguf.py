@@ -36,6 +36,7 @@ OURS: Architecture = "ostinato-nanochat"
 DESCRIPTION_KEY = "ostinato"
 """Model, configuration and notes, as JSON."""
 TOKENIZER_KEY = "tokenizer.huggingface.json"
+TEMPLATE_KEY = "tokenizer.chat_template"
 SHA256_KEY = "ostinato.sha256"
 
 EXACT_SCALES = "group_scales"
@@ -86,6 +87,8 @@ class GGUFFile:
     """Description of the model, made by `ostinato.weights.save.describe`."""
     tokenizer: str
     """Content of the model's `tokenizer.json`; empty if it has none."""
+    chat_template: str
+    """Template of conversations of a model that was trained on them."""
     tensors: dict[str, StoredTensor]
     is_damaged: bool
     """True if the SHA-256 in the file does not match its content; older files have none."""
@@ -112,6 +115,7 @@ def read_gguf(path: Path) -> GGUFFile:
         architecture = text_of(reader, "general.architecture")
         description = text_of(reader, DESCRIPTION_KEY)
         tokenizer = text_of(reader, TOKENIZER_KEY)
+        template = text_of(reader, TEMPLATE_KEY)
         sha256 = text_of(reader, SHA256_KEY)
         tensors = {
             tensor.name: StoredTensor(
@@ -130,8 +134,8 @@ def read_gguf(path: Path) -> GGUFFile:
         )
     content = decode_json(description, dict[str, Any], str(path), "get it again")
     arrays = {name: tensor.data for name, tensor in tensors.items()}
-    is_damaged = sha256 not in ("", digest_of(description, tokenizer, arrays))
-    return GGUFFile(str(path), architecture, content, tokenizer, tensors, is_damaged)
+    is_damaged = sha256 not in ("", digest_of(description, tokenizer + template, arrays))
+    return GGUFFile(str(path), architecture, content, tokenizer, template, tensors, is_damaged)
 
 
 def digest_of(description: str, tokenizer: str, arrays: dict[str, np.ndarray]) -> str:

@@ -33,6 +33,7 @@ from ostinato.weights.gguf import (
     EXACT_SCALES,
     OURS,
     SHA256_KEY,
+    TEMPLATE_KEY,
     TOKENIZER_KEY,
     Architecture,
     adjacent_pair_rows,
@@ -200,7 +201,8 @@ def write_gguf(model: NanoChat, path: Path, form: GGUFForm, **notes: Any) -> Non
         add_tokenizer(writer, model)
         stored = stored_tensors(model, form)
         arrays = {name: data for name, data, _ in stored}
-        writer.add_string(SHA256_KEY, digest_of(content, model.tokenizer_json, arrays))
+        texts = model.tokenizer_json + model.chat_template
+        writer.add_string(SHA256_KEY, digest_of(content, texts, arrays))
         for name, data, kind in stored:
             writer.add_tensor(name, data, raw_dtype=ggml_type(kind))
         writer.write_header_to_file()
@@ -229,6 +231,8 @@ def add_tokenizer(writer: Any, model: NanoChat) -> None:
     if not model.tokenizer_json:
         writer.add_tokenizer_model("none")
         return
+    if model.chat_template:
+        writer.add_string(TEMPLATE_KEY, model.chat_template)
     tokenizer = tokenizer_of(model)
     content = json.loads(model.tokenizer_json)
     names = sorted(vocabulary := tokenizer.tokenizer.get_vocab(), key=vocabulary.__getitem__)
@@ -243,7 +247,8 @@ def add_tokenizer(writer: Any, model: NanoChat) -> None:
     merges = content["model"]["merges"]
     writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in merges])
     writer.add_bos_token_id(tokenizer.separator)
-    writer.add_eos_token_id(tokenizer.separator)
+    end = tokenizer.turn_end if model.chat_template else None
+    writer.add_eos_token_id(tokenizer.separator if end is None else end)
     writer.add_add_bos_token(True)  # as `encode` puts the separator in front
     writer.add_string(TOKENIZER_KEY, model.tokenizer_json)
 

@@ -21,6 +21,7 @@ from ostinato.weights.files import (
     read_settings,
     read_tensors,
     settings_beside,
+    template_beside,
     tokenizer_beside,
 )
 from ostinato.weights.fitting import (
@@ -222,7 +223,13 @@ def _from_gguf(path: Path, config: str | Path | None) -> Pretrained:
     if not isinstance(kind, NanoChatConfig):
         raise ValueError(f"{path} holds a {found.model}, but GGUF is for nanochats: get it again")
     tensors, damage = packed_tensors(file, kind), DAMAGED if file.is_damaged else ""
-    return replace(found, tensors=tensors, tokenizer=file.tokenizer, damage=damage)
+    return replace(
+        found,
+        tensors=tensors,
+        tokenizer=file.tokenizer,
+        chat_template=file.chat_template,
+        damage=damage,
+    )
 
 
 def build(
@@ -256,6 +263,7 @@ def build(
     load_pretrained(model, found, puzzle_embeddings)
     if isinstance(model, NanoChat):
         model.tokenizer_json = found.tokenizer
+        model.chat_template = found.chat_template
     return model
 
 
@@ -266,8 +274,10 @@ def _described(
     found: Description = convert(description, Description, str(described_in))
     if found.model not in MODELS:
         raise ValueError(f"{described_in}: unknown model {found.model!r}; update ostinato")
-    tokenizer = tokenizer_beside(path)
-    return Pretrained(str(path), found.model, found.config, tensors, found.notes, tokenizer)
+    tokenizer, template = tokenizer_beside(path), template_beside(path)
+    return Pretrained(
+        str(path), found.model, found.config, tensors, found.notes, tokenizer, template
+    )
 
 
 def make_config(model: str, settings: dict[str, Any], source: str) -> Config:

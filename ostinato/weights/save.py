@@ -5,9 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ostinato.data.text.tokenizer import SEPARATOR, TURN_END
 from ostinato.files import make_folder, write_json, write_text
 from ostinato.models import MODELS, NanoChat, RecursiveModel
-from ostinato.weights.files import TOKENIZER, WEIGHTS
+from ostinato.weights.files import TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
 from ostinato.weights.safetensors_file import digest, write_safetensors
 
 METADATA_KEY = "ostinato"
@@ -40,11 +41,28 @@ def write_hub(model: Model, folder: Path, **notes: Any) -> Path:
     """Write `model.safetensors` and `config.json`; return the path of the former.
 
     `model.safetensors` suffices to load the model; `config.json` repeats its configuration for
-    people and the Hub. A language model also gets a `tokenizer.json`.
+    people and the Hub. A language model also gets a `tokenizer.json`, and if it can chat a
+    `tokenizer_config.json` with its template.
     """
     make_folder(folder)
     save_weights(folder / WEIGHTS, model, **notes)
     write_json(folder / "config.json", describe(model, **notes))
-    if isinstance(model, NanoChat) and model.tokenizer_json:
-        write_text(folder / TOKENIZER, model.tokenizer_json)
+    if isinstance(model, NanoChat):
+        save_tokenizer(folder, model)
     return folder / WEIGHTS
+
+
+def save_tokenizer(folder: Path, model: NanoChat) -> None:
+    """Write the tokenizer that a model has, and the template of one that can chat."""
+    if model.tokenizer_json:
+        write_text(folder / TOKENIZER, model.tokenizer_json)
+    if model.chat_template:
+        content = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": SEPARATOR,
+            "eos_token": TURN_END,
+            "chat_template": model.chat_template,
+            "model_max_length": model.config.seq_len,
+            "clean_up_tokenization_spaces": False,
+        }
+        write_json(folder / TOKENIZER_CONFIG, content)

@@ -48,7 +48,7 @@ def single_stream(model: NanoChat) -> NanoChat:
             state[scaled] = state[scaled] * post_of(connection, model.config.hidden_size)
     single = NanoChat(replace(model.config, num_streams=1)).packed().eval().requires_grad_(False)
     single.load_state_dict(state)
-    single.tokenizer_json = model.tokenizer_json
+    single.tokenizer_json, single.chat_template = model.tokenizer_json, model.chat_template
     return single.to(model.embed_tokens.weight.device)
 
 

@@ -52,7 +52,7 @@ def tiny(corpus: Path, model: NanoChatConfig = MODEL, **training) -> TextRecipe:
         "device": "cpu",
         **training,
     }
-    data = TextData(str(corpus), num_tokens=270, num_validation=2, num_test=2)
+    data = TextData(str(corpus), num_tokens=270, num_validation=2, num_test=2, turn_tokens=False)
     return TextRecipe("tiny", model, data, TextTrainingConfig(**settings))
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ostinato.data.text.tokenizer import (
     BytePairTokenizer,
 )
 from ostinato.files import write_json
-from ostinato.numbers import Natural, Seed, check_numbers
+from ostinato.numbers import ABSENT, Natural, Seed, check_numbers
 
 BUILD = 1  # raise it whenever the same settings would give different files
 TOKENIZER_BYTES = 100_000_000
@@ -47,6 +47,8 @@ class TextData:
     own test split uses all of that."""
     data_seed: Seed = 0
     """Seed for choosing the documents and their order."""
+    turn_tokens: bool = field(default=True, metadata={ABSENT: False})
+    """Reserve the two tokens around turns of conversations, for tuning the model to chat."""
 
     def __post_init__(self):
         check_numbers(self)
@@ -56,26 +58,37 @@ class TextData:
                 f"{MIN_VOCAB_SIZE}"
             )
 
-    def prepare(self, root: Path, report: Callable[[str], None]) -> Path:
+    def prepare(
+        self,
+        root: Path,
+        report: Callable[[str], None],
+        tokenizer: BytePairTokenizer | None = None,
+        length: int = 0,
+    ) -> Path:
         """Build the data set below `root`, in the format of `TokenSet`; return its folder.
 
         The first call builds it and later calls reuse it; its name holds a hash of the settings and
-        of all documents. An interrupted build is never used. Raises ValueError for a missing or
-        faulty corpus, and if there are too few documents.
+        of all documents. An interrupted build is never used. A `tokenizer` is used as it is;
+        without one, one is trained. Raises ValueError for a missing or faulty corpus, and if there
+        are too few documents.
         """
         corpus = read_corpus(self.corpus, unescaped(self.separator), report)
         held_out = self._held_out(corpus)
         facts = {
-            **asdict(self),
+            **_settings(self),
             **held_out,
             "corpus": Path(self.corpus).name,
             "source": corpus.facts,
             "documents_sha256": corpus.sha256(),
             "build": BUILD,
         }
+        if tokenizer is not None:
+            facts["tokenizer_sha256"] = _sha256(tokenizer.to_json())
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         folder = Path(root) / f"text-{Path(self.corpus).stem}-{digest[:12]}"
-        return build_once(folder, lambda place: self._build(place, corpus, facts, report), report)
+        return build_once(
+            folder, lambda place: self._build(place, corpus, facts, tokenizer, report), report
+        )
 
     def _held_out(self, corpus: Corpus) -> dict[str, int]:
         """Count the documents for validation and test. Raises ValueError if there are too few."""
@@ -92,16 +105,28 @@ class TextData:
         return {"num_validation": num_validation, "num_test": num_test}
 
     def _build(
-        self, folder: Path, corpus: Corpus, facts: dict[str, Any], report: Callable[[str], None]
+        self,
+        folder: Path,
+        corpus: Corpus,
+        facts: dict[str, Any],
+        tokenizer: BytePairTokenizer | None,
+        report: Callable[[str], None],
     ) -> None:
         splits = self._split(corpus, facts["num_validation"], facts["num_test"])
         training = splits["train"][0]
-        report(f"training a tokenizer of {self.num_tokens:,} tokens on {len(training):,} documents")
-        tokenizer = BytePairTokenizer.train(first_bytes(training, TOKENIZER_BYTES), self.num_tokens)
+        if tokenizer is None:
+            report(
+                f"training a tokenizer of {self.num_tokens:,} tokens on {len(training):,} documents"
+            )
+            tokenizer = BytePairTokenizer.train(
+                first_bytes(training, TOKENIZER_BYTES), self.num_tokens, self.turn_tokens
+            )
         tokenizer.save(folder / TOKENIZER_FILE)
         written = {}
         for split, (texts, names) in splits.items():
-            written[split] = write_split(folder, split, tokenizer, texts, names)
+            size = sum(len(text.encode()) for text in texts)
+            tokens = tokenizer.encode_all(texts)
+            written[split] = write_split(folder, split, tokenizer, tokens, names, size)
             report(
                 "{}: {documents:,} documents, {bytes:,} bytes, {tokens:,} tokens".format(
                     split, **written[split]
@@ -111,7 +136,7 @@ class TextData:
         content = {
             **facts,
             "vocab_size": tokenizer.vocab_size,
-            "tokenizer_sha256": hashlib.sha256(tokenizer.to_json().encode()).hexdigest(),
+            "tokenizer_sha256": _sha256(tokenizer.to_json()),
             "dtype": dtype,
             "splits": written,
         }
@@ -138,6 +163,16 @@ def unescaped(text: str) -> str:
     for written, meant in ((r"\n", "\n"), (r"\r", "\r"), (r"\t", "\t")):
         text = text.replace(written, meant)
     return text
+
+
+def _settings(data: TextData) -> dict[str, Any]:
+    """Return the settings that name a data set, without those that older ones lack."""
+    older = {f.name: f.metadata[ABSENT] for f in fields(data) if ABSENT in f.metadata}
+    return {k: v for k, v in asdict(data).items() if k not in older or v != older[k]}
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def first_bytes(texts: Iterable[str], most: int) -> Iterable[str]:

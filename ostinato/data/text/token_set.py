@@ -28,7 +28,10 @@ from ostinato.files import atomic, write_text
 
 SPLITS = ("train", "validation", "test")
 FACTS_FILE = "text.json"
-
+IGNORE_LABEL = -100
+"""Label of a position that is not scored (cross-entropy's default in torch)."""
+Windows = tuple[Int64[Tensor, "batch _"], Int64[Tensor, "batch seq"]]
+"""Windows of tokens, and the label of each position."""
 
 Count = Annotated[int, Meta(ge=1, lt=2**62)]
 
@@ -50,6 +53,17 @@ class Facts:
     dtype: Literal["<u2", "<u4"]
     tokenizer_sha256: str = ""
     """SHA-256 of `tokenizer.json`; empty in older data sets."""
+    conversations: bool = False
+    """True if the documents are conversations."""
+
+
+def read_facts(folder: Path, split: str) -> Facts:
+    """Read `text.json`; ValueError if it is damaged or has no such split."""
+    lacking = f"{folder} holds no {split} split of texts: build it anew"
+    facts: Facts = read_json(folder / FACTS_FILE, Facts, lacking)
+    if split not in facts.splits:
+        raise ValueError(lacking)
+    return facts
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +87,7 @@ class TokenSet:
         if it has changed since it was written.
         """
         anew = f"remove {folder} to build it anew"
-        lacking = f"{folder} holds no {split} split of texts: build it anew"
-        facts: Facts = read_json(folder / FACTS_FILE, Facts, lacking)
-        if split not in facts.splits:
-            raise ValueError(lacking)
+        facts = read_facts(folder, split)
         kept, path = facts.splits[split], folder / f"{split}.tokens"
         expected = kept.tokens * np.dtype(facts.dtype).itemsize
         if not path.is_file() or path.stat().st_size != expected:
@@ -108,6 +119,20 @@ class TokenSet:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def num_scored(self) -> int:
+        """Count the tokens that are predicted: all but the first."""
+        return len(self) - 1
+
+    @property
+    def scored_bytes(self) -> int:
+        """Count the bytes of text that are predicted."""
+        return self.num_bytes
+
+    def check_length(self, length: int) -> None:
+        """Raise ValueError if there are too few tokens for windows of `length`."""
+        WindowOrder(len(self), length, seed=0)
+
     def texts(self) -> Iterator[bytes]:
         """Yield the documents, byte for byte."""
         ends = [*self.documents[1:], len(self.tokens)]
@@ -127,11 +152,41 @@ class TokenSet:
         places = starts[:, None] + np.arange(length)
         return torch.from_numpy(self.tokens[places].astype(np.int64))
 
+    def batches(self, length: int, size: int, seed: int = 0, start: int = 0) -> Iterator[Windows]:
+        """Yield batches of `size` windows of `length` + 1 tokens, from window `start` on."""
+        for starts in WindowOrder(len(self), length, seed).batches(size, start):
+            windows = self.windows(starts, length + 1)
+            yield windows, windows[:, 1:]
+
+    def evaluation(
+        self, length: int, context: int, batch_size: int, rank: int = 0, world_size: int = 1
+    ) -> Iterator[Windows]:
+        """Yield inputs and labels of this rank's windows, padded to `length` with ignored labels.
+
+        Every token but the first is a label once; `context` tokens of each window are read again.
+        """
+        stride = length - context
+        firsts = np.arange(0, len(self) - 1, stride)[rank::world_size]
+        for chosen in np.split(firsts, range(batch_size, len(firsts), batch_size)):
+            inputs = torch.zeros(len(chosen), length, dtype=torch.long)
+            labels = torch.full_like(inputs, IGNORE_LABEL)
+            for row, first in enumerate(chosen.tolist()):
+                begin, end = max(0, first - context), min(first + stride, len(self) - 1)
+                window = torch.from_numpy(self.tokens[begin : end + 1].astype(np.int64))
+                inputs[row, : end - begin] = window[:-1]
+                labels[row, first - begin : end - begin] = window[first - begin + 1 :]
+            yield inputs, labels
+
 
 def write_split(
-    folder: Path, split: str, tokenizer: BytePairTokenizer, texts: list[str], names: list[str]
+    folder: Path,
+    split: str,
+    tokenizer: BytePairTokenizer,
+    texts: Iterable[list[int]],
+    names: list[str],
+    num_bytes: int,
 ) -> dict[str, Any]:
-    """Write the files of a split; return its entry for `text.json`."""
+    """Write the files of a split, given its documents' tokens; return its entry for `text.json`."""
     digest, begins, count = hashlib.sha256(), [], 0
     with atomic(folder / f"{split}.tokens") as file:
 
@@ -143,7 +198,7 @@ def write_split(
             count += len(data)
 
         write([tokenizer.separator])
-        for tokens in tokenizer.encode_all(texts):
+        for tokens in texts:
             begins.append(count)
             write([*tokens, tokenizer.separator])
     documents = np.array(begins, np.int64)
@@ -151,9 +206,9 @@ def write_split(
     write_text(folder / f"{split}.names.txt", "".join(f"{name}\n" for name in names))
     digest.update(documents.tobytes())
     return {
-        "documents": len(texts),
+        "documents": len(names),
         "tokens": count,
-        "bytes": sum(len(text.encode()) for text in texts),
+        "bytes": num_bytes,
         "sha256": digest.hexdigest(),
     }
 

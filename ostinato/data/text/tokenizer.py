@@ -17,6 +17,8 @@ TOKENIZER_FILE = "tokenizer.json"
 """Name of the file in a data set and in a run folder."""
 SEPARATOR = "<|endoftext|>"
 """Token between two documents. The same characters in a text are ordinary text."""
+TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
+"""Tokens around each turn of a conversation; in a text, these characters are ordinary text too."""
 MIN_VOCAB_SIZE = 257
 """Size of the smallest vocabulary: the separator and the 256 bytes."""
 TEXTS_AT_ONCE = 256
@@ -35,7 +37,10 @@ class BytePairTokenizer:
         tokenizer.encode_special_tokens = True  # the separator's name in a text is ordinary text
         self.tokenizer = tokenizer
         self.separator: int = separator
-        self.end_tokens = frozenset([separator])
+        self.turn_start: int | None = tokenizer.token_to_id(TURN_START)
+        self.turn_end: int | None = tokenizer.token_to_id(TURN_END)
+        ends = (separator, self.turn_end)
+        self.end_tokens = frozenset(token for token in ends if token is not None)
         special, vocabulary = tokenizer.get_added_tokens_decoder(), tokenizer.get_vocab()
         if sorted(vocabulary.values()) != list(range(len(vocabulary))):
             raise ValueError("the tokens of the tokenizer are not numbered 0, 1, 2, …: restore it")
@@ -47,22 +52,26 @@ class BytePairTokenizer:
                 self._bytes[token] = bytes(BYTES[character] for character in name)
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> "BytePairTokenizer":
+    def train(
+        cls, texts: Iterable[str], vocab_size: int, turns: bool = False
+    ) -> "BytePairTokenizer":
         """Learn the merges from `texts`; there may be fewer tokens if the texts are short.
 
-        The same texts give the same tokenizer. Raises ValueError if `vocab_size` is too small.
+        With `turns`, the two tokens around turns of conversations are reserved. The same texts give
+        the same tokenizer. Raises ValueError if `vocab_size` is too small.
         """
-        if vocab_size < MIN_VOCAB_SIZE:
+        special = [SEPARATOR, TURN_START, TURN_END] if turns else [SEPARATOR]
+        if vocab_size < 256 + len(special):
             raise ValueError(
-                f"vocab_size {vocab_size} is too small: the separator and all bytes are "
-                f"{MIN_VOCAB_SIZE}"
+                f"vocab_size {vocab_size} is too small: {', '.join(special)} and all bytes are "
+                f"{256 + len(special)}"
             )
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
-            special_tokens=[SEPARATOR],
+            special_tokens=special,
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
@@ -90,6 +99,15 @@ class BytePairTokenizer:
             return cls(tokenizer)
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from None
+
+    def with_turns(self) -> "BytePairTokenizer":
+        """Return this tokenizer with the tokens around turns, which it gets last if it lacks
+        them."""
+        if self.turn_start is not None and self.turn_end is not None:
+            return self
+        extended = Tokenizer.from_str(self.to_json())
+        extended.add_special_tokens([TURN_START, TURN_END])
+        return type(self)(extended)
 
     def save(self, path: Path) -> None:
         """Write the tokenizer as JSON, in the format of the `tokenizers` library."""
@@ -123,7 +141,7 @@ class BytePairTokenizer:
                 yield encoding.ids
 
     def token_bytes(self, token: int, previous: int = -1) -> bytes:
-        """Return the bytes of a token, possibly part of a character; none for the separator."""
+        """Return the bytes of a token, possibly part of a character; none for special tokens."""
         return self._bytes[token]
 
     def decode(self, tokens: Iterable[int]) -> str:
