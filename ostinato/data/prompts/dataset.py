@@ -10,6 +10,7 @@ import numpy as np
 
 from ostinato.data.build_once import build_once
 from ostinato.data.prompts.arithmetic import ArithmeticTask
+from ostinato.data.prompts.code import CodeTask
 from ostinato.data.prompts.gym import GymTask
 from ostinato.data.prompts.maze import MazeTask
 from ostinato.data.prompts.task import Prompt, PromptTask
@@ -56,8 +57,6 @@ class PromptData:
         if self.reward == "arithmetic":
             return ArithmeticTask(self.digits)
         if self.reward == "code":
-            from ostinato.data.prompts.code import CodeTask
-
             return CodeTask(self.unsafe_sandbox)
         return GymTask(self.reward.removeprefix(GYM))
 
