@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ostinato.data.prompts.sandbox import Limits, passes
+from ostinato.data.prompts.sandbox import passes
 from ostinato.data.prompts.task import Prompt, PromptTask
 from ostinato.data.text.corpora import python_stdlib
 
@@ -25,8 +25,8 @@ assert not doctest.DocTestRunner(verbose=False).run(_test, out=lambda text: None
 class CodeTask(PromptTask):
     """Write the body of a function so that its doctests pass, in the sandbox."""
 
-    def __init__(self, unsafe: bool = False, limits: Limits = Limits()):
-        self.unsafe, self.limits = unsafe, limits
+    def __init__(self, unsafe: bool = False):
+        self.unsafe = unsafe
 
     def draw(self, count: int, rng: np.random.Generator) -> list[Prompt]:
         """Return functions whose own bodies pass in the sandbox."""
@@ -41,9 +41,7 @@ class CodeTask(PromptTask):
         return body if others or finished else None
 
     def is_right(self, prompt: Prompt, completion: str) -> bool:
-        return bool(completion.strip()) and passes(
-            program(prompt, completion), self.limits, self.unsafe
-        )
+        return bool(completion.strip()) and passes(program(prompt, completion), unsafe=self.unsafe)
 
     def are_right(self, judged: list[tuple[Prompt, str]]) -> list[bool]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -34,6 +34,8 @@ class PromptData:
     `reasoning-gym:NAME`."""
     size: int = 7
     """Side of the mazes, an odd number from 3 to 63."""
+    min_length: Count = 2
+    """Minimum number of moves through a maze."""
     digits: Count = 2
     """Number of digits of the numbers in arithmetic."""
     num_train: Count = 20_000
@@ -53,7 +55,7 @@ class PromptData:
     @property
     def task(self) -> PromptTask:
         if self.reward == "maze":
-            return MazeTask(self.size)
+            return MazeTask(self.size, self.min_length)
         if self.reward == "arithmetic":
             return ArithmeticTask(self.digits)
         if self.reward == "code":

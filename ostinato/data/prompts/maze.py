@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ostinato.data.maze import Maze, generate, shortest_path
-from ostinato.data.maze.generator import PATIENCE_FOR_PERFECT, default_length
+from ostinato.data.maze.generator import PATIENCE_FOR_PERFECT
 from ostinato.data.maze.paths import FREE, GOAL, START, WALL
 from ostinato.data.prompts.task import Prompt, PromptTask
 from ostinato.data.text.words import END, WordTokenizer
@@ -80,10 +80,10 @@ def is_walk(cells: UInt8[np.ndarray, "size size"], moves: list[str]) -> bool:
 class MazeTask(PromptTask):
     """Walk through a perfect maze of an odd size: corridors without loops."""
 
-    def __init__(self, size: int):
+    def __init__(self, size: int, min_length: int = 2):
         if size % 2 == 0:
             raise ValueError(f"perfect mazes have an odd size, not {size}: add one")
-        self.maze = Maze(size)
+        self.maze, self.min_length = Maze(size), min_length
 
     def draw(self, count: int, rng: np.random.Generator) -> list[Prompt]:
         found: dict[str, Prompt] = {}
@@ -91,7 +91,7 @@ class MazeTask(PromptTask):
         while len(found) < count and tried < PATIENCE_FOR_PERFECT + 10 * count:
             missing = count - len(found)
             size = self.maze.size
-            for cells in generate(self.maze, missing, default_length(size), rng, perfect=True):
+            for cells in generate(self.maze, missing, self.min_length, rng, perfect=True):
                 path = shortest_path(cells)
                 assert path is not None
                 text = write_maze(cells.reshape(size, size))

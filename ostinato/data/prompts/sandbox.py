@@ -44,6 +44,9 @@ class Limits:
     open_files: int = 64
 
 
+USUAL = Limits()
+
+
 @cache
 def interpreter() -> str:
     """Return a Python that a sandbox can run. Raises ValueError if root has none for others."""
@@ -81,7 +84,7 @@ def other_user() -> dict[str, object]:
     return {"user": NOBODY, "group": NOBODY, "extra_groups": []}
 
 
-def passes(program: str, limits: Limits = Limits(), unsafe: bool = False) -> bool:
+def passes(program: str, limits: Limits = USUAL, unsafe: bool = False) -> bool:
     """Return whether a Python program runs to its end within the limits, without an exception.
 
     A program that leaves early, by `os._exit(0)` too, does not pass. With `unsafe` there are no

@@ -25,11 +25,8 @@ def main() -> None:
     child = os.fork()
     if not child:
         run(order)
-    status = 0
-    while True:
-        number, status = os.wait()
-        if number == child:
-            break
+    while os.wait()[0] != child:
+        pass  # a grandchild whose parent has gone
     end(order)
 
 
@@ -53,10 +50,9 @@ def run(order: dict[str, Any]) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(kind, (limit, limit))
-    if order["apart"]:
-        # Without rights over the namespaces around it, as it still has in the user namespace
-        if ctypes.CDLL(None).unshare(CLONE_NEWUSER):
-            os._exit(1)
+    # Another user namespace: without rights over those around it
+    if order["apart"] and ctypes.CDLL(None).unshare(CLONE_NEWUSER):
+        os._exit(1)
     try:
         scope = {"__name__": "program"}
         exec(compile(order["program"], "program", "exec"), scope)
