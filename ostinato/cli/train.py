@@ -49,7 +49,9 @@ def parse(words: list[str]) -> Command:
 
 def run(recipe: "AnyRecipe", arguments: Train) -> int:
     """Train, and say how it ended."""
+    from ostinato.recipes.prompts import started
     from ostinato.recipes.sizes import fitted
+    from ostinato.training.config import PromptRecipe
     from ostinato.training.distributed import is_first_process
     from ostinato.training.loop import CLOSED_PIPE, TrainingError
     from ostinato.training.run import run as run_recipe
@@ -59,6 +61,8 @@ def run(recipe: "AnyRecipe", arguments: Train) -> int:
         recipe = replace(recipe, data=stored_data(recipe, arguments.data_dir))
     path = arguments.run_folder or Path("runs") / recipe.name
     recipe = fitted(recipe, RunFolder(path))
+    if isinstance(recipe, PromptRecipe):
+        recipe = started(recipe, path)
     try:
         outcome = run_recipe(
             recipe,

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from importlib import import_module
 
 from ostinato.models import MODELS
-from ostinato.training.config import AnyRecipe, Recipe, TextRecipe
+from ostinato.training.config import AnyRecipe, PromptRecipe, Recipe, TextRecipe
 
-MODULES = ("sudoku", "maze", "arc", "own", "hrm", "text")
+MODULES = ("sudoku", "maze", "arc", "own", "hrm", "text", "prompts")
 FOR_A_GPU = re.compile(r": for (a GPU|GPUs)\.$")
 
 
@@ -21,7 +21,7 @@ def all_recipes() -> dict[str, Callable[[], AnyRecipe]]:
         module = import_module(f"ostinato.recipes.{name}")
         for attribute, value in vars(module).items():
             result = getattr(value, "__annotations__", {}).get("return")
-            if result in (Recipe, TextRecipe) and value.__module__ == module.__name__:
+            if result in (Recipe, TextRecipe, PromptRecipe) and value.__module__ == module.__name__:
                 found[attribute.replace("_", "-")] = value
     return found
 

@@ -15,6 +15,7 @@ import ostinato.data.stored
 import ostinato.data.sudoku
 import ostinato.data.table  # noqa: F401
 from ostinato.data.built import PuzzleData
+from ostinato.data.prompts import PromptData
 from ostinato.data.text import ChatData, TextData
 from ostinato.models import NanoChatConfig, RecursiveConfig
 from ostinato.models.dtypes import choose_dtype
@@ -234,7 +235,50 @@ class TextRecipe:
     training: TextTrainingConfig
 
 
-AnyRecipe = Recipe | TextRecipe
+Estimator = Literal["maxrl", "reinforce"]
+
+
+@dataclass(frozen=True)
+class PromptTrainingConfig(LoopConfig):
+    """The settings of training a language model by rewards, or on right answers."""
+
+    method: Literal[Estimator, "supervised"] = "maxrl"
+    """Gradient: that of MaxRL, of REINFORCE with the mean as baseline, or of right answers."""
+    init_from: str = ""
+    """Weights to start from: a run, a weights file, or hf:owner/name. The model takes its shape
+    and its tokenizer from there."""
+    samples: Count = 16
+    """Completions drawn for each prompt."""
+    max_new_tokens: Count = 32
+    """Limit of a completion; one that is cut off there earns nothing."""
+    eval_samples: Count = 16
+    """Completions drawn for each held-out prompt."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """Optimiser; "muon" uses Muon for the matrices of the blocks and AdamW for the rest."""
+    total_steps: Count = 200
+    global_batch_size: Count = 32
+    """Prompts per update, over all processes and micro-batches."""
+    muon_weight_decay: NonNegative = 0.0
+    grad_clip: NonNegative = 1.0
+    warmup_steps: Natural = 10
+    eval_every: Count = 25
+    eval_batch_size: Count = 32
+    """Number of held-out prompts whose completions are drawn at a time."""
+    checkpoint_every: Count = 25
+    log_every: Count = 5
+
+
+@dataclass(frozen=True)
+class PromptRecipe:
+    """A language model, prompts with a reward, and training settings: all a run depends on."""
+
+    name: str
+    model: NanoChatConfig
+    data: PromptData
+    training: PromptTrainingConfig
+
+
+AnyRecipe = Recipe | TextRecipe | PromptRecipe
 R = TypeVar("R", bound=AnyRecipe)
 
 

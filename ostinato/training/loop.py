@@ -70,6 +70,10 @@ class Work(ABC):
     def validate(self) -> dict[str, float]:
         """Score the weights on the validation split and keep them if they are the best yet."""
 
+    def samples(self) -> list[str]:
+        """Return lines for people to read after a validation, such as what a model writes."""
+        return []
+
     @abstractmethod
     def tree(self) -> dict[str, Any]:
         """Return the content of a checkpoint; all ranks must call it."""
@@ -162,6 +166,8 @@ class Loop:
         self.validation_seconds = self.clock() - start
         if not tracker.holds(scores):
             tracker.log(work.state.step, scores)
+        for line in work.samples():
+            tracker.note(line)
 
     def save(self, work: Work, used: float, validation_due: bool = False) -> None:
         """Save a checkpoint with all that a resumed session needs, and note how long that takes."""

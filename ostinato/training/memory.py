@@ -2,7 +2,7 @@
 
 import torch
 
-from ostinato.training.config import AnyRecipe, TextRecipe, with_dtypes
+from ostinato.training.config import AnyRecipe, PromptRecipe, TextRecipe, with_dtypes
 from ostinato.weights.memory import check_memory, layers_of, model_bytes
 
 COPIES = 3
@@ -33,6 +33,10 @@ def batch_bytes(recipe: AnyRecipe, processes: int) -> int:
     """
     config, training = recipe.model, recipe.training
     micro_batch = training.micro_batch_size(processes)
+    if isinstance(recipe, PromptRecipe):
+        samples = 1 if recipe.training.method == "supervised" else recipe.training.samples
+        streams = recipe.model.num_layers * recipe.model.num_streams * config.hidden_size
+        return micro_batch * samples * streams * config.dtype.itemsize  # of a single token
     if isinstance(recipe, TextRecipe):
         tokens = micro_batch * recipe.model.seq_len
         streams = recipe.model.num_layers * recipe.model.num_streams * config.hidden_size

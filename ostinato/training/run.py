@@ -10,11 +10,12 @@ import torch
 from ostinato.decoding import read_text
 from ostinato.files import write_text
 from ostinato.models.dtypes import computes_in_bfloat16
-from ostinato.training import puzzles, text
+from ostinato.training import prompts, puzzles, text
 from ostinato.training.checkpoint import Checkpoints, load_checkpoint
 from ostinato.training.config import (
     FREE_ON_RESUME,
     AnyRecipe,
+    PromptRecipe,
     Recipe,
     TextRecipe,
     read_recipe,
@@ -29,7 +30,7 @@ from ostinato.training.state import Misfit
 
 
 class Kind(Protocol):
-    """The functions for training that the modules `puzzles` and `text` provide for their models."""
+    """The functions for training that `puzzles`, `text` and `prompts` provide for their models."""
 
     def prepare(
         self, recipe: Any, folder: RunFolder, root: Path, report: Callable[[str], None], /
@@ -42,7 +43,7 @@ class Kind(Protocol):
     def train(self) -> Callable[..., Outcome]: ...
 
 
-KINDS: dict[type, Kind] = {Recipe: puzzles, TextRecipe: text}
+KINDS: dict[type, Kind] = {Recipe: puzzles, TextRecipe: text, PromptRecipe: prompts}
 """The module that trains each class of recipe."""
 
 

@@ -1,0 +1,80 @@
+"""Recipes for language models that learn from rewards; docs/reinforcement.md explains them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from ostinato.data.prompts import PromptData
+from ostinato.data.prompts.maze import VOCAB_SIZE
+from ostinato.models import NanoChatConfig
+from ostinato.recipes.sizes import chosen
+from ostinato.training.config import PromptRecipe, PromptTrainingConfig, read_recipe
+from ostinato.training.run_folder import RunFolder
+from ostinato.weights.load import make_config, read_pretrained
+
+MODEL = NanoChatConfig(
+    vocab_size=VOCAB_SIZE,
+    seq_len=96,
+    hidden_size=128,
+    num_layers=4,
+    num_heads=4,
+    num_streams=1,
+    ternary=False,
+)
+
+
+def nanochat_maze() -> PromptRecipe:
+    """0.8 M weights in full precision, on the ways through 7×7 mazes, as text.
+
+    ostinato train nanochat-maze
+    """
+    return PromptRecipe(
+        name="nanochat-maze",
+        model=MODEL,
+        data=PromptData(),
+        training=PromptTrainingConfig(
+            method="supervised",
+            optimizer="muon",
+            total_steps=600,
+            global_batch_size=64,
+            lr=3e-3,
+            muon_lr=0.02,
+            muon_scale="original",
+            warmup_steps=50,
+            decay_start=0.6,
+            lr_min_ratio=0.1,
+            eval_every=100,
+            checkpoint_every=100,
+            log_every=10,
+        ),
+    )
+
+
+def nanochat_maze_rl() -> PromptRecipe:
+    """The same model, rewarded for reaching the goal: MaxRL, or REINFORCE.
+
+    Source: MaxRL (arXiv 2602.02710), whose mazes are 17×17.
+
+    ostinato train nanochat-maze-rl --init-from runs/nanochat-maze
+    """
+    return PromptRecipe(
+        name="nanochat-maze-rl", model=MODEL, data=PromptData(), training=PromptTrainingConfig()
+    )
+
+
+def started(recipe: PromptRecipe, path: Path) -> PromptRecipe:
+    """Give the model of a recipe the shape of the weights that it starts from.
+
+    A run in the folder `path` keeps its shape, wherever these weights are now. Settings that differ
+    from those of the recipe `nanochat-maze-rl` come from the user, and are kept.
+    """
+    if not recipe.training.init_from:
+        return recipe
+    config = RunFolder(path).config
+    if config.exists():
+        model = read_recipe(config).model
+    else:
+        found = read_pretrained(recipe.training.init_from)
+        if found.model != "nanochat":
+            raise ValueError(f"{found.source} holds a {found.model}: start from a language model")
+        model = make_config(found.model, found.settings or {}, found.source)
+    return replace(recipe, model=chosen(recipe.model, MODEL, model))

@@ -1,0 +1,110 @@
+"""Turn rewards into the gradient of a policy: MaxRL, or REINFORCE with the mean as its baseline.
+
+p is the chance that a sample for a prompt is right, N the number of samples, r their rewards, 0 or
+1. MaxRL (arXiv 2602.02710) maximises E[log p], where log p = -Σ_k (1-p)^k / k; ordinary policy
+gradient has the first term alone. Both estimate the gradient by Σ_i A_i ∇ log π(y_i) / N:
+
+    reinforce    A_i = r_i - r̄            its mean is (N-1)/N · ∇p
+    maxrl        A_i = (r_i - r̄) / r̄      its mean is ∇ of -Σ_{k<N} (1-p)^k / k
+
+and A = 0 if no sample is right. There is no clipping, no division by the standard deviation and no
+reference policy: a batch of samples is used for one update, by the weights that drew it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ostinato.models.nanochat import NanoChat
+from ostinato.training.config import Estimator
+
+
+def advantages(
+    rewards: Float[Tensor, "prompts samples"], estimator: Estimator
+) -> Float[Tensor, "prompts samples"]:
+    """Return A for each sample: 0 where all samples of a prompt are right, or all wrong."""
+    mean = rewards.mean(1, keepdim=True)
+    if estimator == "reinforce":
+        return rewards - mean
+    assert estimator == "maxrl"
+    return torch.where(mean > 0, (rewards - mean) / mean, 0)
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Hold completions of prompts of one length, and the weight of each in the loss."""
+
+    prompts: Int[Tensor, "prompts length"]
+    completions: Int[Tensor, "prompts samples new"]
+    """Tokens, with anything behind the end of a completion."""
+    written: Bool[Tensor, "prompts samples new"]
+    """True for the tokens of a completion, its end token included."""
+    weights: Float[Tensor, "prompts samples"]
+
+    def without_idle_prompts(self) -> "Weighted":
+        """Drop the prompts whose completions all have weight 0: they have no gradient."""
+        kept = (self.weights != 0).any(1)
+        return Weighted(
+            self.prompts[kept], self.completions[kept], self.written[kept], self.weights[kept]
+        )
+
+
+class PromptCache:
+    """Hold keys and values of prompts with their gradient, then of what follows them.
+
+    It stands in for `KeyValueCache`, whose writing in place a backward pass does not survive.
+    """
+
+    def __init__(self) -> None:
+        self.past: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def length(self) -> int:
+        return 0 if self.past is None else self.past[0].shape[2]
+
+    def extend(
+        self,
+        keys: Float[Tensor, "batch kv_heads new head_dim"],
+        values: Float[Tensor, "batch kv_heads new head_dim"],
+    ) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+        """Return all positions so far, the new ones included; the first call keeps its own."""
+        if self.past is None:
+            self.past = keys, values
+            return self.past
+        samples = len(keys) // len(self.past[0])
+        before = (past.repeat_interleave(samples, 0) for past in self.past)
+        return tuple(torch.cat(pair, 2) for pair in zip(before, (keys, values), strict=True))  # pyright: ignore
+
+
+class Policy(nn.Module):
+    """Compute the loss of weighted completions; each prompt is read once for all its completions.
+
+    It is what DDP wraps, so that an update is one forward and one backward.
+    """
+
+    def __init__(self, model: NanoChat):
+        super().__init__()
+        self.model = model
+
+    def forward(self, groups: list[Weighted]) -> Float[Tensor, ""]:
+        """Return -Σ weight · log π(completion | prompt)."""
+        # All weights take part on every rank, whatever it has drawn
+        loss = torch.stack([0 * p.sum() for p in self.model.parameters()]).sum()
+        for group in groups:
+            if len(group.prompts):
+                loss = loss - (group.weights * self.log_chances(group)).sum()
+        return loss
+
+    def log_chances(self, group: Weighted) -> Float[Tensor, "prompts samples"]:
+        """Return log π of each completion, a sum over its tokens."""
+        samples, new = group.completions.shape[1:]
+        cache: list = [PromptCache() for _ in self.model.new_cache(1, 1)]
+        logits = self.model(group.prompts, cache)[:, -1:].repeat_interleave(samples, 0)
+        tokens = group.completions.flatten(0, 1)
+        if new > 1:
+            logits = torch.cat([logits, self.model(tokens[:, :-1], cache)], 1)
+        log_chances = F.cross_entropy(logits.float().mT, tokens, reduction="none").neg()
+        return (log_chances.unflatten(0, (-1, samples)) * group.written).sum(-1)

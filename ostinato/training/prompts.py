@@ -1,0 +1,323 @@
+"""Train language models on prompts: by the rewards of their samples, or on right answers."""
+
+import math
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ostinato.data.prompts import Prompt, PromptSet
+from ostinato.data.text.words import AnyTokenizer, load_tokenizer, read_tokenizer
+from ostinato.evaluation.prompts import Judged, Sampler, evaluate
+from ostinato.files import write_json
+from ostinato.models import NanoChat
+from ostinato.training.config import PromptRecipe, PromptTrainingConfig
+from ostinato.training.distributed import World
+from ostinato.training.loop import Loop, Outcome, Work
+from ostinato.training.optimizers import make_muon
+from ostinato.training.policy import Policy, Weighted, advantages
+from ostinato.training.run_folder import RunFolder
+from ostinato.training.state import WeightState
+from ostinato.weights.load import load_pretrained, read_pretrained
+from ostinato.weights.save import save_weights
+
+TRAINING, HELD_OUT = 0, 1
+"""Purposes that random numbers are drawn for."""
+SHOWN = 3
+"""Samples that are shown after a validation."""
+
+
+def load_split(data: Path, split: str) -> PromptSet:
+    """Return a split of the prompts in the folder `data`."""
+    return PromptSet.load(data, split)
+
+
+def check_fits(recipe: PromptRecipe, prompts: PromptSet, data: Path) -> None:
+    """Raise ValueError if a new model has fewer tokens than the prompts, or no answer is known."""
+    wanted, given = prompts.tokenizer.vocab_size, recipe.model.vocab_size
+    if not recipe.training.init_from and given != wanted:
+        raise ValueError(
+            f"{data} has vocab_size {wanted}, the model {given}: use --vocab-size {wanted}"
+        )
+    if recipe.training.method == "supervised" and not all(p.answer for p in prompts.prompts):
+        raise ValueError(f"{data} has prompts without answers: train by rewards, --method maxrl")
+
+
+def describe(recipe: PromptRecipe, train_set: PromptSet, validation_set: PromptSet) -> str:
+    """Return a description of the training that is about to start."""
+    config = recipe.training
+    samples = "" if config.method == "supervised" else f" × {config.samples} samples"
+    return (
+        f"{len(train_set):,} training and {len(validation_set):,} validation prompts, "
+        f"{config.total_steps:,} steps of {config.global_batch_size:,} prompts{samples} by "
+        f"{config.method}"
+    )
+
+
+def train(
+    recipe: PromptRecipe,
+    folder: RunFolder,
+    train_set: PromptSet,
+    validation_set: PromptSet,
+    device: torch.device,
+    world: World,
+    checkpoint: dict | None = None,
+    time_limit: float | None = None,
+) -> Outcome:
+    """Train from the start, or resume from `checkpoint`, until done, signalled or out of time.
+
+    However it ends, the run folder holds a checkpoint from which the same call resumes.
+    `time_limit` is in seconds. Raises TrainingError if the loss is no longer finite.
+    """
+    loop = Loop(recipe, folder, world, time_limit)
+    tokenizer = load_tokenizer(folder.tokenizer) if checkpoint else train_set.tokenizer
+    state, tokenizer = PromptState.start(
+        recipe, tokenizer, device, world, resumed=checkpoint is not None
+    )
+    if checkpoint is not None:
+        state.restore(checkpoint)
+    elif world.is_main:
+        tokenizer.save(folder.tokenizer)
+    work = PromptWork(recipe, folder, train_set, validation_set, tokenizer, state)
+    return loop.run(work, checkpoint)
+
+
+@dataclass(kw_only=True)
+class PromptState(WeightState):
+    """The state of a run; seed and number of steps determine prompts and samples."""
+
+    model: NanoChat
+    best: float = -1.0
+    """Highest pass@1 on validation so far."""
+
+    @classmethod
+    def start(
+        cls,
+        recipe: PromptRecipe,
+        tokenizer: AnyTokenizer,
+        device: torch.device,
+        world: World,
+        resumed: bool = False,
+    ) -> tuple["PromptState", AnyTokenizer]:
+        """Start a new run from the weights that the recipe names, unless `restore` will follow.
+
+        Return it with the tokenizer, which belongs to these weights.
+        """
+        config = recipe.training
+        config.micro_batch_size(world.size)  # or else it says what is wrong
+        model = NanoChat(recipe.model, torch.Generator().manual_seed(config.seed))
+        if config.init_from and not resumed:
+            found = read_pretrained(config.init_from)
+            load_pretrained(model, found)
+            if not found.tokenizer:
+                raise ValueError(f"{found.source} has no tokenizer.json beside it: copy it there")
+            tokenizer = read_tokenizer(found.tokenizer, f"the tokenizer of {found.source}")
+        model.tokenizer_json = tokenizer.to_json()
+        policy = Policy(model.to(device))
+        state = cls(
+            model=model,
+            wrapped=world.wrap(policy, device),
+            optimizers=make_optimizers(model, config),
+            world=world,
+        )
+        if state.wrapped is not policy:  # lay out DDP's buckets, as for puzzles
+            state.wrapped([]).backward()
+            model.zero_grad(set_to_none=True)
+        return state, tokenizer
+
+
+def make_optimizers(model: NanoChat, config: PromptTrainingConfig) -> list[Optimizer]:
+    """Return AdamW, or Muon for the matrices of the blocks and AdamW for the rest."""
+    roles = model.parameter_roles()
+    matrices = [p for name, p in model.named_parameters() if roles[name] == "block matrix"]
+    others = [p for name, p in model.named_parameters() if roles[name] != "block matrix"]
+    muon = config.optimizer == "muon"
+    adam = torch.optim.AdamW(
+        others if muon else model.parameters(),
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+    )
+    return [make_muon(matrices, config), adam] if muon else [adam]
+
+
+class PromptWork(Work):
+    """The part of the training loop that is specific to prompts."""
+
+    unit = "samples"
+    shown = ("train/reward", "train/loss", "validation/pass@1", "validation/pass@16")
+
+    def __init__(
+        self,
+        recipe: PromptRecipe,
+        folder: RunFolder,
+        train_set: PromptSet,
+        validation_set: PromptSet,
+        tokenizer: AnyTokenizer,
+        state: PromptState,
+    ):
+        config = recipe.training
+        self.recipe, self.folder, self.tokenizer = recipe, folder, tokenizer
+        self.train_set, self.validation_set = train_set, validation_set
+        self.state: PromptState = state
+        self.supervised = config.method == "supervised"
+        self.units_per_step = config.global_batch_size * (1 if self.supervised else config.samples)
+        self.sampler = Sampler(state.model, recipe.data.task, tokenizer, config.max_new_tokens)
+        self.device = state.model.embed_tokens.weight.device
+
+    def update(self, time_used: float) -> dict[str, Tensor]:
+        config, state = self.recipe.training, self.state
+        state.set_learning_rate(config.schedule(state.step + 1, time_used))
+        numbers = self.train_set.batch(state.step, config.global_batch_size, config.seed)
+        places = torch.arange(len(numbers))
+        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
+        chunks = places.chunk(config.accumulation)
+        for number, chunk in enumerate(chunks, start=1):
+            mine = state.world.part(chunk).tolist()
+            prompts = [self.train_set.prompts[numbers[place]] for place in mine]
+            groups = self.answers(prompts) if self.supervised else self.draw(prompts, mine, sums)
+            with state.exchange(last=number == len(chunks)):
+                # DDP takes the mean over ranks where the sum is wanted
+                loss = state.wrapped(groups) * (state.world.size / len(numbers))
+                loss.backward()
+            sums["loss"] += loss.detach().double().cpu()
+        parameters = state.model.parameters()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip or math.inf)
+        for optimizer in state.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        sums["grad_norm"] += norm.double().cpu()
+        sums["updates"] += 1
+        return dict(sums)
+
+    def draw(
+        self, prompts: list[Prompt], places: list[int], sums: dict[str, Tensor]
+    ) -> list[Weighted]:
+        """Draw completions, count what they earn in `sums`, and weigh them by their advantages."""
+        config, start = self.recipe.training, time.monotonic()
+        key = (config.seed, TRAINING, self.state.step)
+        groups = []
+        assert config.method != "supervised"
+        for judged in self.sampler.draw(prompts, places, config.samples, key):
+            self.count(judged, sums)
+            weights = advantages(judged.rewards, config.method) / config.samples
+            rollout = judged.rollout
+            group = Weighted(judged.prompts, rollout.tokens, rollout.written, weights)
+            groups.append(group.without_idle_prompts())
+        sums["seconds"] += time.monotonic() - start
+        return groups
+
+    def count(self, judged: Judged, sums: dict[str, Tensor]) -> None:
+        """Add what is logged of completions to `sums`."""
+        share = judged.rewards.double().mean(1).cpu()
+        sums["prompts"] += len(share)
+        sums["reward"] += share.sum()
+        sums["none_right"] += (share == 0).sum()
+        sums["all_right"] += (share == 1).sum()
+        sums["samples"] += judged.rewards.numel()
+        sums["finished"] += judged.rollout.finished.sum().cpu()
+        sums["tokens"] += judged.rollout.written.sum().cpu()
+        sums["entropy"] += judged.rollout.entropy.sum().cpu()
+
+    def answers(self, prompts: list[Prompt]) -> list[Weighted]:
+        """Return the right answers of prompts, each with weight 1."""
+        groups = defaultdict(list)
+        for prompt in prompts:
+            groups[len(tokens := self.tokenizer.encode(prompt.text))].append(
+                (tokens, answer_tokens(self.tokenizer, prompt.answer))
+            )
+        found = []
+        for members in groups.values():
+            new = max(len(answer) for _, answer in members)
+            rows = torch.tensor([answer + [0] * (new - len(answer)) for _, answer in members])
+            lengths = torch.tensor([len(answer) for _, answer in members])
+            written = torch.arange(new) < lengths[:, None]
+            found.append(
+                Weighted(
+                    torch.tensor([tokens for tokens, _ in members], device=self.device),
+                    rows[:, None].to(self.device),
+                    written[:, None].to(self.device),
+                    torch.ones(len(members), 1, device=self.device),
+                )
+            )
+        return found
+
+    def means(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        world = self.state.world
+        names = sorted(sums)
+        total = world.sum(torch.stack([sums[name] for name in names])).tolist()
+        values = dict(zip(names, total, strict=True))
+        updates = values["updates"]
+        found = {
+            # Each rank has multiplied its part by the number of ranks
+            "train/loss": values["loss"] / updates,
+            "grad_norm": values["grad_norm"] / updates,
+            "lr": self.state.optimizers[-1].param_groups[0]["lr"],
+        }
+        if self.supervised:
+            return found
+        for name in ("reward", "none_right", "all_right"):
+            found[f"train/{name}"] = values[name] / values["prompts"]
+        return found | {
+            "train/finished": values["finished"] / values["samples"],
+            "train/length": values["tokens"] / values["samples"],
+            "train/entropy": values["entropy"] / values["tokens"],
+            "tokens_per_second": world.size * values["tokens"] / values["seconds"],
+        }
+
+    def validate(self) -> dict[str, float]:
+        state, config, world = self.state, self.recipe.training, self.state.world
+        state.model.eval()
+        scores = evaluate(
+            self.sampler,
+            self.validation_set.prompts,
+            config.eval_samples,
+            config.eval_batch_size,
+            (config.seed, HELD_OUT),
+            rank=world.rank,
+            world_size=world.size,
+            sum_over_ranks=world.sum,
+        )
+        state.model.train()
+        if world.is_main and scores["pass@1"] > state.best:
+            notes = {"recipe": self.recipe.name, "step": state.step, "validation": scores}
+            save_weights(self.folder.model, state.model, **notes)
+            place = {"model": str(self.folder.path), "split": "validation"}
+            write_json(self.folder.result, {**place, "device": str(self.device), **notes, **scores})
+        state.best = max(state.best, scores["pass@1"])
+        names = ("none_right", "all_right", "length")
+        chosen = [name for name in scores if name.startswith("pass@") or name in names]
+        return {f"validation/{name}": scores[name] for name in chosen}
+
+    def samples(self) -> list[str]:
+        """Return a completion of the first held-out prompts, for people to read."""
+        prompts, key = self.validation_set.prompts[:SHOWN], (self.recipe.training.seed, HELD_OUT)
+        lines = []
+        for judged in self.sampler.draw(prompts, list(range(len(prompts))), 1, key):
+            for place, text, reward in zip(
+                judged.places, judged.texts, judged.rewards, strict=True
+            ):
+                verdict = "right" if reward else "wrong"
+                lines.append(f"sample {place + 1}, {verdict}: {text}")
+        return lines
+
+    def tree(self) -> dict[str, Any]:
+        return {**self.state.tree(), "data": self.train_set.fingerprint}
+
+    def best_in_words(self) -> str:
+        return f"pass@1 {self.state.best:.1%} on validation at best"
+
+
+def answer_tokens(tokenizer: AnyTokenizer, answer: str) -> list[int]:
+    """Return the tokens of an answer, the one that ends it included."""
+    tokens = tokenizer.encode(answer)
+    if tokens[-1] in tokenizer.end_tokens:
+        return tokens
+    begin = tokens[0] in tokenizer.end_tokens  # a separator stands before each document
+    return [*tokens[begin:], min(tokenizer.end_tokens)]
