@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ostinato.data.grid import Grid
 from ostinato.data.maze import Maze
 from ostinato.data.maze.paths import FREE, GOAL, PATH, START, WALL
 from ostinato.data.sudoku import Sudoku
 from ostinato.data.sudoku.rules import BLANK
-from ostinato.data.tasks import TASKS
+from ostinato.data.table import Table
+from ostinato.data.tasks import find_task
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Board:
 
 def board_of(task_name: str, seq_len: int, vocab_size: int) -> Board:
     """The board of a kind of puzzle; a plain one if the kind is not known."""
-    task = TASKS.get(task_name)
+    task = find_task(task_name)
     if isinstance(task, Sudoku):
         digits = [str(digit) for digit in range(1, task.size + 1)]
         return Board(
@@ -70,6 +72,21 @@ def board_of(task_name: str, seq_len: int, vocab_size: int) -> Board:
             start=START,
             goal=GOAL,
             path=PATH,
+        )
+    if isinstance(task, Grid | Table):
+        is_grid = isinstance(task, Grid)
+        rows, columns = (task.side, task.side) if is_grid else (task.rows, task.cols)
+        blank = task.tokens[task.blank] if is_grid else task.tokens.get("".join(task.blanks[:1]), 0)
+        typed = {symbol: token for symbol, token in task.tokens.items() if len(symbol) == 1}
+        return Board(
+            kind="grid",
+            rows=rows,
+            columns=columns,
+            blank=blank,
+            symbols=list(task.symbols),
+            written=list(task.symbols),
+            keys=list(typed),
+            typed=typed,
         )
     side = round(seq_len**0.5)
     rows = side if side**2 == seq_len else 1

@@ -17,6 +17,7 @@ from ostinato.data.build_once import build_once
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.tables import Rows, hub_files, local_files, sha256
 from ostinato.data.task import Task
+from ostinato.files import file_name
 from ostinato.numbers import Natural, Seed, check_numbers
 
 GENERATED = "generated"
@@ -116,7 +117,7 @@ class BuiltData(PuzzleData):
         if self.source != GENERATED and self.source not in self.ON_HUB:
             facts["source"] = {split: sha256(path) for split, path in self.files().items()}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        folder = Path(root) / f"{self.task.title}-{Path(self.source).stem}-{digest[:12]}"
+        folder = Path(root) / f"{self.task.title}-{file_name(Path(self.source).stem)}-{digest[:12]}"
 
         def build(place: Path) -> None:
             for split, rows in self.splits(report).items():

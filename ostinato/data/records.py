@@ -154,7 +154,8 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         from pyarrow import ArrowException, parquet  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise ValueError(f"{path}: Parquet needs pyarrow: pip install pyarrow") from None
+        remedy = 'pip install "ostinato[parquet]"'
+        raise ValueError(f"{path}: Parquet needs pyarrow: {remedy}") from None
     try:
         table = parquet.ParquetFile(path)
         yield 0, table.schema_arrow.names

@@ -137,6 +137,11 @@ class Task(ABC):
         """The symmetries of the puzzle, where they are few enough to be listed; here none."""
         return Group.of_moves(np.arange(self.seq_len)[None], self.vocab_size)
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Return whether there is any symmetry but to leave a puzzle as it is."""
+        return len(self.group.moves) > 1 or bool(self.group.free)
+
     def symmetries(self, batch: int, generator: Generator) -> Symmetries:
         """Draw a symmetry of the puzzle for every row, on the generator's device."""
         return self.group.draw(batch, generator)

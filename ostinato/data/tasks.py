@@ -10,7 +10,7 @@ from ostinato.data.maze import Maze
 from ostinato.data.own import own_task
 from ostinato.data.sudoku import SIZES as SUDOKU_SIZES
 from ostinato.data.sudoku import Sudoku
-from ostinato.data.table import PREFIX, Table
+from ostinato.data.table import GymTable, Table
 from ostinato.data.task import Task
 
 
@@ -50,8 +50,9 @@ def task_named(name: str) -> Task:
 
 def find_task(name: str) -> Task | None:
     """Return the task of a model or a data set; None if it is not known, or has no name."""
-    if name.startswith(PREFIX):
-        return Table.from_name(name)
+    for table in (Table, GymTable):
+        if name.startswith(table.prefix):
+            return table.from_name(name)
     return TASKS.get(name) or own_task(name)
 
 

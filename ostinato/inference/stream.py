@@ -63,6 +63,13 @@ def think_stream(
             "the model does not say what its puzzles are, so their rules and symmetries are not "
             "known: leave out verify and views"
         )
+    if search.views and task is not None and not task.is_symmetric:
+        if not (search.rollouts or search.restarts or search.guesses):
+            raise ValueError(
+                f"no symmetries of this {task.title} are known: choose another search, or train "
+                "with --symmetries"
+            )
+        search = replace(search, views=0, view_depth=Search.view_depth)
     if search.guesses and (task is None or not task.guessable):
         raise ValueError(
             "guesses are for puzzles whose rules say what a cell may hold, "

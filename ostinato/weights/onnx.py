@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ostinato.data.table import Table
 from ostinato.data.tasks import task_named
 from ostinato.files import atomic, make_folder
 from ostinato.inference.pursuit import Question
@@ -230,7 +231,11 @@ def metadata(model: RecursiveModel, weights: Weights, notes: dict[str, Any]) -> 
     }
     if config.task:
         task = task_named(config.task)
-        found["symbols"] = "".join(task.format(np.array([t])) for t in range(task.vocab_size))
+        found["symbols"] = (
+            json.dumps(task.symbols)
+            if isinstance(task, Table)
+            else "".join(task.format(np.array([t])) for t in range(task.vocab_size))
+        )
     return found
 
 
@@ -257,6 +262,7 @@ def compare(
     both = [(each, each.initial_state(len(first))) for each in (file, model)]
     logits = [each(start, first, ids, H_cycles=1)[1].logits for each, start in both]
     states = [torch.cat(each(start, first, ids)[0], dim=1).flatten(1) for each, start in both]
+    has_rules = bool(model.config.task) and task_named(model.config.task).has_rules
     answers, solved = [], []
     for each in (model, file):
         found = list(answers_of(each, puzzles))
@@ -266,8 +272,8 @@ def compare(
         error=((logits[0] - logits[1]).abs().max() / logits[1].abs().max()).item(),
         cosine=torch.cosine_similarity(states[0].double(), states[1].double()).mean().item(),
         puzzles=len(puzzles),
-        same=sum((one == other).all() for one, other in zip(*answers, strict=True)),
-        solved=(solved[0], solved[1]) if model.config.task else None,
+        same=sum(bool((one == other).all()) for one, other in zip(*answers, strict=True)),
+        solved=(solved[0], solved[1]) if has_rules else None,
     )
 
 

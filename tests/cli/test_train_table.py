@@ -68,12 +68,22 @@ def test_from_a_table_to_answers(folder: Path, capsys: pytest.CaptureFixture[str
     assert run(capsys, *more)[0] == 0
 
 
+def test_exports_of_a_table_answer_alike(folder: Path, capsys: pytest.CaptureFixture[str]):
+    answers = [json.loads(run(capsys, "solve", "runs/table", "abca", "--json")[1])["answer"]]
+    for kind, file in (("safetensors", ""), ("official", ""), ("onnx", "table.onnx")):
+        assert run(capsys, "export", "runs/table", "--format", kind, "--output", kind)[0] == 0
+        model = str(Path(kind, file))
+        answers.append(json.loads(run(capsys, "solve", model, "abca", "--json")[1])["answer"])
+    assert len(set(answers)) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ("solve runs/table abcd", "puzzle 1: unknown symbol 'd': this table has a b c"),
         ("solve runs/table abc", "puzzle 1: 3 cells: all puzzles of this table have 4 cells"),
         ("solve runs/table abca --search guesses", "guesses are for puzzles whose rules"),
+        ("solve runs/table abca --search symmetries", "no symmetries of this table are known"),
         ("eval runs/table --verify", "the rules of these puzzles are not known: leave out"),
         ("eval runs/table --data bad.csv", "bad.csv:2: unknown symbol 'x'"),
         ("train table", "no table: give a file"),

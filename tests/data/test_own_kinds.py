@@ -13,7 +13,7 @@ from ostinato.data.grid import Grid
 from ostinato.data.lightup import LightUp
 from ostinato.data.own import load_kind
 from ostinato.data.puzzles import PuzzleSet
-from ostinato.data.tasks import task_named
+from ostinato.data.tasks import find_task, task_named
 
 PAGE = Path(__file__).parents[2] / "docs/own-puzzle.md"
 
@@ -187,3 +187,20 @@ def test_files_without_a_kind(tmp_path: Path, content: str, spec: str, message: 
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
         load_kind(spec.replace("PATH", str(path)))
+
+
+def test_an_installed_package_adds_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    code = PAGE.read_text().split("```python\n")[1].split("```")[0]
+    (tmp_path / "latin_squares.py").write_text(code.replace('"latin"', '"packaged-latin"'))
+    info = tmp_path / "latin_squares-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: latin-squares\nVersion: 1.0\n")
+    entry = "[ostinato.tasks]\nlatin = latin_squares:Latin\n"
+    (info / "entry_points.txt").write_text(entry)
+    assert find_task("packaged-latin5") is None
+    monkeypatch.syspath_prepend(str(tmp_path))
+    task = task_named("packaged-latin5")
+    puzzle, answer = puzzle_of(task, 0)
+    assert task.check(puzzle, answer) is None
+    data = GeneratedData(puzzle="packaged-latin4", num_train=4, num_validation=2, num_test=2)
+    assert len(PuzzleSet.load(data.prepare(tmp_path, lambda line: None), "train")) == 4

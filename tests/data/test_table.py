@@ -136,6 +136,18 @@ def test_columns_and_files_of_all_kinds(tmp_path, name, content):
     assert read == [[[1, 2], [2, 1]], [[3, 4], [4, 3]]]
 
 
+def test_lists_in_parquet(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    path = tmp_path / "t.parquet"
+    columns = {"Puzzle": [[[1, 2]], [[3], [4]]], "id": [7, 8], "solution": [[[2]], [[1]]]}
+    parquet.write_table(pyarrow.table(columns), path)
+    task = TableData(str(path)).task
+    assert (task.rows, task.cols, task.known_symbols) == (2, 2, ("1", "2", "3", "4"))
+    assert [row.question for row in read_cells(path)] == ["[[1, 2]]", "[[3], [4]]"]
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

@@ -145,6 +145,10 @@ class Sudoku(Board, Task):
         allowed[:, : BLANK + 1] = False
         return np.where(tokens[:, None] > BLANK, holds, allowed)
 
+    @property
+    def is_symmetric(self) -> bool:
+        return True
+
     def symmetries(self, batch: int, generator: Generator) -> Symmetries:
         """Draw symmetries, uniform over the group (see `symmetry.py`)."""
         return draw_symmetries(self, batch, generator)

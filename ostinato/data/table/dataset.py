@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ import numpy as np
 
 from ostinato.data.built import BuiltData, Report, Seen
 from ostinato.data.records import SUFFIXES
+from ostinato.data.table.gym import SOURCE, GymTable, drawn_table
 from ostinato.data.table.survey import Survey, survey
 from ostinato.data.table.task import Table
 from ostinato.data.tables import Rows
@@ -20,6 +21,8 @@ from ostinato.numbers import Natural, check_numbers
 Size = Literal["tiny", "small", "full"]
 HELD_OUT = 1000
 """Most rows to hold out for validation, and for the test; a tenth of the rows if that is fewer."""
+DRAWN = 5000
+"""Rows for training that reasoning-gym draws, unless another number is asked for."""
 SPLITS = {
     "train": ("train",),
     "validation": ("validation", "valid", "val", "dev"),
@@ -38,7 +41,8 @@ class TableData(BuiltData):
 
     source: str = ""
     """A table (.csv, .tsv, .jsonl or .parquet), or a folder with train, perhaps validation and
-    test. Columns: question, answer (or puzzle, solution and the like)."""
+    test. Columns: question, answer (or puzzle, solution and the like). Or a task that
+    reasoning-gym draws, such as reasoning-gym:n_queens or reasoning-gym:n_queens,n=6."""
     num_train: Natural = 0
     """Rows for training; 0: all."""
     num_validation: Natural = 0
@@ -70,6 +74,11 @@ class TableData(BuiltData):
         return survey(self.files(), self.separator, self.columns)
 
     @property
+    def is_drawn(self) -> bool:
+        """Tell whether reasoning-gym draws the table."""
+        return self.source.startswith(SOURCE)
+
+    @property
     def columns(self) -> tuple[str, str]:
         return self.question_column, self.answer_column
 
@@ -77,9 +86,13 @@ class TableData(BuiltData):
     def task(self) -> Table:
         found = self.found
         try:
-            return found.task(self.symmetries, self.width, self.columns)
+            table = found.task(self.symmetries, self.width, self.columns)
         except ValueError as error:
             raise ValueError(f"{self.source}: {error}") from None
+        if self.is_drawn:
+            known = {field.name: getattr(table, field.name) for field in fields(table)}
+            return GymTable(**known, gym=self.source)
+        return table
 
     @property
     def counts(self) -> dict[str, int]:
@@ -96,9 +109,15 @@ class TableData(BuiltData):
 
     def files(self) -> dict[str, Path]:
         """Find the tables by split. Raises ValueError, with the remedy, if there are none."""
+        if self.is_drawn:
+            wanted = (self.num_train or DRAWN) + self.num_validation + self.num_test
+            return {"train": drawn_table(self.source, wanted * 5 // 4, self.data_seed)}
         path = home_path(self.source)
         if not self.source:
-            raise ValueError("no table: give a file, or a folder with train.csv, with --data")
+            raise ValueError(
+                "no table: give a file, or a folder with train.csv, with --data; or let "
+                "reasoning-gym draw one with --source reasoning-gym:n_queens"
+            )
         if path.is_dir():
             found = {
                 split: place

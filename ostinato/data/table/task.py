@@ -58,13 +58,14 @@ class Table(Task):
     columns: tuple[str, str] = ("", "")
     """Names of the columns, if they are not the usual ones."""
 
+    prefix: ClassVar[str] = PREFIX
     has_rules: ClassVar[bool] = False
 
     @classmethod
     def from_name(cls, name: str) -> Table:
         """Return the table that a name describes. Raises ValueError if it describes none."""
         try:
-            facts: dict[str, Any] = json.loads(name.removeprefix(PREFIX))
+            facts: dict[str, Any] = json.loads(name.removeprefix(cls.prefix))
             for key in ("known_symbols", "question_size", "blanks", "columns"):
                 facts[key] = tuple(facts[key]) if facts[key] is not None else None
             table = cls(**facts)
@@ -80,7 +81,7 @@ class Table(Task):
 
     @cached_property
     def name(self) -> str:
-        return PREFIX + json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+        return self.prefix + json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
 
     @property
     def title(self) -> str:
@@ -137,6 +138,15 @@ class Table(Task):
                 f"{size_in_words(self.question_size)}"
             )
         return self.place(board)
+
+    def random_questions(
+        self, count: int, rng: np.random.Generator
+    ) -> Integer[np.ndarray, "count cells"]:
+        """Put random symbols on boards of the usual size, to try a model on."""
+        rows, cols = self.question_size or (self.rows, self.cols)
+        symbols = np.array(self.known_symbols, object)
+        boards = symbols[rng.integers(len(symbols), size=(count, rows, cols))]
+        return np.stack([self.place(board.tolist()) for board in boards])
 
     def write(self, grid: Sequence[Sequence[object]]) -> str:
         rows = [list(map(str, row)) for row in grid]
