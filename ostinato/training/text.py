@@ -28,7 +28,8 @@ from ostinato.training.loop import Loop, Outcome, Work
 from ostinato.training.optimizers import Lion, make_muon
 from ostinato.training.run_folder import RunFolder
 from ostinato.training.state import WeightState
-from ostinato.weights.load import load_weights, read_pretrained
+from ostinato.weights.fitting import load_weights
+from ostinato.weights.load import read_pretrained
 from ostinato.weights.save import save_tokenizer, save_weights
 
 
