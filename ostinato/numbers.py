@@ -48,6 +48,7 @@ Theta = Annotated[float, Range(1, 1e15)]
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 NonNegative = Annotated[float, Range(0, 1e9)]
 """A rate or a weight, in a range whose products fp32 holds."""
+Positive = Annotated[float, Range(0, 1e9, without_least=True)]
 Share = Annotated[float, Range(0, 1)]
 ShareBelowOne = Annotated[float, Range(0, 1, without_most=True)]
 

@@ -1,27 +1,37 @@
-"""`ostinato serve [MODEL]`."""
+"""`ostinato serve [MODEL …]`."""
 
+import os
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ostinato.weights import DEFAULTS
+from ostinato.web.limits import Limits
+from ostinato.weights import DEFAULTS, packaged
+
+if TYPE_CHECKING:
+    from ostinato.web.server import Served
+
+KEY = "OSTINATO_API_KEY"
+"""Environment variable with the key that requests must bear."""
 
 
 @dataclass(frozen=True)
 class Serve:
-    """Serve a page in which a model solves puzzles, and an API that streams its steps.
+    """Serve models to this machine: a page for each, and an API.
 
-    The page is that of `ostinato export --format web`: the model runs in the browser. The API,
-    POST /v1/solve, runs it here. Nobody but this machine can reach either.
+    A model that solves puzzles gets the page of `ostinato export --format web`, in which it runs in
+    the browser, and POST /v1/solve. A language model gets a page to chat, and OpenAI's API:
+    /v1/completions and /v1/chat/completions. Give one of each to serve both. If the environment
+    variable OSTINATO_API_KEY is set, requests must bear that key.
     """
 
-    model: tyro.conf.Positional[str] = DEFAULTS[0]
-    """A run folder, a weights file, the name of a model of the package, or owner/name on the
-    Hub."""
+    models: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[MODEL ...]")]
+    """Run folders, weights files, names of models of the package, or hf:owner/name on the Hub
+    (default: a Sudoku model of the package)."""
     host: str = "127.0.0.1"
     """Address to listen at."""
     port: int = 8000
@@ -31,46 +41,78 @@ class Serve:
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU. For the API."""
     forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Dtype to think in, for the API. "auto": as in training, but float32 on a CPU that is slow in
-    bfloat16."""
+    """Dtype to compute in, for the API. "auto": as in training, but float32 on a CPU that is slow
+    in bfloat16."""
+    limits: Limits = field(default_factory=Limits)
 
     def run(self) -> int:
-        try:
-            import uvicorn
-        except ImportError as error:
-            raise ValueError("serving needs uvicorn: pip install 'ostinato[web]'") from error
-        from ostinato.cli.sample_arguments import written_puzzles
         from ostinato.models import RecursiveModel
-        from ostinato.training.run import pick_device
         from ostinato.web.server import create_app
-        from ostinato.web.site import write_site
+
+        served = self.served()
+        with tempfile.TemporaryDirectory() as folder:
+            site, pages = Path(folder), 0
+            for one in sorted(served, key=lambda one: not isinstance(one.model, RecursiveModel)):
+                self.write_page(site, one, "chat.html" if pages else "index.html")
+                pages += 1
+            key = os.environ.get(KEY) or None
+            app = create_app(served, site, self.limits, self.hosts(), key)
+            address = f"http://{self.host}:{self.port}/"
+            print(address, *[f"{address}chat.html"] * (pages > 1), sep="\n", file=sys.stderr)
+            self.listen(app)
+        return 0
+
+    def served(self) -> "list[Served]":
+        """Load the models."""
+        from ostinato.training.run import pick_device
+        from ostinato.web.server import Served
         from ostinato.weights.load import load
 
-        model = load(
-            self.model,
-            pick_device(self.device),
-            kind=RecursiveModel,
-            forward_dtype=self.forward_dtype,
-        )
-        in_page = load(self.model, kind=RecursiveModel, forward_dtype="float32")
-        with tempfile.TemporaryDirectory() as folder:
-            site = Path(folder)
-            print("preparing the page …", file=sys.stderr)
-            puzzles = written_puzzles(in_page, self.puzzles) if self.puzzles else []
-            write_site(in_page, site, Path(self.model).stem, puzzles=puzzles)
-            app = create_app(model, site, hosts=self.hosts())
-            print(f"http://{self.host}:{self.port}/", file=sys.stderr)
-            try:
-                uvicorn.run(
-                    app, host=self.host, port=self.port, log_level="warning", limit_concurrency=256
-                )
-            except SystemExit as error:  # uvicorn has told why
-                raise ValueError(
-                    f"cannot listen at {self.host}:{self.port}: choose another --port"
-                ) from error
-        return 0
+        device = pick_device(self.device)
+        return [
+            Served(
+                model if model in packaged() else Path(model).resolve().stem,
+                load(model, device, forward_dtype=self.forward_dtype),
+                model,
+            )
+            for model in self.models or DEFAULTS[:1]
+        ]
+
+    def write_page(self, site: Path, served: "Served", page: str) -> None:
+        """Write the page of a model."""
+        from ostinato.cli.sample_arguments import written_puzzles
+        from ostinato.models import NanoChat, RecursiveModel
+        from ostinato.web.site import write_chat, write_site
+        from ostinato.web.writing import speaks
+        from ostinato.weights.load import load
+
+        if isinstance(served.model, NanoChat):
+            write_chat(site, served.name, speaks(served.model), page)
+            return
+        print("preparing the page …", file=sys.stderr)
+        in_page = load(served.source, kind=RecursiveModel, forward_dtype="float32")
+        puzzles = written_puzzles(in_page, self.puzzles) if self.puzzles else []
+        write_site(in_page, site, served.name, puzzles=puzzles)
 
     def hosts(self) -> list[str]:
         """Return the names that requests may use: any, unless only this machine can send them."""
         here = ["127.0.0.1", "localhost"]
         return here if self.host in here else ["*"]
+
+    def listen(self, app: object) -> None:
+        """Serve until a signal. Raises ValueError if nobody can listen at the address."""
+        import uvicorn
+
+        try:
+            uvicorn.run(
+                app,  # pyright: ignore[reportArgumentType]
+                host=self.host,
+                port=self.port,
+                log_level="warning",
+                limit_concurrency=self.limits.connections,
+                timeout_graceful_shutdown=5,
+            )
+        except SystemExit as error:  # uvicorn has told why
+            raise ValueError(
+                f"cannot listen at {self.host}:{self.port}: choose another --port"
+            ) from error

@@ -91,6 +91,8 @@ class Piece:
     """Log probability that the model gave to the token, before any sampling setting."""
     finish: Finish = ""
     """Reason to stop, on the last piece: a token that ends texts, a stop string, or the length."""
+    likeliest: tuple[tuple[int, float], ...] = ()
+    """The likeliest tokens and their log probabilities, where they were asked for."""
 
     def __str__(self) -> str:
         return self.text
@@ -165,22 +167,37 @@ def pieces(
     stop: Sequence[str],
 ) -> Iterator[Piece]:
     """Run the loop of `generate` on checked arguments."""
-    writer, previous = Writer(stop), tokens[-1]
-    for count, (token, logprob) in enumerate(next_tokens(model, tokens, sampling), start=1):
-        finish: Finish = "length" if count == max_tokens else ""
-        if token in tokenizer.end_tokens:
-            text, finish = writer.close(), "end"
-        else:
-            text = writer.write(tokenizer.token_bytes(token, previous))
-            if writer.stopped:
-                finish = "stop"
-            elif finish:
-                text += writer.close()
-                finish = "stop" if writer.stopped else finish
-        yield Piece(text, token, logprob, finish)
-        if finish:
+    text = Continuation(tokenizer, tokens[-1], max_tokens, stop)
+    for token, logprob in next_tokens(model, tokens, sampling):
+        piece = text.add(token, logprob)
+        yield piece
+        if piece.finish:
             return
-        previous = token
+
+
+class Continuation:
+    """Turn tokens into pieces, and find where the text ends."""
+
+    def __init__(self, tokenizer: Tokenizer, previous: int, max_tokens: int, stop: Sequence[str]):
+        """Begin behind the token `previous`."""
+        self.tokenizer, self.previous, self.room = tokenizer, previous, max_tokens
+        self.writer = Writer(stop)
+
+    def add(
+        self, token: int, logprob: float, likeliest: tuple[tuple[int, float], ...] = ()
+    ) -> Piece:
+        """Return the piece of one more token."""
+        self.room -= 1
+        finish: Finish = "" if self.room else "length"
+        if token in self.tokenizer.end_tokens:
+            text, finish = self.writer.close(), "end"
+        else:
+            text = self.writer.write(self.tokenizer.token_bytes(token, self.previous))
+            if finish and not self.writer.stopped:
+                text += self.writer.close()
+            finish = "stop" if self.writer.stopped else finish
+        self.previous = token
+        return Piece(text, token, logprob, finish, likeliest)
 
 
 def next_tokens(
@@ -237,6 +254,7 @@ def candidates(logits: Float[Tensor, " vocab"], sampling: Sampling) -> Float[Ten
     share = ranked * keep / (ranked * keep).sum()
     keep &= share.cumsum(0) - share < sampling.top_p
     keep &= ranked >= sampling.min_p * ranked[0]
+    keep[0] = True  # also where top_p is zero in float32
     kept = torch.zeros_like(probabilities)
     kept[order] = ranked * keep
     return kept / kept.sum()

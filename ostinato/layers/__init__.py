@@ -1,7 +1,7 @@
 """Building blocks shared by all models: one idea per file, torch only."""
 
 from ostinato.layers.attention import Attention
-from ostinato.layers.causal_attention import CausalAttention, KeyValueCache
+from ostinato.layers.causal_attention import CausalAttention, KeyValueCache, RaggedCache
 from ostinato.layers.embedding import Embedding, SparseEmbedding
 from ostinato.layers.feedforward import SwiGLU
 from ostinato.layers.hyper_connections import HyperConnection, Residual
@@ -22,6 +22,7 @@ __all__ = [
     "Linear",
     "PackedTernaryLinear",
     "RMSNorm",
+    "RaggedCache",
     "Relaxation",
     "Residual",
     "RotaryEmbedding",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,6 +32,18 @@ class KeyValueCache:
     def capacity(self) -> int:
         return self.keys.shape[2]
 
+    def angles(self, rotary: RotaryEmbedding, new: int) -> tuple[Tensor, Tensor]:
+        """Return the cosines and sines of the next `new` positions."""
+        places = slice(self.length, self.length + new)
+        return rotary.cos[places], rotary.sin[places]
+
+    def mask(self, new: int) -> Bool[Tensor, "..."] | None:
+        """Return which positions each of the `new` ones sees; None if causality says it all."""
+        if new == 1 or self.length == 0:
+            return None
+        mask = torch.ones(new, self.length + new, dtype=torch.bool, device=self.keys.device)
+        return mask.tril(self.length)
+
     def extend(
         self,
         keys: Float[Tensor, "batch kv_heads new head_dim"],
@@ -50,6 +62,58 @@ class KeyValueCache:
         self.values[:, :, start:end] = values
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
+
+
+class RaggedCache(KeyValueCache):
+    """Hold texts of different lengths, one in each of the first rows, and add a token to each."""
+
+    lengths: Int[Tensor, " texts"]
+
+    def __init__(self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device):
+        """Make an empty cache; `shape` is (most texts, key heads, capacity, head size)."""
+        super().__init__(shape, dtype, device)
+        self.set_lengths(torch.zeros(0, dtype=torch.long, device=device))
+
+    def set_lengths(self, lengths: Int[Tensor, " texts"]) -> None:
+        self.lengths = lengths
+        self.length = int(lengths.max()) if len(lengths) else 0
+
+    def join(self, text: KeyValueCache) -> None:
+        """Add the only text of another cache as the last row."""
+        row, length = len(self.lengths), text.length
+        self.keys[row, :, :length] = text.keys[0, :, :length]
+        self.values[row, :, :length] = text.values[0, :, :length]
+        self.set_lengths(torch.cat([self.lengths, self.lengths.new_tensor([length])]))
+
+    def leave(self, row: int) -> None:
+        """Remove a text; the last one takes its row."""
+        last = len(self.lengths) - 1
+        self.keys[row], self.values[row] = self.keys[last], self.values[last]
+        self.lengths[row] = self.lengths[last]
+        self.set_lengths(self.lengths[:last])
+
+    def angles(self, rotary: RotaryEmbedding, new: int) -> tuple[Tensor, Tensor]:
+        return rotary.cos[self.lengths, None], rotary.sin[self.lengths, None]
+
+    def mask(self, new: int) -> Bool[Tensor, "texts 1 1 length"]:
+        places = torch.arange(self.length + 1, device=self.lengths.device)
+        return (places <= self.lengths[:, None])[:, None, None]
+
+    def extend(
+        self,
+        keys: Float[Tensor, "texts kv_heads 1 head_dim"],
+        values: Float[Tensor, "texts kv_heads 1 head_dim"],
+    ) -> tuple[
+        Float[Tensor, "texts kv_heads length head_dim"],
+        Float[Tensor, "texts kv_heads length head_dim"],
+    ]:
+        """Append a position to every text; returns all up to the end of the longest."""
+        texts = torch.arange(len(self.lengths), device=self.lengths.device)
+        self.keys[texts, :, self.lengths] = keys[:, :, 0]
+        self.values[texts, :, self.lengths] = values[:, :, 0]
+        self.set_lengths(self.lengths + 1)
+        rows, end = slice(len(texts)), slice(self.length)
+        return self.keys[rows, :, end], self.values[rows, :, end]
 
 
 class CausalAttention(nn.Module):
@@ -85,8 +149,11 @@ class CausalAttention(nn.Module):
         cache: KeyValueCache | None = None,
     ) -> Float[Tensor, "batch seq dim"]:
         """Attend. With a `cache`, `x` continues the cached positions and is appended to them."""
-        start, seq = cache.length if cache else 0, x.shape[1]
-        cos, sin = rotary.cos[start : start + seq], rotary.sin[start : start + seq]
+        seq = x.shape[1]
+        if cache is None:
+            cos, sin, mask = rotary.cos[:seq], rotary.sin[:seq], None
+        else:
+            (cos, sin), mask = cache.angles(rotary, seq), cache.mask(seq)
         q = self.q_proj(x).unflatten(-1, (self.num_heads, -1))
         k = self.k_proj(x).unflatten(-1, (self.num_kv_heads, -1))
         v = self.v_proj(x).unflatten(-1, (self.num_kv_heads, -1)).transpose(1, 2)
@@ -94,11 +161,13 @@ class CausalAttention(nn.Module):
         k = apply_rotary(k, cos, sin).transpose(1, 2)
         if cache is not None:
             k, v = cache.extend(k, v)
-        mask = None
-        if start and seq > 1:
-            mask = torch.ones(seq, start + seq, dtype=torch.bool, device=x.device).tril(start)
         attended = F.scaled_dot_product_attention(
-            q, k, v, mask, is_causal=start == 0, enable_gqa=self.num_heads != self.num_kv_heads
+            q,
+            k,
+            v,
+            mask,
+            is_causal=seq > 1 and mask is None,
+            enable_gqa=self.num_heads != self.num_kv_heads,
         )
         attended = attended.transpose(1, 2).flatten(2)
         if self.sub_norm is not None:

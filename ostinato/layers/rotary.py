@@ -33,10 +33,10 @@ def rotate_half(x: Float[Tensor, "*batch head_dim"]) -> Float[Tensor, "*batch he
 
 def apply_rotary(
     x: Float[Tensor, "batch seq heads head_dim"],
-    cos: Float[Tensor, "seq head_dim"],
-    sin: Float[Tensor, "seq head_dim"],
+    cos: Float[Tensor, "*texts seq head_dim"],
+    sin: Float[Tensor, "*texts seq head_dim"],
 ) -> Float[Tensor, "batch seq heads head_dim"]:
     """Rotate each pair (x[i], x[i + head_dim/2]) by its position's angle, in fp32 at least."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    rotated = wide * cos[:, None, :] + rotate_half(wide) * sin[:, None, :]
+    rotated = wide * cos[..., None, :] + rotate_half(wide) * sin[..., None, :]
     return rotated.to(x.dtype)

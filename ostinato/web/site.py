@@ -20,6 +20,7 @@ from ostinato.weights.onnx import in_float32
 
 PAGE = files("ostinato.web") / "page"
 PAGE_FILES = ("index.html", "style.css", "page.js", "worker.js", "rules.js", "tensors.js")
+CHAT_FILES = ("style.css", "chat.js")
 FORMS = (torch.float16, torch.bfloat16, torch.float32)
 """How numbers may be held, the first that loses nothing."""
 VIEWS = 8
@@ -43,15 +44,35 @@ def write_site(
     program = program_of(in_float32(model))
     segments, weights = narrowed(program, half)
     description = describe_for_page(model, name, program, list(puzzles))
-    make_folder(folder)
     contents = {name: (PAGE / name).read_bytes() for name in PAGE_FILES}
     contents["weights.bin"] = weights
-    text = json.dumps(description | {"segments": segments}, separators=(",", ":"))
-    contents["model.json"] = text.encode()
+    contents["model.json"] = written(description | {"segments": segments})
+    return write_all(folder, contents, PAGE_FILES[0])
+
+
+def write_chat(folder: Path, name: str, speaks: bool, page: str = "index.html") -> Path:
+    """Write the chat page for a language model of the server; returns the page.
+
+    Without `speaks`, the model only continues texts.
+    """
+    contents = {name: (PAGE / name).read_bytes() for name in CHAT_FILES}
+    contents["chat.json"] = written({"name": name, "speaks": speaks})
+    contents[page] = (PAGE / "chat.html").read_bytes()
+    return write_all(folder, contents, page)
+
+
+def written(content: dict[str, Any]) -> bytes:
+    """Return compact JSON."""
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def write_all(folder: Path, contents: dict[str, bytes], page: str) -> Path:
+    """Write files; returns the path of one of them."""
+    make_folder(folder)
     for name, content in contents.items():
         with atomic(folder / name) as file:
             file.write(content)
-    return folder / PAGE_FILES[0]
+    return folder / page
 
 
 def narrowed(program: Program, half: bool) -> tuple[list[dict[str, Any]], bytes]:

@@ -15,12 +15,15 @@ import uvicorn
 from fastapi.testclient import TestClient
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from ostinato.web.server import Limits, create_app
+from ostinato.web.limits import Limits
+from ostinato.web.server import Served, create_app
 from tests.inference.stand_in import LookUp
 
 PUZZLE = ".1..3..12..4..3."
 LIMITS = Limits(body_bytes=4000, body_seconds=1.0, puzzles=8, steps=32, seconds=5.0, waiting=4)
-SCHEMA = schemathesis.openapi.from_asgi("/v1/openapi.json", create_app(LookUp(), limits=LIMITS))
+SCHEMA = schemathesis.openapi.from_asgi(
+    "/v1/openapi.json", create_app([Served("look-up", LookUp())], limits=LIMITS)
+)
 
 
 class Slow(LookUp):
@@ -35,7 +38,7 @@ class Slow(LookUp):
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     (tmp_path / "index.html").write_text("a page")
     model = getattr(request, "param", LookUp)()
-    app = create_app(model, tmp_path, LIMITS)
+    app = create_app([Served("look-up", model)], tmp_path, LIMITS)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)  # requests wait until the server has begun
@@ -87,7 +90,7 @@ def test_what_cannot_be_done_is_refused_in_one_line(
     body: dict, status: int, reason: str, address: str
 ):
     response = ask(address, **body)
-    error = response.json()["error"]
+    error = response.json()["error"]["message"]
     assert response.status_code == status and reason in error and "\n" not in error
 
 
@@ -130,7 +133,7 @@ def test_many_clients_are_answered_or_refused_whatever_others_do(address: str):
 
 
 def test_a_page_under_another_name_cannot_reach_the_model():
-    app = create_app(LookUp(), limits=LIMITS, hosts=["localhost"])
+    app = create_app([Served("look-up", LookUp())], limits=LIMITS, hosts=["localhost"])
     with TestClient(app, base_url="http://evil.example") as client:
         assert client.post("/v1/solve", json={"puzzles": [PUZZLE]}).status_code == 400
     with TestClient(app, base_url="http://localhost:8000") as client:

@@ -1,0 +1,198 @@
+"""Continue many texts at once: they join and leave the batch between two tokens.
+
+Sources: batching at the level of a token is from Orca (Yu et al., OSDI 2022). Every text has a row
+of the cache for its keys and values, so texts of different lengths share a forward pass. A text
+does not depend on the others: it has its own settings and its own random numbers.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ostinato.inference.generate import (
+    Continuation,
+    Piece,
+    Sampling,
+    Tokenizer,
+    check_prompt,
+    choose,
+)
+from ostinato.layers import RaggedCache
+from ostinato.models.nanochat import NanoChat, NanoChatConfig
+
+
+class Full(Exception):
+    """No place is left in the queue, or the engine has been closed."""
+
+
+@dataclass(eq=False)
+class Writing:
+    """Hold a text that is to be continued, and how far it has come."""
+
+    tokens: tuple[int, ...]
+    """The prompt."""
+    tell: Callable[[Piece | Exception], None]
+    """Receive every piece, the last one with its reason to stop, or a fault; called in the engine's
+    thread."""
+    max_tokens: int
+    sampling: Sampling = field(default_factory=Sampling)
+    stop: tuple[str, ...] = ()
+    likeliest: int = 0
+    """Number of likeliest tokens to report for each token."""
+    given_up: bool = False
+    """Set it to give the place to another text."""
+
+
+class Seated:
+    """Hold what a text in the batch needs for its next token."""
+
+    def __init__(self, writing: Writing, tokenizer: Tokenizer, vocab_size: int):
+        self.writing = writing
+        self.text = Continuation(tokenizer, writing.tokens[-1], writing.max_tokens, writing.stop)
+        self.rng = torch.Generator().manual_seed(writing.sampling.seed)
+        self.seen = torch.zeros(vocab_size, dtype=torch.bool)
+        self.seen[list(writing.tokens)] = True
+        self.last = writing.tokens[-1]
+
+    def next(self, logits: Tensor) -> bool:
+        """Choose a token and tell its piece; returns whether the text goes on."""
+        self.last = choose(logits, self.seen, self.writing.sampling, self.rng)
+        self.seen[self.last] = True
+        logprobs = logits.log_softmax(-1)
+        values, tokens = logprobs.topk(min(self.writing.likeliest, len(logprobs)))
+        likeliest = tuple(zip(tokens.tolist(), values.tolist(), strict=True))
+        piece = self.text.add(self.last, logprobs[self.last].item(), likeliest)
+        self.writing.tell(piece)
+        return not piece.finish
+
+
+class Batch:
+    """Run a model on up to `most` texts at a time."""
+
+    def __init__(self, model: NanoChat, tokenizer: Tokenizer, most: int = 8):
+        if most < 1:
+            raise ValueError(f"texts at a time must be at least 1, not {most}")
+        self.model, self.tokenizer, self.most = model.packed(), tokenizer, most
+        self.seats: list[Seated] = []
+        config, device = model.config, model.embed_tokens.weight.device
+        shape = (most, config.kv_heads, config.seq_len, config.head_dim)
+        self.cache = [RaggedCache(shape, config.dtype, device) for _ in model.new_cache(1, 1)]
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.seats) < self.most
+
+    @torch.no_grad()
+    def join(self, writing: Writing) -> None:
+        """Read a prompt and write its first token."""
+        cache = self.model.new_cache(capacity=len(writing.tokens))
+        logits = self.model(self.rows([list(writing.tokens)]), cache)
+        seat = Seated(writing, self.tokenizer, self.model.config.vocab_size)
+        if seat.next(logits[0, -1].float().cpu()):
+            self.seats.append(seat)
+            for layer, of_text in zip(self.cache, cache, strict=True):
+                layer.join(of_text)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Write a token of every text."""
+        for row in reversed(range(len(self.seats))):
+            if self.seats[row].writing.given_up:
+                self.leave(row)
+        if not self.seats:
+            return
+        logits = self.model(self.rows([[seat.last] for seat in self.seats]), self.cache)
+        logits = logits[:, -1].float().cpu()
+        going = [seat.next(row) for seat, row in zip(self.seats, logits, strict=True)]
+        for row in reversed(range(len(going))):
+            if not going[row]:
+                self.leave(row)
+
+    def leave(self, row: int) -> None:
+        """Give a row away; the last text takes it."""
+        self.seats[row] = self.seats[-1]
+        self.seats.pop()
+        for layer in self.cache:
+            layer.leave(row)
+
+    def rows(self, tokens: list[list[int]]) -> Tensor:
+        return torch.tensor(tokens, device=self.model.embed_tokens.weight.device)
+
+
+class Engine:
+    """Run a batch in a thread of its own, with a queue in front of it."""
+
+    def __init__(self, batch: Batch, waiting: int = 64):
+        """Texts beyond `waiting` that wait for a row are refused."""
+        self.batch, self.waiting = batch, waiting
+        self.queue: deque[Writing] = deque()
+        self.changed = threading.Condition()
+        self.closed = True
+
+    def start(self) -> None:
+        """Begin to take texts."""
+        self.closed = False
+        self.thread = threading.Thread(target=self.run, name="write", daemon=True)
+        self.thread.start()
+
+    @property
+    def config(self) -> NanoChatConfig:
+        return self.batch.model.config
+
+    def check(self, tokens: tuple[int, ...]) -> None:
+        """Raise ValueError for a prompt that the model cannot continue."""
+        check_prompt(self.batch.model, tokens)
+
+    def submit(self, writings: list[Writing]) -> None:
+        """Queue texts, all or none. Raises Full."""
+        with self.changed:
+            if self.closed:
+                raise Full("the model is not running: look at the server's log")
+            if len(self.queue) + len(writings) > self.waiting + self.free:
+                raise Full("too many requests: try again later")
+            self.queue.extend(writings)
+            self.changed.notify()
+
+    @property
+    def free(self) -> int:
+        return self.batch.most - len(self.batch.seats)
+
+    @property
+    def unfinished(self) -> int:
+        """Count the texts in the batch and in the queue."""
+        return len(self.batch.seats) + len(self.queue)
+
+    def close(self) -> None:
+        """Stop after the token that is being written."""
+        with self.changed:
+            self.closed = True
+            self.changed.notify()
+        self.thread.join()
+
+    def run(self) -> None:
+        try:
+            while self.turn():
+                pass
+        except Exception as error:  # whoever waits must not wait for ever
+            with self.changed:
+                self.closed = True
+            for writing in [*(seat.writing for seat in self.batch.seats), *self.queue]:
+                writing.tell(error)
+            raise
+
+    def turn(self) -> bool:
+        """Seat texts that wait and write a token of each, or wait; returns whether to go on."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.closed or self.queue or self.batch.seats)
+            if self.closed:
+                return False
+            joining = [self.queue.popleft() for _ in range(min(self.free, len(self.queue)))]
+        for writing in joining:
+            if not writing.given_up:
+                self.batch.join(writing)
+        self.batch.step()
+        return True

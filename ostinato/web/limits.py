@@ -1,0 +1,109 @@
+"""Limits of the server, and the middleware that keeps requests within them."""
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from ostinato.numbers import Count, Positive, check_numbers
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bound what a request may ask for, and how many may wait."""
+
+    body_bytes: Count = 2**18
+    """Bytes of a request."""
+    body_seconds: Positive = 10.0
+    """Seconds in which a request must have arrived."""
+    puzzles: Count = 64
+    """Puzzles in a request."""
+    steps: Count = 256
+    """Supervision steps for each puzzle."""
+    seconds: Positive = 60.0
+    """Seconds in which all puzzles of a request must be solved."""
+    prompts: Count = 16
+    """Texts that a request may ask for: prompts times n."""
+    texts: Count = 8
+    """Texts that are written at the same time."""
+    connections: Count = 256
+    """Connections at the same time."""
+    waiting: Count = 16
+    """Puzzle requests, and texts, that wait; further ones are refused."""
+
+    def __post_init__(self):
+        check_numbers(self)
+
+
+def error_body(status: int, reason: str, code: str | None = None) -> dict[str, Any]:
+    """Return an error as OpenAI's API writes it, in one line."""
+    kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+    kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
+    message = " ".join(reason.split())
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"description": HTTPStatus(status).phrase}
+    for status in (400, 401, 404, 408, 413, 415, 422, 429, 503)
+}
+"""Statuses of refusals, for the description of the API."""
+
+
+class Refused(Exception):
+    """Refuse a request with an HTTP status, a reason, and a code as OpenAI's API has it."""
+
+    def __init__(self, status: int, reason: str, code: str | None = None):
+        super().__init__(reason)
+        self.status, self.reason, self.code = status, reason, code
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "5"} if self.status in (429, 503) else {}
+
+
+class Gate:
+    """Middleware that checks the key and reads the whole body before anything else, or refuses."""
+
+    def __init__(self, app: Any, limits: Limits, key: str | None = None):
+        self.app, self.limits, self.key = app, limits, key
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        if self.key and scope["path"].startswith("/v1/") and not self.knows_key(scope):
+            return await self.refuse(send, 401, "the key is missing or wrong: send it as a bearer")
+        body = b""
+        try:
+            async with asyncio.timeout(self.limits.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return None  # the client has gone
+                    body += message.get("body", b"")
+                    if len(body) > self.limits.body_bytes:
+                        return await self.refuse(
+                            send, 413, "the request is too large: ask for less"
+                        )
+                    if not message.get("more_body"):
+                        break
+        except TimeoutError:
+            return await self.refuse(send, 408, "the request came too slowly: send it at once")
+        first = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Any:
+            return first.pop() if first else await receive()
+
+        return await self.app(scope, replay, send)
+
+    def knows_key(self, scope: Any) -> bool:
+        assert self.key is not None
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        return secrets.compare_digest(given, f"Bearer {self.key}".encode())
+
+    async def refuse(self, send: Any, status: int, reason: str) -> None:
+        from starlette.responses import JSONResponse
+
+        response = JSONResponse(error_body(status, reason), status, {"Connection": "close"})
+        await response({"type": "http"}, None, send)  # pyright: ignore[reportArgumentType]

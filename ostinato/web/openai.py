@@ -1,0 +1,249 @@
+"""The forms of OpenAI's API: what a request may say, and how answers are written.
+
+Settings that would do nothing here are refused. Two that OpenAI lacks are taken: top_k and min_p.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ostinato.inference.batch import Writing
+from ostinato.inference.generate import Piece, Tokenizer
+
+FINISH = {"end": "stop", "stop": "stop", "length": "length"}
+"""Reason to stop: ours → OpenAI's."""
+
+
+class Strict(BaseModel):
+    """Refuse what is not known."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class StreamOptions(Strict):
+    """Say what a stream tells besides texts."""
+
+    include_usage: bool = False
+
+
+class Asked(Strict):
+    """Hold what both kinds of requests have."""
+
+    model: str | None = None
+    n: int = Field(1, ge=1)
+    temperature: float = Field(1.0, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    min_p: float = Field(0.0, ge=0, le=1)
+    seed: int | None = Field(None, ge=0, lt=2**62)
+    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Return the most tokens to write; None: as many as there is room for."""
+        raise NotImplementedError
+
+    @property
+    def likeliest(self) -> int:
+        """Return how many likeliest tokens to report for each token."""
+        raise NotImplementedError
+
+
+class AskedText(Asked):
+    """Hold a request to continue texts."""
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    max_tokens: int = Field(16, ge=1)
+    logprobs: int | None = Field(None, ge=0, le=5)
+    echo: bool = False
+
+    @property
+    def most_tokens(self) -> int:
+        return self.max_tokens
+
+    @property
+    def likeliest(self) -> int:
+        return self.logprobs or 0
+
+    def prompts(self, tokenizer: Tokenizer) -> list[list[int]]:
+        """Return the tokens of each prompt. Raises ValueError for a text that has none."""
+        given: Any = [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        given = [given] if given and isinstance(given[0], int) else given
+        return [tokenizer.encode(each) if isinstance(each, str) else each for each in given]
+
+
+class Turn(Strict):
+    """Hold a message of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class AskedAnswer(Asked):
+    """Hold a request to answer in a conversation."""
+
+    messages: list[Turn] = Field(min_length=1)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int = Field(0, ge=0, le=20)
+
+    @property
+    def most_tokens(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def likeliest(self) -> int:
+        return self.top_logprobs
+
+
+@dataclass
+class Written:
+    """Hold the pieces of an answer."""
+
+    writing: Writing
+    pieces: list[Piece] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(piece.text for piece in self.pieces)
+
+
+class Form:
+    """Write the answers to a request."""
+
+    prefix: str
+    object: str
+    chunk: str
+
+    def __init__(self, model: str, tokenizer: Tokenizer, wants_tokens: bool):
+        self.tokenizer, self.wants_tokens = tokenizer, wants_tokens
+        self.head = {
+            "id": f"{self.prefix}-{secrets.token_hex(12)}",
+            "created": int(time.time()),
+            "model": model,
+        }
+
+    def whole(self, answers: list[Written]) -> dict[str, Any]:
+        """Return the response to a request without a stream."""
+        choices = [{"index": index, **self.choice(each)} for index, each in enumerate(answers)]
+        return self.head | {"object": self.object, "choices": choices, "usage": usage(answers)}
+
+    def event(self, *choices: dict[str, Any], **more: Any) -> str:
+        """Return a server-sent event."""
+        content = self.head | {"object": self.chunk, "choices": choices, **more}
+        return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
+
+    def first(self, writing: Writing) -> dict[str, Any] | None:
+        """Return what a stream says before the first token."""
+        raise NotImplementedError
+
+    def delta(self, piece: Piece) -> dict[str, Any]:
+        """Return what a stream says of a token."""
+        raise NotImplementedError
+
+    def choice(self, answer: Written) -> dict[str, Any]:
+        """Return a whole answer."""
+        raise NotImplementedError
+
+    def end(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+        """Return the reason to stop, and what the tokens were."""
+        finish = FINISH.get(pieces[-1].finish) if pieces else None
+        logprobs = self.table(pieces) if self.wants_tokens and pieces else None
+        return {"finish_reason": finish, "logprobs": logprobs}
+
+    def table(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+        """Return the tokens of pieces and their log probabilities."""
+        raise NotImplementedError
+
+
+class TextForm(Form):
+    """Write as /v1/completions does."""
+
+    prefix, object, chunk = "cmpl", "text_completion", "text_completion"
+
+    def __init__(self, model: str, tokenizer: Tokenizer, asked: AskedText):
+        super().__init__(model, tokenizer, asked.logprobs is not None)
+        self.echo = asked.echo
+
+    def first(self, writing: Writing) -> dict[str, Any] | None:
+        return {"text": self.prompt(writing), **self.end([])} if self.echo else None
+
+    def delta(self, piece: Piece) -> dict[str, Any]:
+        return {"text": piece.text, **self.end([piece])}
+
+    def choice(self, answer: Written) -> dict[str, Any]:
+        prompt = self.prompt(answer.writing) if self.echo else ""
+        return {"text": prompt + answer.text, **self.end(answer.pieces)}
+
+    def prompt(self, writing: Writing) -> str:
+        return text_of(self.tokenizer, writing.tokens)
+
+    def table(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+        lengths = [len(piece.text) for piece in pieces]
+        return {
+            "tokens": [text_of(self.tokenizer, [piece.token]) for piece in pieces],
+            "token_logprobs": [piece.logprob for piece in pieces],
+            "top_logprobs": [
+                {text_of(self.tokenizer, [token]): logprob for token, logprob in piece.likeliest}
+                for piece in pieces
+            ],
+            "text_offset": [sum(lengths[:index]) for index in range(len(lengths))],
+        }
+
+
+class AnswerForm(Form):
+    """Write as /v1/chat/completions does."""
+
+    prefix, object, chunk = "chatcmpl", "chat.completion", "chat.completion.chunk"
+
+    def __init__(self, model: str, tokenizer: Tokenizer, asked: AskedAnswer):
+        super().__init__(model, tokenizer, asked.logprobs)
+
+    def first(self, writing: Writing) -> dict[str, Any]:
+        return {"delta": {"role": "assistant", "content": ""}, **self.end([])}
+
+    def delta(self, piece: Piece) -> dict[str, Any]:
+        return {"delta": {"content": piece.text} if piece.text else {}, **self.end([piece])}
+
+    def choice(self, answer: Written) -> dict[str, Any]:
+        message = {"role": "assistant", "content": answer.text, "refusal": None}
+        return {"message": message, **self.end(answer.pieces)}
+
+    def table(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+        return {
+            "content": [
+                self.entry(piece.token, piece.logprob)
+                | {"top_logprobs": [self.entry(*each) for each in piece.likeliest]}
+                for piece in pieces
+            ]
+        }
+
+    def entry(self, token: int, logprob: float) -> dict[str, Any]:
+        data = list(self.tokenizer.token_bytes(token, -1))
+        return {"token": text_of(self.tokenizer, [token]), "logprob": logprob, "bytes": data}
+
+
+def usage(answers: Sequence[Written]) -> dict[str, int]:
+    """Count the tokens; a prompt counts once, however many answers it gets."""
+    prompts = {id(answer.writing.tokens): len(answer.writing.tokens) for answer in answers}
+    read, written = sum(prompts.values()), sum(len(answer.pieces) for answer in answers)
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+
+def text_of(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
+    """Return the text of tokens; bytes that form no UTF-8 character become �."""
+    data = b"".join(tokenizer.token_bytes(token, -1) for token in tokens)
+    return data.decode("utf-8", "replace")

@@ -1,0 +1,197 @@
+"""Serve a language model by OpenAI's API: completions and chat completions, whole or streamed.
+
+Requests are written in one batch, a token of each at a time (`ostinato.inference.batch`).
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from ostinato.data.text.template import Message, prompt_tokens
+from ostinato.inference.batch import Batch, Engine, Full, Writing
+from ostinato.inference.generate import Piece, Sampling, tokenizer_of
+from ostinato.models import NanoChat
+from ostinato.web.limits import REFUSALS, Limits, Refused
+from ostinato.web.openai import (
+    AnswerForm,
+    Asked,
+    AskedAnswer,
+    AskedText,
+    Form,
+    TextForm,
+    Written,
+    usage,
+)
+
+
+def speaks(model: NanoChat) -> bool:
+    """Return whether a model has learnt to answer, and not only to continue texts."""
+    return tokenizer_of(model).turn_start is not None
+
+
+RESPONSES = {200: {"content": {"text/event-stream": {}}, "description": "answers"}, **REFUSALS}
+
+
+class Answers:
+    """Hold all answers to a request while they are written."""
+
+    def __init__(self, engine: Engine, writings: list[Writing]):
+        """Queue the texts. Raises Refused if there is no room."""
+        self.answers = [Written(writing) for writing in writings]
+        self.events: asyncio.Queue[tuple[int, Piece | Exception]] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        for index, writing in enumerate(writings):
+
+            def tell(piece: Piece | Exception, index: int = index) -> None:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(self.events.put_nowait, (index, piece))
+
+            writing.tell = tell
+        try:
+            engine.submit(writings)
+        except Full as error:
+            raise Refused(503 if engine.closed else 429, str(error)) from None
+
+    async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:
+        """Yield the pieces as they come; the texts are given up when nobody asks for more."""
+        unfinished = len(self.answers)
+        try:
+            while unfinished:
+                index, piece = await self.events.get()
+                if isinstance(piece, Exception):
+                    raise Refused(503, "the model has failed: look at the server's log")
+                self.answers[index].pieces.append(piece)
+                unfinished -= bool(piece.finish)
+                yield index, piece
+        finally:
+            for answer in self.answers:
+                answer.writing.given_up = True
+
+    async def drain(self) -> None:
+        """Wait for the last piece."""
+        async for _ in self.pieces():
+            pass
+
+
+class Desk:
+    """Take requests for one model, and answer them."""
+
+    def __init__(self, name: str, model: NanoChat, limits: Limits, registry: CollectorRegistry):
+        self.name, self.limits = name, limits
+        self.tokenizer = tokenizer_of(model)
+        self.engine = Engine(Batch(model, self.tokenizer, limits.texts), limits.waiting)
+        self.written = Counter("ostinato_tokens_written", "Tokens written.", registry=registry)
+        self.read = Counter("ostinato_tokens_read", "Tokens of prompts.", registry=registry)
+        texts = Gauge("ostinato_texts", "Texts in the batch and the queue.", registry=registry)
+        texts.set_function(lambda: self.engine.unfinished)
+        self.routes = APIRouter()
+        for path, answer in (
+            ("/v1/completions", self.complete),
+            ("/v1/chat/completions", self.chat),
+        ):
+            self.routes.add_api_route(path, answer, methods=["POST"], responses=RESPONSES)
+
+    def open(self) -> None:
+        """Begin to write."""
+        self.engine.start()
+
+    def close(self) -> None:
+        """Stop writing."""
+        self.engine.close()
+
+    async def complete(self, asked: AskedText, request: Request) -> Response:
+        """Continue each prompt."""
+        try:
+            prompts = asked.prompts(self.tokenizer)
+        except ValueError as error:
+            raise Refused(400, str(error)) from None
+        answers = Answers(self.engine, self.writings(prompts, asked))
+        return await self.respond(
+            request, answers, TextForm(self.name, self.tokenizer, asked), asked
+        )
+
+    async def chat(self, asked: AskedAnswer, request: Request) -> Response:
+        """Answer in a conversation."""
+        if asked.top_logprobs and not asked.logprobs:
+            raise Refused(422, "top_logprobs: set logprobs to true as well")
+        try:
+            messages = [Message(turn.role, turn.content) for turn in asked.messages]
+            prompt = prompt_tokens(self.tokenizer, messages)
+        except ValueError as error:
+            raise Refused(400, str(error)) from None
+        answers = Answers(self.engine, self.writings([prompt], asked))
+        return await self.respond(
+            request, answers, AnswerForm(self.name, self.tokenizer, asked), asked
+        )
+
+    def writings(self, prompts: Sequence[Sequence[int]], asked: Asked) -> list[Writing]:
+        """Return the texts that a request asks for. Raises Refused for an impossible one."""
+        if asked.model not in (None, self.name):
+            reason = f"there is no model {asked.model!r}: use {self.name}"
+            raise Refused(404, reason, "model_not_found")
+        if not 0 < len(prompts) * asked.n <= self.limits.prompts:
+            raise Refused(422, f"ask for 1 to {self.limits.prompts} texts, not {len(prompts)}")
+        if "" in asked.stops:
+            raise Refused(422, "stop: a stop string must not be empty")
+        seed = secrets.randbits(62) if asked.seed is None else asked.seed
+        found = []
+        for tokens in map(tuple, prompts):
+            room = self.engine.config.seq_len - len(tokens) + 1
+            most = min(asked.most_tokens or room, room)
+            try:
+                self.engine.check(tokens)
+                for choice in range(asked.n):
+                    sampling = Sampling(
+                        asked.temperature, asked.top_k, asked.top_p, asked.min_p, seed=seed + choice
+                    )
+                    found.append(
+                        Writing(tokens, print, most, sampling, asked.stops, asked.likeliest)
+                    )
+            except ValueError as error:
+                code = "context_length_exceeded" if room < 1 else None
+                raise Refused(400, str(error), code) from None
+        return found
+
+    async def respond(
+        self, request: Request, answers: Answers, form: Form, asked: Asked
+    ) -> Response:
+        """Answer with a stream, or whole when the last text has ended."""
+        if asked.stream:
+            events = self.events(answers, form, asked)
+            return StreamingResponse(events, media_type="text/event-stream")
+        waiting = asyncio.ensure_future(answers.drain())
+        try:
+            while not waiting.done():
+                await asyncio.wait([waiting], timeout=0.2)
+                if await request.is_disconnected():
+                    waiting.cancel()
+                    return Response(status_code=499)  # nobody reads it
+            waiting.result()
+        finally:
+            self.count(answers)
+        return JSONResponse(form.whole(answers.answers))
+
+    async def events(self, answers: Answers, form: Form, asked: Asked) -> AsyncIterator[str]:
+        """Yield the events of a stream."""
+        try:
+            for index, answer in enumerate(answers.answers):
+                if (first := form.first(answer.writing)) is not None:
+                    yield form.event({"index": index, **first})
+            async for index, piece in answers.pieces():
+                if piece.text or piece.finish or form.wants_tokens:
+                    yield form.event({"index": index, **form.delta(piece)})
+            if asked.stream_options and asked.stream_options.include_usage:
+                yield form.event(usage=usage(answers.answers))
+            yield "data: [DONE]\n\n"
+        finally:
+            self.count(answers)
+
+    def count(self, answers: Answers) -> None:
+        """Add the tokens of a request to the metrics."""
+        tokens = usage(answers.answers)
+        self.read.inc(tokens["prompt_tokens"])
+        self.written.inc(tokens["completion_tokens"])

@@ -1,0 +1,257 @@
+"""OpenAI's API with OpenAI's own client, on a real socket; answers compared with `generate`."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import openai
+import pytest
+import schemathesis
+import torch
+import uvicorn
+from fastapi.testclient import TestClient
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from ostinato.data.text.template import Message, prompt_tokens
+from ostinato.data.text.tokenizer import BytePairTokenizer
+from ostinato.inference.batch import Batch, Engine, Full, Writing
+from ostinato.inference.generate import Sampling, generate
+from ostinato.models import NanoChat, NanoChatConfig
+from ostinato.web.limits import Limits
+from ostinato.web.server import Served, create_app
+from tests.inference.stand_in import LookUp
+
+LIMITS = Limits(body_bytes=20_000, prompts=4, texts=3, waiting=6)
+GREEDY = Sampling(temperature=0.0)
+
+
+def language_model(seq_len: int = 64) -> NanoChat:
+    """A model with random weights, large enough that greedy answers have a clear winner."""
+    tokenizer = BytePairTokenizer.train(["one two three four five six " * 9], 300, turns=True)
+    config = NanoChatConfig(
+        vocab_size=tokenizer.vocab_size,
+        seq_len=seq_len,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=2,
+        group_size=16,
+        tied_head=False,
+    )
+    model = NanoChat(config, torch.Generator().manual_seed(1))
+    assert model.lm_head is not None
+    with torch.no_grad():
+        model.lm_head.weight *= 10
+    model.tokenizer_json = tokenizer.to_json()
+    return model.packed()
+
+
+MODEL = language_model()
+APP = create_app([Served("tiny", MODEL)], limits=LIMITS)
+SCHEMA = schemathesis.openapi.from_asgi("/v1/openapi.json", APP)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(100)  # requests wait until the server has begun
+        both = [Served("tiny", MODEL), Served("look-up", LookUp())]
+        app = create_app(both, limits=LIMITS, key="secret")
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
+def client(address: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{address}/v1", api_key="secret", max_retries=0)
+
+
+def alone(prompt: str | list[int], max_tokens: int = 16, **arguments) -> str:
+    return "".join(map(str, generate(MODEL, prompt, None, GREEDY, max_tokens, **arguments)))
+
+
+def test_the_model_is_listed(client: openai.OpenAI):
+    assert {model.id for model in client.models.list()} == {"tiny", "look-up"}
+
+
+def test_completions_are_those_of_generate(client: openai.OpenAI):
+    prompts = ["one two", "three"]
+    found = client.completions.create(model="tiny", prompt=prompts, temperature=0)
+    assert [choice.text for choice in found.choices] == [alone(prompt) for prompt in prompts]
+    tokens = BytePairTokenizer.of_json(MODEL.tokenizer_json).encode("one two")
+    again = client.completions.create(model="tiny", prompt=tokens, temperature=0)
+    assert again.choices[0].text == found.choices[0].text
+    assert again.usage and again.usage.prompt_tokens == len(tokens)
+    assert again.usage.completion_tokens == 16 and again.choices[0].finish_reason == "length"
+
+
+def test_a_stream_has_the_same_text_and_the_usage_at_its_end(client: openai.OpenAI):
+    stream = client.completions.create(
+        model="tiny",
+        prompt="one",
+        temperature=0,
+        stream=True,
+        echo=True,
+        stream_options={"include_usage": True},
+    )
+    *chunks, last = list(stream)
+    assert "".join(chunk.choices[0].text for chunk in chunks) == "one" + alone("one")
+    assert last.usage and last.usage.completion_tokens == 16
+
+
+def test_chat_answers_by_the_template(client: openai.OpenAI):
+    tokenizer = BytePairTokenizer.of_json(MODEL.tokenizer_json)
+    prompt = prompt_tokens(tokenizer, [Message("system", "two"), Message("user", "one?")])
+    asked = {
+        "model": "tiny",
+        "messages": [{"role": "system", "content": "two"}, {"role": "user", "content": "one?"}],
+        "temperature": 0,
+        "max_completion_tokens": 8,
+    }
+    whole = client.chat.completions.create(**asked)
+    assert whole.choices[0].message.content == alone(prompt, 8)
+    parts = [
+        chunk.choices[0].delta for chunk in client.chat.completions.create(**asked, stream=True)
+    ]
+    assert parts[0].role == "assistant"
+    assert "".join(part.content or "" for part in parts) == alone(prompt, 8)
+
+
+def test_a_stop_string_ends_the_text(client: openai.OpenAI):
+    text = alone("one")
+    stop = text[5:7]
+    found = client.completions.create(model="tiny", prompt="one", temperature=0, stop=[stop])
+    assert found.choices[0].text == text[: text.index(stop)]
+    assert found.choices[0].finish_reason == "stop"
+
+
+def test_a_seed_repeats_n_different_answers(client: openai.OpenAI):
+    def ask(seed: int) -> list[str]:
+        found = client.completions.create(model="tiny", prompt="one", n=3, seed=seed)
+        return [choice.text for choice in found.choices]
+
+    assert ask(7) == ask(7) and len(set(ask(7))) == 3
+    assert ask(7)[1] == ask(8)[0]
+
+
+def test_logprobs_are_those_of_the_model(client: openai.OpenAI):
+    found = client.completions.create(
+        model="tiny", prompt="one", temperature=0, logprobs=2, max_tokens=3
+    )
+    table = found.choices[0].logprobs
+    assert table and table.token_logprobs and table.top_logprobs
+    expected = [piece.logprob for piece in generate(MODEL, "one", None, GREEDY, 3)]
+    assert table.token_logprobs == pytest.approx(expected, abs=1e-5)
+    for logprob, likeliest in zip(table.token_logprobs, table.top_logprobs, strict=True):
+        assert max(likeliest.values()) == logprob
+    chat = client.chat.completions.create(
+        model="tiny",
+        messages=[{"role": "user", "content": "one"}],
+        logprobs=True,
+        top_logprobs=2,
+        max_tokens=2,
+    )
+    content = chat.choices[0].logprobs and chat.choices[0].logprobs.content
+    assert content and len(content) == 2 and len(content[0].top_logprobs) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "reason"),
+    [
+        ({"model": "gpt"}, 404, "tiny"),
+        ({"prompt": "one " * 999}, 400, "shorten"),
+        ({"prompt": [[]]}, 400, "empty"),
+        ({"prompt": [10**6]}, 400, "token"),
+        ({"prompt": []}, 422, "1 to 4"),
+        ({"n": 5}, 422, "1 to 4"),
+        ({"temperature": -1}, 422, "temperature"),
+        ({"stop": ["a"] * 5}, 422, "stop"),
+        ({"stop": ""}, 422, "stop"),
+        ({"extra_body": {"best_of": 2}}, 422, "best_of"),
+        ({"prompt": "x" * 30_000}, 413, "large"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(
+    settings: dict, status: int, reason: str, client: openai.OpenAI
+):
+    with pytest.raises(openai.APIStatusError) as error:
+        client.completions.create(**{"model": "tiny", "prompt": "one"} | settings)
+    assert error.value.status_code == status and reason in error.value.message
+
+
+def test_a_key_is_asked_for(address: str):
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{address}/v1", api_key="guess", max_retries=0).models.list()
+    assert httpx.get(f"{address}/health").json()["status"] == "ok"
+    assert "ostinato_tokens_written_total" in httpx.get(f"{address}/metrics").text
+
+
+def test_many_clients_get_their_own_answers_though_some_vanish(address: str):
+    prompts = ["one", "two two", "three three three", "four"]
+    expected = [alone(prompt, 9) for prompt in prompts]
+
+    async def ask(number: int, client: openai.AsyncOpenAI) -> None:
+        which = number % len(prompts)
+        asked = {"model": "tiny", "prompt": prompts[which], "temperature": 0, "max_tokens": 9}
+        while True:
+            try:
+                if number % 5 == 0:  # leaves after the first token
+                    stream = await client.completions.create(**asked, stream=True)
+                    async for _ in stream:
+                        await stream.close()
+                        return
+                found = await client.completions.create(**asked)
+            except openai.RateLimitError:
+                await asyncio.sleep(0.05)
+            else:
+                assert found.choices[0].text == expected[which]
+                return
+
+    async def crowd() -> None:
+        url = f"{address}/v1"
+        async with openai.AsyncOpenAI(base_url=url, api_key="secret", max_retries=0) as client:
+            await asyncio.gather(*(ask(number, client) for number in range(25)))
+
+    asyncio.run(crowd())
+    end = time.monotonic() + 30
+    while "ostinato_texts 0.0" not in httpx.get(f"{address}/metrics").text:
+        assert time.monotonic() < end, "a place is still taken"
+        time.sleep(0.05)
+
+
+def test_a_fault_of_the_model_is_told_and_ends_the_service():
+    class Faulty(Batch):
+        def step(self) -> None:
+            raise RuntimeError("broken")
+
+    app = create_app([Served("tiny", MODEL)], limits=LIMITS)
+    with TestClient(app) as client, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Batch, "step", Faulty.step)
+        patch.setattr(threading, "excepthook", lambda _: None)
+        asked = {"prompt": "one"}
+        assert client.post("/v1/completions", json=asked).status_code == 503
+        assert client.post("/v1/completions", json=asked).status_code == 503
+
+
+def test_texts_beyond_the_queue_are_refused():
+    engine = Engine(Batch(MODEL, BytePairTokenizer.of_json(MODEL.tokenizer_json), 1), waiting=1)
+    engine.start()
+    writings = [Writing((5,), lambda _: None, 4, GREEDY) for _ in range(3)]
+    with pytest.raises(Full):
+        engine.submit(writings)
+    engine.close()
+    with pytest.raises(Full):
+        engine.submit(writings[:1])
+
+
+@SCHEMA.parametrize()
+def test_answers_are_as_described(case: schemathesis.Case):
+    # No schema can say which models there are and what fits in the context
+    case.call_and_validate(excluded_checks=[positive_data_acceptance])
