@@ -26,7 +26,7 @@ VERBS = {
     "inspect": "look into the streams and the ternary weights of a language model",
     "plot": "draw the curves of a run",
     "export": "write a trained model in another format",
-    "serve": "serve a page in which a model thinks, and an API",
+    "serve": "serve models: a page for each, and an API",
     "verify": "compare this implementation with the originals' numbers",
     "bench": "measure how fast it is",
     "doctor": "try every device and dtype, and list the versions in use",

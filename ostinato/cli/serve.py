@@ -29,7 +29,10 @@ class Serve:
     variable OSTINATO_API_KEY is set, requests must bear that key.
     """
 
-    models: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[MODEL ...]")]
+    models: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="[MODEL ...]", help_behavior_hint=""),
+    ]
     """Run folders, weights files, names of models of the package, or hf:owner/name on the Hub
     (default: a Sudoku model of the package)."""
     host: str = "127.0.0.1"
@@ -109,7 +112,7 @@ class Serve:
                 host=self.host,
                 port=self.port,
                 log_level="warning",
-                limit_concurrency=self.limits.connections,
+                limit_concurrency=self.limits.max_connections,
                 timeout_graceful_shutdown=5,
             )
         except SystemExit as error:  # uvicorn has told why

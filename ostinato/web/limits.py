@@ -13,23 +13,23 @@ from ostinato.numbers import Count, Positive, check_numbers
 class Limits:
     """Bound what a request may ask for, and how many may wait."""
 
-    body_bytes: Count = 2**18
+    max_body: Count = 2**18
     """Bytes of a request."""
     body_seconds: Positive = 10.0
     """Seconds in which a request must have arrived."""
-    puzzles: Count = 64
+    max_puzzles: Count = 64
     """Puzzles in a request."""
-    steps: Count = 256
+    max_steps: Count = 256
     """Supervision steps for each puzzle."""
-    seconds: Positive = 60.0
+    max_seconds: Positive = 60.0
     """Seconds in which all puzzles of a request must be solved."""
-    prompts: Count = 16
+    max_texts: Count = 16
     """Texts that a request may ask for: prompts times n."""
-    texts: Count = 8
+    texts_at_once: Count = 8
     """Texts that are written at the same time."""
-    connections: Count = 256
+    max_connections: Count = 256
     """Connections at the same time."""
-    waiting: Count = 16
+    max_waiting: Count = 16
     """Puzzle requests, and texts, that wait; further ones are refused."""
 
     def __post_init__(self):
@@ -82,7 +82,7 @@ class Gate:
                     if message["type"] != "http.request":
                         return None  # the client has gone
                     body += message.get("body", b"")
-                    if len(body) > self.limits.body_bytes:
+                    if len(body) > self.limits.max_body:
                         return await self.refuse(
                             send, 413, "the request is too large: ask for less"
                         )

@@ -15,6 +15,7 @@ cost nothing, and memory is used again as soon as a value is not needed any more
 
 import copy
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +71,8 @@ def program_of(model: RecursiveModel) -> Program:
 
     Raises ValueError if it does what there is no instruction for.
     """
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch, about itself
         traced = torch.export.export(HCycle(copy.deepcopy(model)), example_inputs(model, 1))
         traced = traced.run_decompositions({})
     lowering = Lowering()

@@ -70,17 +70,17 @@ class Line:
 
     async def solve(self, ask: Ask) -> StreamingResponse:
         """Stream the steps and the solutions of puzzles."""
-        if len(ask.puzzles) > self.limits.puzzles:
-            raise Refused(422, f"puzzles: give at most {self.limits.puzzles}")
-        if ask.max_steps is not None and ask.max_steps > self.limits.steps:
-            raise Refused(422, f"max_steps: give at most {self.limits.steps}")
+        if len(ask.puzzles) > self.limits.max_puzzles:
+            raise Refused(422, f"puzzles: give at most {self.limits.max_puzzles}")
+        if ask.max_steps is not None and ask.max_steps > self.limits.max_steps:
+            raise Refused(422, f"max_steps: give at most {self.limits.max_steps}")
         try:
             puzzles = [read_puzzle(self.model, text)[0] for text in ask.puzzles]
         except ValueError as error:
             raise Refused(400, str(error)) from None
         search = CONFIRMED if ask.search is None else SEARCHES[ask.search]
         search = replace(search, verify=True) if ask.search == "guesses" else search
-        if self.waiting >= self.limits.waiting:
+        if self.waiting >= self.limits.max_waiting:
             raise Refused(429, "too many requests: try again later")
         self.asked.inc(len(puzzles))
         events = self.think([Question(puzzle) for puzzle in puzzles], search, ask.max_steps)
@@ -138,14 +138,14 @@ class Line:
         stop: threading.Event,
     ) -> None:
         """Think about the puzzles, one after the other; raises Stopped."""
-        end = time.monotonic() + self.limits.seconds
+        end = time.monotonic() + self.limits.max_seconds
         for index, question in enumerate(questions):
 
             def on_step(step: Step, index: int = index) -> None:
                 if stop.is_set():
                     raise Stopped("the client has gone")
                 if time.monotonic() > end:
-                    raise Stopped(f"no answer in {self.limits.seconds:g} s: ask for less")
+                    raise Stopped(f"no answer in {self.limits.max_seconds:g} s: ask for less")
                 tell(("step", {"number": index, **self.written(step)}))
 
             if stop.is_set():

@@ -83,7 +83,7 @@ class Desk:
     def __init__(self, name: str, model: NanoChat, limits: Limits, registry: CollectorRegistry):
         self.name, self.limits = name, limits
         self.tokenizer = tokenizer_of(model)
-        self.engine = Engine(Batch(model, self.tokenizer, limits.texts), limits.waiting)
+        self.engine = Engine(Batch(model, self.tokenizer, limits.texts_at_once), limits.max_waiting)
         self.written = Counter("ostinato_tokens_written", "Tokens written.", registry=registry)
         self.read = Counter("ostinato_tokens_read", "Tokens of prompts.", registry=registry)
         texts = Gauge("ostinato_texts", "Texts in the batch and the queue.", registry=registry)
@@ -133,8 +133,8 @@ class Desk:
         if asked.model not in (None, self.name):
             reason = f"there is no model {asked.model!r}: use {self.name}"
             raise Refused(404, reason, "model_not_found")
-        if not 0 < len(prompts) * asked.n <= self.limits.prompts:
-            raise Refused(422, f"ask for 1 to {self.limits.prompts} texts, not {len(prompts)}")
+        if not 0 < len(prompts) * asked.n <= self.limits.max_texts:
+            raise Refused(422, f"ask for 1 to {self.limits.max_texts} texts, not {len(prompts)}")
         if "" in asked.stops:
             raise Refused(422, "stop: a stop string must not be empty")
         seed = secrets.randbits(62) if asked.seed is None else asked.seed

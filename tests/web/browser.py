@@ -34,8 +34,11 @@ def served(folder: Path) -> Iterator[tuple[str, ThreadingHTTPServer]]:
 
 
 @contextmanager
-def opened(address: str, **options: Any) -> Iterator[Any]:
-    """A page; after its use, it must have asked no other host and complained of nothing."""
+def opened(address: str, ready: str = "#think:enabled", **options: Any) -> Iterator[Any]:
+    """A page, once the element `ready` is there.
+
+    After its use, it must have asked no other host and complained of nothing.
+    """
     from playwright.sync_api import sync_playwright
 
     foreign, complaints = [], []
@@ -47,7 +50,7 @@ def opened(address: str, **options: Any) -> Iterator[Any]:
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: foreign.append(request.url))
         page.goto(address)
-        page.wait_for_selector("#think:enabled")
+        page.wait_for_selector(ready)
         yield page
         browser.close()
     origin = "/".join(address.split("/")[:3])

@@ -20,7 +20,9 @@ from ostinato.web.server import Served, create_app
 from tests.inference.stand_in import LookUp
 
 PUZZLE = ".1..3..12..4..3."
-LIMITS = Limits(body_bytes=4000, body_seconds=1.0, puzzles=8, steps=32, seconds=5.0, waiting=4)
+LIMITS = Limits(
+    max_body=4000, body_seconds=1.0, max_puzzles=8, max_steps=32, max_seconds=5.0, max_waiting=4
+)
 SCHEMA = schemathesis.openapi.from_asgi(
     "/v1/openapi.json", create_app([Served("look-up", LookUp())], limits=LIMITS)
 )

@@ -22,9 +22,12 @@ from ostinato.inference.generate import Sampling, generate
 from ostinato.models import NanoChat, NanoChatConfig
 from ostinato.web.limits import Limits
 from ostinato.web.server import Served, create_app
+from ostinato.web.site import write_chat
+from ostinato.web.writing import speaks
 from tests.inference.stand_in import LookUp
+from tests.web.browser import CHROMIUM, opened
 
-LIMITS = Limits(body_bytes=20_000, prompts=4, texts=3, waiting=6)
+LIMITS = Limits(max_body=20_000, max_texts=4, texts_at_once=3, max_waiting=6)
 GREEDY = Sampling(temperature=0.0)
 
 
@@ -54,12 +57,14 @@ SCHEMA = schemathesis.openapi.from_asgi("/v1/openapi.json", APP)
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    site = tmp_path_factory.mktemp("site")
+    write_chat(site, "tiny", speaks(MODEL))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)  # requests wait until the server has begun
         both = [Served("tiny", MODEL), Served("look-up", LookUp())]
-        app = create_app(both, limits=LIMITS, key="secret")
+        app = create_app(both, site, LIMITS, key="secret")
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
@@ -224,6 +229,23 @@ def test_many_clients_get_their_own_answers_though_some_vanish(address: str):
     while "ostinato_texts 0.0" not in httpx.get(f"{address}/metrics").text:
         assert time.monotonic() < end, "a place is still taken"
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_page_shows_the_answer_of_the_model(address: str):
+    with opened(address, "#about:has-text('answers')") as page:
+        page.click("summary")
+        page.fill("#key", "secret")
+        page.fill("#system", "two")
+        page.fill("#temperature", "0")
+        page.fill("#text", "one?")
+        page.press("#text", "Enter")
+        page.wait_for_selector("#send:enabled")
+        tokenizer = BytePairTokenizer.of_json(MODEL.tokenizer_json)
+        prompt = prompt_tokens(tokenizer, [Message("system", "two"), Message("user", "one?")])
+        assert page.text_content("#talk .assistant") == alone(prompt, 64)
+        page.click("#reset")
+        assert page.text_content("#talk") == ""
 
 
 def test_a_fault_of_the_model_is_told_and_ends_the_service():
