@@ -1,11 +1,13 @@
 """What every test shares: one thread, no network, repeatable examples, shapes checked or not."""
 
+import ast
 import os
 from collections.abc import Iterator
 
 import hypothesis
 import jaxtyping
 import pytest
+from jaxtyping._import_hook import JaxtypingTransformer
 
 # Read by torch when it is first imported, and inherited by the processes that tests start
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,6 +17,21 @@ shared = {"deadline": None, "database": None}
 hypothesis.settings.register_profile("ostinato", derandomize=True, **shared)
 hypothesis.settings.register_profile("fuzz", max_examples=20_000, print_blob=True, **shared)
 hypothesis.settings.load_profile("ostinato")
+
+check_function = JaxtypingTransformer.visit_FunctionDef
+
+
+def check_outer_function(self: JaxtypingTransformer, node: ast.FunctionDef) -> ast.AST:
+    """Add shape checks to a function, unless it is within another.
+
+    There they would be compiled at every call of the other one, which takes milliseconds.
+    """
+    if any(isinstance(parent, ast.FunctionDef) for parent in self._parents):
+        return node
+    return check_function(self, node)
+
+
+JaxtypingTransformer.visit_FunctionDef = check_outer_function
 
 
 @pytest.hookimpl(wrapper=True)

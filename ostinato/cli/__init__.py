@@ -18,17 +18,17 @@ from ostinato.cli.process import (
 )
 
 VERBS = {
-    "train": "train a recipe, or go on with an interrupted run",
+    "train": "train a recipe, or resume an interrupted run",
     "eval": "measure a trained model on puzzles it has not seen",
     "solve": "solve puzzles, and watch the model think",
     "generate": "continue a text with a trained language model",
     "chat": "talk with a trained language model",
-    "inspect": "look into the streams and the ternary weights of a language model",
+    "inspect": "show the streams and the ternary weights of a language model",
     "plot": "draw the curves of a run",
     "export": "write a trained model in another format",
     "serve": "serve models: a page for each, and an API",
     "verify": "compare this implementation with the originals' numbers",
-    "bench": "measure how fast it is",
+    "bench": "measure the speed of training, solving or generating",
     "doctor": "try every device and dtype, and list the versions in use",
     "data": "show what is found in a table of puzzles",
     "recipes": "list the recipes",
@@ -62,7 +62,7 @@ def parse(argv: list[str]) -> Command:
 
             raise ValueError(f"unknown verb {verb!r}{suggestion(verb, VERBS)}")
         module = import_module(f"ostinato.cli.{HOMES.get(verb, verb)}")
-        if hasattr(module, "parse"):  # its words need more than a dataclass
+        if hasattr(module, "parse"):  # this verb needs more than a dataclass
             return module.parse(words)
         from ostinato.cli.arguments import read
 

@@ -26,7 +26,7 @@ def read(kind: type[T], words: list[str], verb: str, usage: str = "") -> T:
     Its defaults fill the gaps, and nested dataclasses are flattened. Raises ValueError in one line,
     SystemExit(0) after help.
     """
-    words = [word.replace("--no-no-", "--", 1) for word in words]  # an old spelling
+    words = [re.sub("^--no-no-", "--", word) for word in words]  # an old spelling
     prog = f"ostinato {verb}" + (f" {usage}" if usage else "")
     output = io.StringIO()
     try:
@@ -81,7 +81,7 @@ def one_line(box: str) -> str:
     parts = re.split(r"^[ │|]*(?:╭.*|[─-]{3,})[ │|]*$", box, flags=re.MULTILINE)
     message = parts[1] if len(parts) > 1 else box
     sentences = " ".join(line.strip("│| ") for line in message.split("\n")).strip()
-    return sentences.partition(" Got errors:")[0].rstrip(".")  # each type that did not fit either
+    return sentences.partition(" Got errors:")[0].rstrip(".")  # other types that did not fit
 
 
 def seconds(text: str) -> float:
@@ -115,7 +115,7 @@ def read_recipe(
         raise SystemExit(0 if words else 2)
     name, *settings = words
     recipe = recipe_named(name)
-    # A class with the recipe's own types and values, so that no subcommands are needed
+    # Build a class with the recipe's own types and values, so that no subcommands are needed
     with_settings = make_dataclass(
         kind.__name__,
         [(p, type(getattr(recipe, p)), field(default=getattr(recipe, p))) for p in parts],

@@ -23,7 +23,7 @@ KINDS = {
 def parse(words: list[str]) -> Command:
     """Read the words behind `bench`."""
     if not words or words[0] in ("-h", "--help"):
-        print("usage: ostinato bench KIND …\n\nMeasure the speed of\n")
+        print("usage: ostinato bench KIND [options]\n\nMeasure the speed of\n")
         print("\n".join(f"  {kind:<9} {what}" for kind, what in KINDS.items()))
         print("\n`ostinato bench KIND --help` explains one.")
         raise SystemExit(0 if words else 2)
@@ -43,17 +43,17 @@ def say(line: str) -> None:
 
 @dataclass(frozen=True)
 class BenchTrain:
-    """Measure how fast a recipe trains, on random tokens, beside the machine's own speed.
+    """Measure how fast a recipe trains on random tokens, and compare it with the machine's peak.
 
-    That speed, the peak, is of a large product of matrices in the same dtype. It is measured in
-    turn with the training, several times: medians are shown with the least and the most.
-    Every setting of the recipe's model and training can be changed by a flag.
+    The peak is the speed of a large matrix product in the same dtype. Training and peak are
+    measured in turn, several times; the table has the median, the least and the most. A flag
+    changes any setting of the recipe's model and training.
     """
 
     steps: int = 5
-    """Training steps of each repetition."""
+    """Take this many training steps in each repetition."""
     repeat: int = 5
-    """Repetitions."""
+    """Repeat the measurement this many times."""
     json: bool = False
     """Print one JSON object instead of a table."""
 
@@ -73,38 +73,38 @@ class BenchTrain:
 
 @dataclass(frozen=True)
 class BenchSolve:
-    """Measure how many puzzles a second a trained model solves: with all steps for each, with early
-    exit, and with searches.
+    """Measure how many puzzles a second a trained model solves.
 
-    All are measured in turn, several times: medians are shown with the least and the most. The
-    first number of puzzles, batch_size and max_steps is measured for all of them, each further one
-    for fixed steps and early exit.
+    It is measured with all steps for each puzzle, with early exit, and with searches, in turn and
+    several times; the table has the median, the least and the most. The first value of --puzzles,
+    --batch-size and --max-steps is measured in every mode, each further one with fixed steps and
+    with early exit.
     """
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder, or a weights file (which needs --data)."""
     data: Path | None = None
-    """Other puzzles: a data set folder, or a CSV file, or a folder with test.csv."""
+    """Take other puzzles: a data set folder, a CSV file, or a folder with test.csv."""
     split: str | None = None
-    """Part of the data set: test (the default), validation or train."""
+    """Take this part of the data set: test (the default), validation or train."""
     puzzles: tuple[int, ...] = (256,)
     """Number of puzzles, counted from the first."""
     batch_size: tuple[int, ...] = ()
-    """Puzzles to think about at a time (default: as many as `ostinato solve`)."""
+    """Think about this many puzzles at a time (default: as many as `ostinato solve`)."""
     max_steps: tuple[int, ...] = ()
-    """Steps to think about each puzzle (default: as many as in training)."""
+    """Think about each puzzle for this many steps (default: as many as in training)."""
     searches: tuple[str, ...] = ()
-    """Named searches, such as cascade."""
+    """Measure these named searches, such as cascade."""
     search_sizes: tuple[float, ...] = (1.0,)
-    """Sizes of each search: so many times its depth, views, rollouts and guesses."""
+    """Multiply the depth, views, rollouts and guesses of each search by these numbers."""
     repeat: int = 3
-    """Repetitions."""
+    """Repeat the measurement this many times."""
     compile: bool = False
     """Compile the model; needs a C++ compiler."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
     forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Dtype to think in. "auto": as in training, but float32 on a CPU that is slow in bfloat16."""
+    """Think in this dtype. "auto": as in training, but float32 on a CPU slow in bfloat16."""
     json: bool = False
     """Print one JSON object instead of a table."""
     data_root: Path = Path("data")
@@ -157,21 +157,21 @@ class BenchSolve:
 
 @dataclass(frozen=True)
 class BenchGenerate:
-    """Measure how fast a preset of nanochat writes, with random weights and one text at a time.
+    """Measure how fast a preset of nanochat generates one text, with random weights.
 
-    The speed at which the machine reads memory, which limits it, is measured in turn with that.
+    The machine's memory speed, which is the limit, is measured in turn with it.
     """
 
     preset: tyro.conf.Positional[str] = "nano-125m"
-    """Name of the preset: see `ostinato models`."""
+    """Take this preset: `ostinato models` lists them."""
     tokens: int = 32
-    """Tokens to write in each repetition."""
+    """Write this many tokens in each repetition."""
     repeat: int = 5
-    """Repetitions."""
+    """Repeat the measurement this many times."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
     forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Dtype to compute in. "auto": the preset's, but float32 on a CPU that is slow in bfloat16."""
+    """Compute in this dtype. "auto": the preset's, but float32 on a CPU slow in bfloat16."""
     json: bool = False
     """Print one JSON object instead of lines."""
 

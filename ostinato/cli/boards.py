@@ -22,7 +22,7 @@ from ostinato.inference.think import Step, shortly
 from ostinato.models import RecursiveModel
 
 PAUSE = 0.25
-"""Seconds that each picture of an animation stays."""
+"""Seconds for which each picture of an animation is shown."""
 
 
 def show(
@@ -45,7 +45,7 @@ def show(
     num_steps = search.depth * (max_steps or model.config.halt_max_steps)
     animated = watch and screen.is_terminal and not screen.is_dumb_terminal
     stage = Live(console=screen, auto_refresh=False, transient=True) if animated else nullcontext()
-    gap = ""  # what separates a step without a board from the next picture
+    gap = ""  # between a step without a board and the next picture
     with stage as live:
 
         def picture(title: str, board: Text) -> None:

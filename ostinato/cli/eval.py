@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ostinato.training.run_folder import RunFolder
 
 PAUSE = 30.0
-"""Seconds between two lines of progress where there is no terminal."""
+"""Seconds between two lines of progress if there is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -45,32 +45,32 @@ class Eval:
     """
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run folder, or a weights file (which needs --data)."""
+    """The model: a run folder, or a weights file (which needs --data)."""
     data: Path | None = None
-    """Other puzzles: a data set folder, or a CSV file, or a folder with test.csv."""
+    """Take other puzzles: a data set folder, a CSV file, or a folder with test.csv."""
     split: str | None = None
-    """Part of the data set: test (the default), validation or train."""
+    """Take this part of the data set: test (the default), validation or train."""
     max_steps: int | None = None
-    """Steps to think about each puzzle (default: as many as in training)."""
+    """Think about each puzzle for this many steps (default: as many as in training)."""
     batch_size: int | None = None
-    """Puzzles to think about at a time, at most (default: 512, on a CPU those that its caches
-    hold)."""
+    """Think about this many puzzles at a time at most (default: 512, or on a CPU as many as its
+    caches hold)."""
     compile: bool = False
-    """Compile the model: two to three times as fast on a CPU, after a minute or two; needs a C++
-    compiler."""
+    """Compile the model: two to three times as fast on a CPU after a minute or two of compiling;
+    needs a C++ compiler."""
     task: str | None = None
     """Kind of puzzle of your own, FILE.py:Class, that the model was trained on."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
     forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Dtype to think in. "auto": as in training, but float32 on a CPU that is slow in bfloat16."""
+    """Think in this dtype. "auto": as in training, but float32 on a CPU slow in bfloat16."""
     json: bool = False
     """Print one JSON object instead of tables."""
     data_root: Path = Path("data")
     """Folder of the data sets of runs; missing ones are rebuilt there."""
     search: Annotated[str | None, tyro.conf.arg(metavar="|".join(SEARCHES))] = None
-    """Measure a search too, beside thinking for a fixed number of steps; the flags below change its
-    settings, and do without a name."""
+    """Measure this search too, beside thinking for a fixed number of steps. The search options
+    change its settings; they also work without a name."""
     how: Search = FIXED
 
     def run(self) -> int:
@@ -102,7 +102,7 @@ class Eval:
             kind=RecursiveModel,
             forward_dtype=self.forward_dtype,
         )
-        if world.size > 1:  # one of them builds the data, if need be
+        if world.size > 1:  # one process builds the data if they are not there
             world.ask_main("puzzles", lambda: find_puzzles(self, model)[1])
         puzzles, place = find_puzzles(self, model)
         check_identifiers(RunFolder(self.model), place)
@@ -145,7 +145,7 @@ class Eval:
                 print_tables(result, content, shares, rated_by)
                 if found is not None:
                     print_search(result, found, rated_by)
-        finally:  # what has been measured is kept, even if it cannot be shown
+        finally:  # keep the result even if printing it fails
             if self.of_the_run:
                 folder = RunFolder(self.model)
                 write_json(folder.result, content)
@@ -168,8 +168,8 @@ class Eval:
 
         if not self.of_the_run or self.how != FIXED:
             raise ValueError(
-                "no answer to these tasks is known, so that nothing can be measured: ostinato eval "
-                f"{self.model} alone writes a submission"
+                "these tasks have no known answers, so nothing can be measured: write a submission "
+                f"with ostinato eval {self.model}, without other options"
             )
         with progress(len(puzzles), world.is_main) as show:
             share = {"rank": world.rank, "world_size": world.size}
@@ -196,7 +196,7 @@ def parse(words: list[str]) -> Command:
 
 
 def gather(tally: "Tally | None", world: "World") -> None:
-    """Add what the other processes have counted to the main one's tally."""
+    """Add the counts of the other processes to the tally of the main one."""
     if tally is not None:
         for other in world.collect(tally)[1:]:
             tally.merge(other)

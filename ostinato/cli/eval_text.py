@@ -27,20 +27,20 @@ class EvalText:
     """
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run folder."""
+    """The run folder of a language model."""
     split: Literal["test", "validation", "train"] = "test"
-    """Part of the data set."""
+    """Take this part of the data set."""
     context: int | None = None
-    """Tokens before each window that are read again, so that its first are not guessed out of
-    nothing (default: half of what the model reads; training takes 0 for its validation)."""
+    """Read this many tokens before each window again, so that its first tokens have a context
+    (default: half of what the model reads; validation in training takes 0)."""
     baselines: bool = False
     """Also score a trigram of bytes, counted on the training documents, and xz -9e."""
     batch_size: int = 16
-    """Windows read at a time."""
+    """Read this many windows at a time."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
     forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Dtype to compute in. "auto": as trained, but float32 on a CPU that is slow in bfloat16."""
+    """Compute in this dtype. "auto": as trained, but float32 on a CPU slow in bfloat16."""
     json: bool = False
     """Print one JSON object instead of a table."""
     data_root: Path = Path("data")
@@ -71,7 +71,7 @@ class EvalText:
         recipe = read_config(folder.config, TextRecipe)
         device = world.device(pick_device(self.device))
         model = load(self.model, device, kind=NanoChat, forward_dtype=self.forward_dtype)
-        place = world.ask_main(  # one process builds the data, if need be
+        place = world.ask_main(  # one process builds the data if they are not there
             "texts",
             lambda: prepare(
                 recipe, folder, self.data_root, lambda line: print(line, file=sys.stderr)
@@ -115,7 +115,7 @@ class EvalText:
                 print(to_json(content))
             else:
                 print_table(content)
-        finally:  # what has been measured is kept, even if it cannot be shown
+        finally:  # keep the result even if printing it fails
             if self.split == "test" and self.context is None:
                 write_json(folder.result, content)
         return 0
@@ -135,7 +135,7 @@ def names_a_text_run(words: list[str]) -> bool:
             if read_json(path, dict[str, Any]).get("class") == "TextRecipe":
                 return True
         except ValueError:
-            continue  # whatever it is, `eval` says so
+            continue  # `eval` reports what is wrong with it
     return False
 
 

@@ -39,7 +39,7 @@ TRAINING_SETTINGS = {
 
 @dataclass(frozen=True)
 class Export:
-    """Write a trained model in another format, from any format that can be read.
+    """Write a trained model in another format.
 
     official: a checkpoint as the originals' code saves it, step_N and all_config.yaml.
     safetensors: model.safetensors and config.json, for the Hub and for every other verb.
@@ -53,20 +53,20 @@ class Export:
     """
 
     model: tyro.conf.Positional[str]
-    """A run folder, a weights file, a checkpoint of the originals, or hf:owner/name[/file] on the
-    Hub."""
+    """The model: a run folder, a weights file, a checkpoint of the originals, or
+    hf:owner/name[/file] on the Hub."""
     format: Literal["official", "safetensors", "gguf", "onnx", "web"]
     """Format to write."""
     output: Path | None = None
-    """Folder to write to (default: exports/FORMAT in the run folder)."""
+    """Write to this folder (default: exports/FORMAT in the run folder)."""
     config: Path | None = None
-    """Settings of a checkpoint of the originals, if no all_config.yaml lies beside it."""
+    """Read the settings of an original checkpoint here, if it has no all_config.yaml beside it."""
     revision: str | None = None
-    """Version of a model on the Hub."""
+    """Take this version of a model on the Hub."""
     seq_len: int | None = None
-    """Cells of a puzzle, where neither a checkpoint of the originals nor --task tells."""
+    """Cells of a puzzle, if neither the checkpoint nor --task tells."""
     task: str | None = None
-    """Kind of puzzle, such as sudoku9, which the originals do not record."""
+    """Kind of puzzle, such as sudoku9; the originals do not record it."""
     puzzle_embeddings: Literal["keep", "mean"] = "keep"
     """"mean": start all puzzle rows from the mean of the file's."""
     num_puzzle_identifiers: int | None = None
@@ -111,7 +111,7 @@ class Export:
             if not isinstance(model, RecursiveModel):
                 raise ValueError(f"the originals have no {found.model}: choose safetensors or gguf")
             step = found.notes.get("step")
-            if not (step is None or (type(step) is int and step >= 0)):  # it becomes a file's name
+            if not (step is None or (type(step) is int and step >= 0)):  # part of a file name
                 raise ValueError(f"{found.source} says it is of step {step!r}: correct it")
             path = write_official(model, folder, step, **self.training())
         elif self.format == "web":
@@ -121,7 +121,7 @@ class Export:
         elif isinstance(model, NanoChat):
             path = self.write_language_model(model, folder, found.notes)
         elif self.format == "gguf":
-            raise ValueError(f"GGUF is for language models, no {found.model}: use safetensors")
+            raise ValueError(f"GGUF is for language models, not for {found.model}: use safetensors")
         else:
             path = write_hub(model, folder, **found.notes)
         print(path)
@@ -229,7 +229,7 @@ def real_tokens(model: "NanoChat", data_root: Path) -> "tuple[Int[Tensor, '1 seq
     from ostinato.inference.inspect import probe_tokens
 
     for path in sorted(data_root.glob(f"*/{TOKENIZER}")):
-        # The tokenizer of a run is that of its data set, byte for byte
+        # A run has the tokenizer of its data set, byte for byte
         if model.tokenizer_json and path.read_text("utf-8") == model.tokenizer_json:
             texts = load_texts(path.parent, "validation")
             length = min(len(texts), model.config.seq_len)

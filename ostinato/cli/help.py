@@ -1,4 +1,4 @@
-"""Help texts: how tyro sees a verb's dataclass, and how its page looks on a terminal."""
+"""Help texts: rules by which tyro reads a verb's dataclass, and the layout of the page."""
 
 import inspect
 import re
@@ -68,7 +68,7 @@ def read_dataclass(info: StructTypeInfo) -> StructConstructorSpec | None:
         spec = StructFieldSpec(name, with_marks(hint, default), default, help_text)
         groups.setdefault(group_of(kind, setting.name), []).append(spec)
     own = groups.pop("")
-    for title in sorted(groups, reverse=True):  # of a machine, then further ones
+    for title in sorted(groups, reverse=True):  # "machine" before "further training"
         part: Any = type("Part", (Part,), {"settings": tuple(groups[title])})
         typ: Any = Annotated[part, tyro.conf.arg(prefix_name=False)]
         own.append(StructFieldSpec(title, typ, tyro.MISSING, ""))
@@ -120,7 +120,7 @@ def with_marks(hint: Any, default: Any) -> Any:
         marks["metavar"] = METAVARS.get(getattr(others[0], "__name__", ""))
     if not marks:
         return hint
-    # What the field says itself comes last, where it prevails
+    # The last mark prevails: the one on the field itself
     own = getattr(hint, "__metadata__", ())
     return Annotated[(inner, tyro.conf.arg(**marks), *own)]
 

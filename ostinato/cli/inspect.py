@@ -18,7 +18,7 @@ PERMUTATIONS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Inspect:
-    """Look into a language model: its residual streams on a text, and its ternary weights.
+    """Show the residual streams of a language model on a text, and its ternary weights.
 
     For each connection: the weights of the permutations that mix the streams (of two streams: α),
     how much is read from each stream (h_pre) and written to it (h_post), how far the streams are
@@ -26,9 +26,9 @@ class Inspect:
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|FILE")]
-    """A run folder, a .safetensors or .gguf file, or hf:owner/name on the Hub."""
+    """The model: a run folder, a .safetensors or .gguf file, or hf:owner/name on the Hub."""
     text: str = ""
-    """The text to read (default: a module of Python's standard library)."""
+    """Read this text (default: a module of Python's standard library)."""
     json: bool = False
     """Print one JSON object instead of tables."""
 

@@ -1,4 +1,4 @@
-"""`ostinato models`."""
+"""`ostinato models`, `ostinato recipes` and `ostinato doctor`."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Models:
-    """List the models: presets of nanochat, and what the recipes train. All sizes are counted.
+    """List the presets of nanochat and the models of the recipes, with their sizes.
 
     Training memory: weights, gradients and the optimiser's state; for nanochat also the activations
     of one text of full length. Inference memory: the weights in use and, for nanochat, the cache.
@@ -78,7 +78,7 @@ def line(row: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Recipes:
-    """List the recipes: what they train, how long that takes and what came out."""
+    """List the recipes, by their models and by the machines that they need."""
 
     def run(self) -> int:
         from ostinato.recipes import recipe_list
@@ -89,8 +89,7 @@ class Recipes:
 
 @dataclass(frozen=True)
 class Doctor:
-    """Try every device in every dtype: a forward and a backward pass, an update of a small model,
-    writing and reading it, and generating with it; and list the versions in use.
+    """Try every device in every dtype, and list the versions in use.
 
     The exit code is 1 if anything fails.
     """

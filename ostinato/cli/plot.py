@@ -28,7 +28,7 @@ class Plot:
     """File to draw, ending in .png, .svg or .pdf, with --puzzle also .gif (default: RUN/curves.png,
     RUN/tasks.png, the file's name with .png, think.png or states.png)."""
     tasks: tuple[str, ...] = ()
-    """Names of tasks of ARC to draw instead of the curves; all: every task."""
+    """Draw these tasks of ARC instead of the curves; all: every task."""
     puzzle: str | None = None
     """A puzzle to draw the thoughts about."""
     states: bool = False

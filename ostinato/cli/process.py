@@ -26,7 +26,7 @@ OF_OUTPUT = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
 def prepare_streams() -> None:
     """Let the standard streams carry any text; ValueError if standard output is closed."""
     closed = [name for name in STREAMS if getattr(sys, name) is None]
-    for name in closed:  # or the next file that is opened would take its place
+    for name in closed:  # else the next file that is opened takes its place
         file = os.fdopen(os.open(os.devnull, os.O_RDWR), "r" if name == "stdin" else "w")
         setattr(sys, name, file)
     if "stdout" in closed:
@@ -39,7 +39,7 @@ def prepare_streams() -> None:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit, so that files half written are removed.
+    """Let SIGTERM raise SystemExit, so that half-written files are removed.
 
     Processes of torchrun die at once instead: they may be waiting for each other.
     """

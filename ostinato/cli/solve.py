@@ -36,7 +36,7 @@ class Solve:
     pass puzzles (Sudoku: digits, and . or 0 for blanks; maze: # for walls, . or spaces, S and G),
     files of puzzles, or - for standard input, which is also read if there is no puzzle.
 
-    New tasks of ARC are learnt first: `ostinato solve RUN --arc TASKS` has settings of its own.
+    `ostinato solve RUN --arc TASKS` learns new tasks of ARC first, and has options of its own.
 
     The exit code is 0 if all puzzles are solved, 1 if one is not, 2 for bad input.
     """
@@ -44,27 +44,27 @@ class Solve:
     words: Annotated[
         tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[RUN] [PUZZLE ...]")
     ] = ()
-    """The model and the puzzles."""
+    """The model, if it is not the default one, and the puzzles."""
     file: Path | None = None
-    """A file of puzzles: one a line (# begins a comment, but in mazes it is a wall), mazes also as
-    boards of several lines; or a CSV table with a column named question or puzzle."""
+    """Read puzzles from this file: one on a line (# begins a comment, but in mazes it is a wall),
+    mazes also as boards of several lines; or a CSV table with a column named question or puzzle."""
     task: str | None = None
     """Kind of puzzle of your own, FILE.py:Class, that the model was trained on."""
     watch: bool = False
     """Show how the answer changes step by step."""
     json: bool = False
-    """Print one JSON object a line, for each puzzle."""
+    """Print a line with a JSON object for each puzzle."""
     max_steps: int | None = None
-    """Steps to think about a puzzle, if it takes so many (default: as many as in training)."""
+    """Think about a puzzle for this many steps at most (default: as many as in training)."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
     forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Dtype to think in. "auto": as in training, but float32 on a CPU that is slow in bfloat16."""
+    """Think in this dtype. "auto": as in training, but float32 on a CPU slow in bfloat16."""
     batch_size: int | None = None
-    """Puzzles to think about at a time, at most (default: 512, on a CPU those that its caches
-    hold)."""
+    """Think about this many puzzles at a time at most (default: 512, or on a CPU as many as its
+    caches hold)."""
     compile: bool = False
-    """Compile the model: for many puzzles, as it takes a minute or two; needs a C++ compiler."""
+    """Compile the model: takes a minute or two, worth it for many puzzles; needs a C++ compiler."""
     search: Annotated[str | None, tyro.conf.arg(metavar="|".join(SEARCHES))] = None
     """Search for puzzles that the model misses; the flags below change its settings."""
     how: Search = CONFIRMED
@@ -152,7 +152,7 @@ def parse(words: list[str]) -> Command:
         if field.type is bool:
             name = field.name.replace("_", "-")
             switches |= {f"--{name}", f"--no-{name}"}
-    # Flags first, because tyro wants the other words to stand together
+    # Put flags first, because tyro wants the other words side by side
     flags, others, rest = [], [], iter(words)
     for word in rest:
         if word == "--":

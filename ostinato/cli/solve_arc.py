@@ -28,32 +28,32 @@ from ostinato.evaluation.arc import ATTEMPTS, ArcVotes
 class SolveArc:
     """Answer tasks of ARC that a trained model has never seen.
 
-    The model learns them first: each task and random variants of it get rows of the puzzle
+    The model learns them first: each task and random variants of it get rows in the puzzle
     embedding, which are trained on the demonstrations. Then all variants vote for the answers.
 
     The exit code is 0, or 1 if the answer to a test is known and not among the first two.
     """
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run folder, or a weights file."""
+    """The model: a run folder, or a weights file."""
     arc: Path
-    """A JSON file with one task or with tasks by name, or a folder of files of one task each."""
+    """Answer these tasks: a JSON file of one task or of tasks by name, or a folder of tasks."""
     num_aug: int = 100
-    """Variants of each task, besides the task itself, that learn and vote."""
+    """Let this many variants of each task learn and vote, besides the task itself."""
     steps: int = 500
-    """Optimiser steps."""
+    """Train for this many steps."""
     batch_size: int = 64
-    """Slots, each with one pair of grids."""
+    """Train on this many pairs of grids at a time."""
     puzzle_emb_lr: float = 1e-2
     """Learning rate of the rows (sign-SGD)."""
     lr: float = 0.0
-    """Learning rate of the weights; 0: they stay as they are, and only the rows learn."""
+    """Learning rate of the weights; 0: only the rows learn."""
     seed: int = 0
     """Seed of the variants and of the training."""
     keep: Path | None = None
-    """Folder to keep the data and the trained model in; with it the command can be interrupted."""
+    """Keep the data and the trained model in this folder; the command can then be resumed."""
     picture: Path | None = None
-    """File for a picture of tasks, answers and votes, ending in .png, .svg or .pdf."""
+    """Draw tasks, answers and votes into this file, ending in .png, .svg or .pdf."""
     json: bool = False
     """Print a submission for the ARC Prize instead of grids."""
     device: str = "auto"

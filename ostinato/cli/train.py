@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Train:
-    """Train a recipe. The same command goes on with a run that was interrupted, bit for bit.
+    """Train a recipe, or resume an interrupted run.
 
     Every setting of the recipe can be changed by a flag; without RECIPE, the recipes are listed.
     """
 
     run_folder: Annotated[Path | None, tyro.conf.arg(name="run", aliases=["--run-folder"])] = None
-    """Folder of the run (default: runs/RECIPE). torchrun takes --run for its own --run-path: write
-    --run-folder there."""
+    """Write the run to this folder (default: runs/RECIPE). With torchrun use --run-folder, because
+    torchrun takes --run for its own --run-path."""
     data_dir: Annotated[Path | None, tyro.conf.arg(name="data")] = None
-    """A data set on disk to use instead of the recipe's, such as the originals' scripts build."""
+    """Train on this data set instead of the recipe's, such as one built by the original scripts."""
     data_root: Path = Path("data")
     """Folder in which data sets are built."""
     resume: str = "auto"
-    """"auto": go on if there is a checkpoint; "never": refuse a folder in use; or a checkpoint."""
+    """"auto": resume if there is a checkpoint; "never": refuse a folder in use; or a checkpoint."""
     extend: bool = False
-    """Allow a resumed run another --total-steps, which plans the learning rate anew."""
+    """Allow another --total-steps when resuming, which plans the learning rate anew."""
     time_limit: str | None = None
     """Stop after so much training, e.g. 90s, 25m, 1h30m, with a checkpoint; the same command goes
     on. The last validation is included, unless it is the first of this session."""
@@ -48,7 +48,7 @@ def parse(words: list[str]) -> Command:
 
 
 def run(recipe: "AnyRecipe", arguments: Train) -> int:
-    """Train, and say how it ended."""
+    """Train, and print how it ended."""
     from ostinato.recipes.prompts import started
     from ostinato.recipes.sizes import fitted
     from ostinato.training.config import PromptRecipe
@@ -84,7 +84,7 @@ def run(recipe: "AnyRecipe", arguments: Train) -> int:
             f"measure it with ostinato eval {path}"
         )
     else:
-        say(f"stopped by {outcome.reason} at step {outcome.step:,}; the same command goes on")
+        say(f"stopped by {outcome.reason} at step {outcome.step:,}; the same command resumes")
     return int(outcome.reason == CLOSED_PIPE)
 
 

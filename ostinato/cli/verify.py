@@ -27,13 +27,13 @@ class Verify:
     """
 
     run_folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
-    """A run folder, or weights, to check instead."""
+    """A run folder, or weights, to check in place of the code."""
     golden: Path | None = None
-    """A folder of golden files (*.safetensors) to replay, or of a recorded data set of ARC."""
+    """Replay the golden files (*.safetensors) or the recorded ARC data set in this folder."""
     markdown: Path | None = None
-    """Write the report, and the recordings if there are any, to this page."""
+    """Write the report, and the results of --golden, to this Markdown file."""
     json: bool = False
-    """Print one JSON object for each topic, recording or finding instead of tables."""
+    """Print a JSON object for each topic, recording or finding instead of tables."""
     device: str = "auto"
     """Device to evaluate a run on. "auto": CUDA, else MPS, else CPU."""
     data_root: Path = Path("data")
@@ -66,10 +66,7 @@ class Verify:
         return 0 if passed else 1
 
     def verify_code(self) -> int:
-        """Measure and replay."""
-        from rich.console import Console
-
-        from ostinato.cli.verify import LEGEND, print_deviations, print_golden, print_section
+        """Measure the facts about the originals, and replay recordings."""
         from ostinato.files import write_text
         from ostinato.verify.golden import verify_folder
         from ostinato.verify.report import measure, to_markdown

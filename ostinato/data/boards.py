@@ -1,4 +1,4 @@
-"""How a kind of puzzle looks: its board, its symbols, and what people type."""
+"""Describe a kind of puzzle to drawings: its board, its symbols, and what people type."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from ostinato.data.tasks import find_task
 
 @dataclass(frozen=True)
 class Board:
-    """All that a drawing or the page needs to know of a kind of puzzle; JSON can hold it."""
+    """Hold all that a drawing or the page needs to know of a kind of puzzle; JSON can hold it."""
 
     kind: str
     """ "sudoku", "maze", or "grid": nothing but tokens."""
@@ -24,13 +24,13 @@ class Board:
     blank: int
     """Token of a cell that is to be filled in."""
     symbols: list[str]
-    """How each token is shown."""
+    """Symbol to draw for each token."""
     written: list[str]
-    """How each token is written on one line."""
+    """Character that writes each token on one line."""
     keys: list[str]
     """Symbols that may be given."""
     typed: dict[str, int]
-    """What each character means."""
+    """Character that people type → token."""
     box: tuple[int, int] = (1000, 1000)
     """Rows and columns between the thick lines."""
     units: list[list[int]] | None = None

@@ -28,6 +28,7 @@ class HRMConfig(RecursiveConfig):
     H_cycles: Count = 2
     L_cycles: Count = 2
     H_layers: Count = 4
+    """Number of layers of the network that refines z_H."""
     L_layers: Count = 4
     puzzle_emb_len: Natural = 0
     no_ACT_continue: bool = False

@@ -55,11 +55,15 @@ class NanoChatConfig:
     """Options of nanochat; `ostinato.models.sizes` has named presets."""
 
     vocab_size: Count = 4096
+    """Number of tokens."""
     seq_len: Count = 256
     """Length of the longest text, in tokens."""
     hidden_size: Width = 256
+    """Width of a stream."""
     num_layers: Count = 6
+    """Number of blocks: attention and SwiGLU."""
     num_heads: Count = 4
+    """Number of attention heads."""
     num_kv_heads: Natural = 0
     """Number of key heads, each shared by num_heads / num_kv_heads query heads. 0: num_heads."""
     ffn_mult: Factor = 2.6875
@@ -82,7 +86,9 @@ class NanoChatConfig:
     tied_head: bool = True
     """Use the embedding as the head."""
     rms_norm_eps: NonNegative = 1e-6
+    """Small number that keeps RMSNorm from dividing by zero."""
     rope_theta: Theta = 10_000.0
+    """Base of the rotary frequencies."""
     forward_dtype: Literal["auto", "bfloat16", "float32", "float64"] = "float32"
     """Dtype of activations; weights stay in fp32 and are cast on use. "auto" is resolved when a run
     starts: bfloat16, or float32 on a CPU that computes slowly in bfloat16."""

@@ -34,23 +34,31 @@ class RecursiveConfig:
     task: str = ""
     """Kind of puzzle that the tokens stand for, e.g. "sudoku9"; empty for tokens only."""
     vocab_size: Count = 11
+    """Number of tokens: one for padding and one for each symbol of the puzzle."""
     seq_len: Count = 81
     """Number of grid cells, without the prefix."""
     hidden_size: Width = 512
+    """Width of the latents."""
     num_heads: Count = 8
+    """Number of attention heads."""
     expansion: Factor = 4.0
     """Inner width of SwiGLU in units of hidden_size, before the factor 2/3."""
     normalize_swiglu: bool = False
     """Normalise within SwiGLU, for Muon at high learning rates; not in the original code."""
     H_cycles: Count = 3
+    """Number of H-cycles in a supervision step: each refines the answer z_H once."""
     L_cycles: Count = 6
+    """Number of L-cycles in an H-cycle: each refines the reasoning z_L once."""
     L_layers: Count = 2
+    """Number of layers of the network; in HRM, of the one that refines z_L."""
     pos_encodings: Literal["rope", "learned", "none"] = "rope"
+    """Positions of the cells: rotary, learned, or none."""
     puzzle_emb_ndim: Natural = 512
     """Width of the embedding learnt for each puzzle id. 0: learn none, so the prefix is zero."""
     puzzle_emb_len: Natural = 16
     """Number of prefix tokens. 0: as many as puzzle_emb_ndim fills."""
     num_puzzle_identifiers: Count = 1
+    """Number of puzzle ids, each with an embedding of its own."""
     halt_max_steps: Count = 16
     """Maximum number of supervision steps per puzzle; evaluation always takes this many."""
     q_outputs: Literal[1, 2] = 2
@@ -58,7 +66,9 @@ class RecursiveConfig:
     no_ACT_continue: bool = True
     """Halt when q_halt > 0. False: halt when q_halt > q_continue, and train q_continue too."""
     rms_norm_eps: NonNegative = 1e-5
+    """Small number that keeps RMSNorm from dividing by zero."""
     rope_theta: Theta = 10_000.0
+    """Base of the rotary frequencies."""
     initial_state: Literal["fixed", "random"] = field(default="fixed", metadata={ABSENT: "fixed"})
     """Start every puzzle from H_init and L_init, or from random latents at every position (EqR)."""
     damping: Annotated[float, Range(0, 1, without_least=True)] = field(

@@ -1,4 +1,4 @@
-"""What a model thinks, drawn: the board after every pass, how sure it is, how far its state moves.
+"""Draw a model that thinks: the board after every pass, its confidence, the moves of its state.
 
 A pass is an H-cycle, after each of which an answer can be read.
 """
@@ -26,11 +26,11 @@ BLUE, ORANGE, RED, GREY = (*COLORS[:2], "#B00020", "#7F7F7F")
 BOARDS = 8
 """Passes that a still picture shows, at most."""
 COLOURS = 64
-"""Of an animation."""
+"""Number of colours of an animation."""
 SECONDS = 0.8
-"""How long an animation shows a pass, unless there are many; the last one stays longer."""
+"""Time for each pass of an animation, unless there are many; the last one stays longer."""
 LONGEST = 12.0
-"""How long an animation takes at most."""
+"""Longest time that an animation takes, in seconds."""
 
 
 def plot_thinking(model: RecursiveModel, puzzle: str, output: Path) -> Path:
@@ -215,7 +215,7 @@ def plot_states(model: RecursiveModel, puzzles: Int[Tensor, "puzzles seq"], outp
 def movements(
     model: RecursiveModel, puzzles: Int[Tensor, "puzzles seq"]
 ) -> tuple[Float[Tensor, "puzzles passes 2"], Int[Tensor, "puzzles seq"]]:
-    """How far z_H and z_L move in each pass, relative to their length; and the last answers."""
+    """Return how far z_H and z_L move in each pass, relative to their length; and the answers."""
     device = model.H_init.device
     tokens, ids = puzzles.to(device), torch.zeros(len(puzzles), dtype=torch.int32, device=device)
     state, moves = model.initial_state(len(puzzles)), []

@@ -6,9 +6,10 @@ A docstring's first line says what is trained, and ends in ": for a GPU." if it 
 import re
 from collections.abc import Callable
 from importlib import import_module
+from typing import get_args
 
 from ostinato.models import MODELS
-from ostinato.training.config import AnyRecipe, PromptRecipe, Recipe, TextRecipe
+from ostinato.training.config import AnyRecipe
 
 MODULES = ("sudoku", "maze", "arc", "own", "hrm", "text", "prompts")
 FOR_A_GPU = re.compile(r": for (a GPU|GPUs)\.$")
@@ -20,8 +21,9 @@ def all_recipes() -> dict[str, Callable[[], AnyRecipe]]:
     for name in MODULES:
         module = import_module(f"ostinato.recipes.{name}")
         for attribute, value in vars(module).items():
-            result = getattr(value, "__annotations__", {}).get("return")
-            if result in (Recipe, TextRecipe, PromptRecipe) and value.__module__ == module.__name__:
+            types = getattr(value, "__annotations__", {})
+            makes_recipe = types.keys() == {"return"} and types["return"] in get_args(AnyRecipe)
+            if makes_recipe and value.__module__ == module.__name__:
                 found[attribute.replace("_", "-")] = value
     return found
 

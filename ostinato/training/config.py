@@ -48,15 +48,22 @@ class LoopConfig:
     accumulation: Count = 1
     """Micro-batches per update. Their gradients are added up: less memory, the same update."""
     lr: NonNegative = 1e-4
+    """Learning rate after the warm-up."""
     weight_decay: NonNegative = 0.0
+    """Weight decay of the optimiser."""
     beta1: ShareBelowOne = 0.9
+    """Decay of the running mean of gradients."""
     beta2: ShareBelowOne = 0.95
+    """Decay of the running mean of squared gradients."""
     muon_lr: NonNegative = 0.02
+    """Learning rate of the matrices that Muon trains."""
     muon_momentum: ShareBelowOne = 0.95
+    """Momentum of Muon."""
     muon_scale: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
     """Size of Muon's steps. With "match_rms_adamw" a matrix of any shape moves as AdamW would move
     it; with "original" it moves by muon_lr · sqrt(max(1, outputs / inputs)) in spectral norm."""
     muon_weight_decay: NonNegative = 0.05
+    """Weight decay of the matrices that Muon trains."""
     muon_ns_steps: Annotated[int, Range(0, 99)] = 5
     """Newton-Schulz iterations of Muon; 3 are nearly as good and cheaper."""
     muon_dtype: Literal["auto", "bfloat16", "float32"] = field(
@@ -67,9 +74,11 @@ class LoopConfig:
     grad_clip: NonNegative = 0.0
     """Largest global gradient norm; 0 disables clipping."""
     warmup_steps: Natural = 2000
+    """Steps in which the learning rate rises from zero."""
     decay_start: Share = 0.0
     """Start of the learning rate's decay, as a share of total_steps."""
     decay_shape: Literal["cosine", "linear"] = "cosine"
+    """Shape of the decay of the learning rate."""
     decay_by: Literal["steps", "time"] = "steps"
     """Clock of the schedule. With "time", --time-limit applies to the whole run, and the learning
     rate reaches its end when the time is over, or the steps if they end first. Such a run depends
@@ -79,9 +88,11 @@ class LoopConfig:
     eval_every: Count = 2000
     """Steps between evaluations on the validation split."""
     eval_batch_size: Count = 512
+    """Examples that are evaluated at a time."""
     checkpoint_every: Count = 1000
     """Steps between checkpoints."""
     keep_checkpoints: Count = 2
+    """Number of checkpoints to keep, the newest."""
     log_every: Count = 50
     """Steps between lines in metrics.jsonl."""
     seed: Seed = 0
@@ -142,8 +153,11 @@ class TrainingConfig(LoopConfig):
     puzzle_emb_lr: NonNegative = 1e-4
     """Learning rate of sign-SGD on the puzzle rows of each batch."""
     puzzle_emb_weight_decay: NonNegative = 1.0
+    """Weight decay of the puzzle rows of each batch."""
     loss_type: LossType = "stablemax_cross_entropy"
+    """Loss of the answer: cross-entropy with stablemax or with softmax."""
     label_smoothing: ShareBelowOne = 0.0
+    """Share of the label that is spread over all tokens."""
     q_weight: NonNegative = 0.5
     """Weight of the halting losses."""
     depth_curriculum: tuple[float, ...] = ()
@@ -203,7 +217,7 @@ class TextTrainingConfig(LoopConfig):
     elsewhere."""
 
     optimizer: Literal["adamw", "lion"] = "adamw"
-    """Learning rate of embedding, head, norms and connections."""
+    """Optimiser of embedding, head, norms and connections."""
     weight_decay: NonNegative = 0.0
     """Weight decay of embedding and head; norms and connections have none."""
     beta2: ShareBelowOne = 0.99

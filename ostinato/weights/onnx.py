@@ -37,7 +37,7 @@ EARLY_EXIT = replace(FIXED, early_exit=True)
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2, "int8": 1.0}
 """Largest difference of a logit after one H-cycle, relative to the largest logit."""
 SMALLEST_COSINE = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.98}
-"""Of the states of both after a supervision step, on average over the puzzles."""
+"""Mean cosine between the states of file and model after a supervision step."""
 LOST = 0.01
 """Share of the puzzles by which the file may solve fewer than the model."""
 
@@ -62,7 +62,7 @@ class HCycle(nn.Module):
 
 
 def example_inputs(model: RecursiveModel, batch: int) -> tuple[Tensor, ...]:
-    """What `HCycle` takes, to trace it with."""
+    """Return inputs of `HCycle`, to trace it with."""
     tokens = torch.zeros(batch, model.config.seq_len, dtype=torch.int64)
     state = model.initial_state(batch)
     ids = torch.zeros(batch, dtype=torch.int64)
@@ -71,12 +71,12 @@ def example_inputs(model: RecursiveModel, batch: int) -> tuple[Tensor, ...]:
 
 @dataclass(frozen=True)
 class OnnxAgreement:
-    """How well a file agrees with its model."""
+    """Measure how well a file agrees with its model."""
 
     error: float
     """Largest difference of a logit after one H-cycle, relative to the largest logit."""
     cosine: float
-    """Of the states of both after a supervision step, on average over the puzzles."""
+    """Mean cosine between the states of file and model after a supervision step."""
     puzzles: int
     same: int
     """Puzzles to which both give the same answer, with early exit."""
@@ -214,7 +214,7 @@ def output_axes(graph: Any) -> dict[str, int]:
 
 
 def metadata(model: RecursiveModel, weights: Weights, notes: dict[str, Any]) -> dict[str, str]:
-    """What a runtime needs to know besides the graph, and what people like to read."""
+    """Return what a runtime needs to know besides the graph, and notes for people."""
     config = model.config
     side = round(config.seq_len**0.5)
     found = {

@@ -129,7 +129,7 @@ def test_safetensors_are_compared_too(run: Path, capsys, monkeypatch):
         ("export chat --format gguf --architecture llama", "llama cannot express this model: it"),
         ("export chat --format gguf --blocks q8", "invalid choice"),
         ("export chat --format safetensors --blocks q4_0", "are for --format gguf"),
-        ("export trm --format gguf", "GGUF is for language models, no trm"),
+        ("export trm --format gguf", "GGUF is for language models, not for trm"),
         ("export chat --format gguf --output file", "could not write to file"),
         ("export bare --format gguf", "the model has no tokenizer.json"),
         ("export chat/exports/gguf/my-chat.gguf --format safetensors", "has no fp32 weights"),

@@ -18,12 +18,6 @@ def boards(size: int) -> st.SearchStrategy[str]:
 
 
 @SIZES
-def test_sizes_and_names(size):
-    sudoku = Sudoku(size)
-    assert (sudoku.name, sudoku.seq_len, sudoku.vocab_size) == (f"sudoku{size}", size**2, size + 2)
-
-
-@SIZES
 def test_cells_share_a_unit_exactly_if_they_are_peers(size):
     sudoku = Sudoku(size)
     assert sorted(map(len, sudoku.units)) == [size] * (3 * size)

@@ -1,7 +1,11 @@
 """Every recipe builds what it says; the published ones have the published sizes and settings."""
 
+import ast
+import inspect
 import re
-from dataclasses import replace
+import textwrap
+from dataclasses import fields, is_dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -65,6 +69,23 @@ def test_its_docstring_says_what_it_is_and_how_to_run_it(name: str):
     assert commands and commands[0].startswith(f"ostinato train {name}")
     for command in commands:
         cli.parse(command.split()[1:])
+
+
+def kinds_of_settings() -> dict[str, type]:
+    made = [recipe_named(name) for name in NAMES]
+    parts = (part for r in made for part in (r.model, r.data, r.training))
+    return {type(part).__name__: type(part) for part in parts}
+
+
+@pytest.mark.parametrize("kind", kinds_of_settings().values(), ids=kinds_of_settings())
+def test_every_setting_has_a_line_of_help(kind: type):
+    explained: set[str] = set()
+    for owner in filter(is_dataclass, kind.__mro__):
+        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body  # pyright: ignore
+        for setting, text in pairwise(body):
+            if isinstance(setting, ast.AnnAssign) and isinstance(text, ast.Expr):
+                explained.add(ast.unparse(setting.target))
+    assert {field.name for field in fields(kind)} <= explained
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -20,41 +19,19 @@ from safetensors.torch import load_file, save_file
 
 import ostinato
 from ostinato.data.tables import hub_files
-from ostinato.models import HRM, TRM, HRMConfig, NanoChat, NanoChatConfig, RecursiveModel, TRMConfig
+from ostinato.models import HRM, NanoChat, NanoChatConfig, RecursiveModel, TRMConfig
 from ostinato.models.dtypes import computes_in_bfloat16
 from ostinato.weights.files import read_tensors
-from ostinato.weights.fitting import load_weights
-from ostinato.weights.official import from_official_weights, to_official_weights, write_official
-from ostinato.weights.save import Model, save_weights, write_hub
+from ostinato.weights.official import to_official_weights, write_official
+from ostinato.weights.save import save_weights, write_hub
+from tests.tiny import assert_same_model, tiny_model
 
 ROOT = Path(__file__).parents[2]
-SHAPE = {
-    "task": "sudoku4",
-    "vocab_size": 6,
-    "seq_len": 16,
-    "hidden_size": 16,
-    "num_heads": 2,
-    "expansion": 1.0,
-    "L_layers": 1,
-    "puzzle_emb_ndim": 16,
-    "num_puzzle_identifiers": 7,
-    "forward_dtype": "float32",
-}
-CHAT = {"vocab_size": 9, "seq_len": 8, "hidden_size": 16, "num_heads": 2, "group_size": 16}
+MLP = {"mlp_t": True, "pos_encodings": "none", "puzzle_emb_len": 2}
 MODELS = {
-    "trm": TRM(TRMConfig(**SHAPE, mlp_t=True, pos_encodings="none", puzzle_emb_len=2)),
-    "hrm": HRM(HRMConfig(**SHAPE, H_layers=1)),
+    "trm": tiny_model("trm", **MLP, num_puzzle_identifiers=7),
+    "hrm": tiny_model("hrm", puzzle_emb_len=0, num_puzzle_identifiers=7),
 }
-for tiny in MODELS.values():
-    assert tiny.puzzle_emb is not None
-    tiny.puzzle_emb.weights.normal_(generator=torch.Generator().manual_seed(1))
-
-
-def assert_same(one: Model, other: Model) -> None:
-    assert type(one) is type(other) and one.config == other.config
-    first, second = one.state_dict(), other.state_dict()
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -71,15 +48,15 @@ def test_every_form_gives_the_model_back(name: str, tmp_path: Path):
         tmp_path / "hub",
     ):
         loaded = ostinato.load(source)
-        assert_same(loaded, model)
+        assert_same_model(loaded, model)
         assert not loaded.training
 
     # Safetensors without our metadata, under either side's names
     bare = load_file(tmp_path / "hub/model.safetensors")
     save_file(bare, tmp_path / "hub/model.safetensors")
-    assert_same(ostinato.load(tmp_path / "hub"), model)
+    assert_same_model(ostinato.load(tmp_path / "hub"), model)
     save_file(to_official_weights(model), tmp_path / "official/converted.safetensors")
-    assert_same(ostinato.load(tmp_path / "official/converted.safetensors"), model)
+    assert_same_model(ostinato.load(tmp_path / "official/converted.safetensors"), model)
 
 
 def test_settings_elsewhere_and_replaced(tmp_path: Path):
@@ -168,22 +145,22 @@ def test_unreadable_settings_are_named(text: str, tmp_path: Path):
 
 
 def test_a_language_model_keeps_its_tokenizer(tmp_path: Path):
-    model = NanoChat(NanoChatConfig(**CHAT), torch.Generator().manual_seed(1))
+    model = tiny_model("nanochat")
     (tmp_path / "tokenizer.json").write_text("{}")
     save_weights(tmp_path / "model.safetensors", model, step=3)
     loaded = ostinato.load(tmp_path, kind=NanoChat)
-    assert_same(loaded, model)
+    assert_same_model(loaded, model)
     assert loaded.tokenizer_json == "{}"
     write_hub(loaded, tmp_path / "hub")
     again = ostinato.load(tmp_path / "hub")
-    assert_same(again, model)
+    assert_same_model(again, model)
     assert again.tokenizer_json == loaded.packed().tokenizer_json == "{}"
     with pytest.raises(ValueError, match="a packed model has no fp32 weights"):
         save_weights(tmp_path / "packed.safetensors", loaded.packed())
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path: Path):
-    save_weights(tmp_path / "chat.safetensors", NanoChat(NanoChatConfig(**CHAT)))
+    save_weights(tmp_path / "chat.safetensors", tiny_model("nanochat"))
     save_weights(tmp_path / "trm.safetensors", MODELS["trm"])
     with pytest.raises(ValueError, match="holds a nanochat, which continues texts: see ostinato g"):
         ostinato.load(tmp_path / "chat.safetensors", kind=RecursiveModel)
@@ -217,27 +194,6 @@ def test_which_file_of_a_folder(tmp_path: Path):
     assert ostinato.load(tmp_path).q_head.bias.tolist() == [20.0, 20.0]  # pyright: ignore
     with pytest.raises(ValueError, match="does not exist: give a run folder"):
         ostinato.load(tmp_path / "nothing")
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_every_missing_extra_or_misshaped_tensor_is_named(name: str):
-    model = MODELS[name]
-    ours, theirs = list(model.state_dict()), to_official_weights(model)
-
-    def refused(weights: dict[str, torch.Tensor], problem: str) -> None:
-        with pytest.raises(ValueError, match=problem) as error:
-            load_weights(model, from_official_weights(weights), "FILE")
-        assert str(error.value).startswith("FILE")
-
-    for key, value, plain in zip(theirs, theirs.values(), ours, strict=True):
-        plain = re.escape(plain)
-        others = {k: v for k, v in theirs.items() if k != key}
-        refused(others, f"lacks the tensor {plain}$")
-        extra = re.escape(key.removeprefix("_orig_mod.model.inner."))
-        refused(theirs | {f"{key}_2": value}, f"does not know: {extra}_2$")
-        wide = torch.cat([value, value[..., :1]], dim=-1)
-        refused(others | {key: wide}, f"{plain} has shape ")
-        refused(others | {key: value.to(torch.int32)}, f"{plain} is torch.int32")
 
 
 def test_a_faulty_file_is_named(tmp_path: Path):
@@ -367,8 +323,7 @@ class TestPuzzleEmbeddings:
         assert all(torch.equal(loaded.state_dict()[name], others[name]) for name in others)
 
     def test_without_a_table(self, tmp_path: Path):
-        settings = {**SHAPE, "puzzle_emb_ndim": 0, "puzzle_emb_len": 0}
-        model = TRM(TRMConfig(**settings))
+        model = tiny_model("trm", puzzle_emb_ndim=0, puzzle_emb_len=0)
         save_weights(tmp_path / "model.safetensors", model)
         with pytest.raises(ValueError, match="to take the mean of"):
             ostinato.load(tmp_path, puzzle_embeddings="mean")
@@ -423,14 +378,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 
 def test_hub(hub: Hub):
-    assert_same(ostinato.load("hf:owner/name"), MODELS["hrm"])
+    assert_same_model(ostinato.load("hf:owner/name"), MODELS["hrm"])
     assert {"checkpoint", "all_config.yaml"} <= hub.fetched()
 
-    assert_same(ostinato.load("hf:owner/name/sudoku/step_5", revision="v1"), MODELS["trm"])
+    assert_same_model(ostinato.load("hf:owner/name/sudoku/step_5", revision="v1"), MODELS["trm"])
     # all_config.yaml may also lie above: there it is not used
     assert hub.fetched() == {"sudoku/step_5", "sudoku/all_config.yaml"}
 
-    assert_same(ostinato.load("hf:owner/name/sudoku"), MODELS["trm"])
+    assert_same_model(ostinato.load("hf:owner/name/sudoku"), MODELS["trm"])
     assert {"sudoku/step_10", "sudoku/all_config.yaml"} <= hub.fetched()
     assert hub.calls == [("owner/name", None), ("owner/name", "v1"), ("owner/name", None)]
 

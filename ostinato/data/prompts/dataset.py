@@ -39,8 +39,11 @@ class PromptData:
     digits: Count = 2
     """Number of digits of the numbers in arithmetic."""
     num_train: Count = 20_000
+    """Number of training prompts."""
     num_validation: Count = 200
+    """Number of prompts to choose checkpoints by."""
     num_test: Count = 500
+    """Number of prompts for the final score."""
     data_seed: Seed = 0
     """Seed of the prompts and of their order."""
     unsafe_sandbox: bool = False

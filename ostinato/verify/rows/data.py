@@ -181,7 +181,7 @@ def weight_names(name: str) -> int:
 
 @check("Names of outputs, carry and metrics", "004", "a counterpart of each of the originals'")
 def output_names() -> int:
-    """Those without one."""
+    """Count the names without a counterpart."""
     outputs = {"logits": "logits", "q_halt_logits": "q_halt", "q_continue_logits": "q_continue"}
     metrics = "count accuracy exact_accuracy q_halt_accuracy steps lm_loss q_halt_loss".split()
     carry = {"z_H", "z_L", "steps", "halted", "inputs", "labels", "puzzle_identifiers"}

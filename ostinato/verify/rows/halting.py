@@ -132,7 +132,7 @@ def evaluation(name: str) -> float:
     "Accuracies", "002", "of cells per puzzle, then over puzzles; exact: all cells", 1e-6, MODELS
 )
 def accuracies(name: str) -> float:
-    """Those of an evaluation, puzzle by puzzle; ignored cells do not count."""
+    """Compare the accuracies of an evaluation, puzzle by puzzle; ignored cells do not count."""
     model, puzzles = specimen(name), batch(specimen(name))
     labels = torch.where(puzzles.labels < 1, 0, puzzles.labels)
     with torch.no_grad():

@@ -166,7 +166,7 @@ def updates(name: str) -> int:
     5.0,
 )
 def exploration() -> float:
-    """How long 400 eager slots think, as standard deviations from the expected shares."""
+    """Count the steps of 400 eager slots; standard deviations from the expected shares."""
     count = 400
     config = replace(CONFIGS["TRM"], H_cycles=1, L_cycles=1, L_layers=1)
     training = TrainingConfig(
