@@ -36,7 +36,7 @@ VERBS = {
 }
 """Verb → what it does. The class `Verb` in `ostinato.cli.verb` holds the code."""
 
-HOMES = {"chat": "generate", "doctor": "lists", "recipes": "lists", "models": "lists"}
+HOMES = {"doctor": "lists", "recipes": "lists", "models": "lists"}
 """Verb → module, where it shares one with another verb."""
 
 Command = Callable[[], int]

@@ -1,93 +1,119 @@
-"""Hold a dialogue with a language model that has only learnt to continue texts.
+"""Hold a conversation with a language model.
 
-No model here is trained on dialogues. So the dialogue is a text of the form
+A model that was tuned on conversations reads them in its template, ChatML. A base model has only
+learnt to continue texts, so it is given a text of the form
 
     User: …
     Assistant: …
     User:
 
-which the model continues behind "Assistant:", up to the line where it would speak for the user.
+which it continues behind "Assistant:", up to the line where it would speak for the user.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-from ostinato.inference.generate import Piece, Sampling, Tokenizer, check_prompt, generate
+from ostinato.data.text.template import CHATML, Message, prompt_tokens
+from ostinato.data.text.tokenizer import BytePairTokenizer
+from ostinato.inference.generate import Piece, Sampling, check_prompt, generate
 from ostinato.models.nanochat import NanoChat
 
-USER, ASSISTANT = "User:", "Assistant:"
-STOP = (f"\n{USER}", f"\n{ASSISTANT}")
+NAMES = {"user": "User:", "assistant": "Assistant:"}
+STOP = tuple(f"\n{name}" for name in NAMES.values())
 ANSWER_TOKENS = 64
 """Tokens reserved for an answer; at most half of the context."""
 
+Prompt = Callable[[BytePairTokenizer, Sequence[Message]], list[int]]
 
-@dataclass(frozen=True)
-class Turn:
-    """Hold a question and, once there is one, its answer."""
 
-    question: str
-    answer: str | None = None
+def prompt_of(model: NanoChat) -> Prompt:
+    """Return the function that turns messages into the tokens behind which `model` answers.
 
-    def text(self) -> str:
-        """Return the turn as the model reads it; without an answer, it ends where that begins."""
-        answer = "" if self.answer is None else f" {self.answer}\n"
-        return f"{USER} {self.question}\n{ASSISTANT}{answer}"
+    Raises ValueError if the model has a template of its own.
+    """
+    if model.chat_template not in ("", CHATML):
+        raise ValueError(
+            "the model's template is not the ChatML that ostinato train nanochat-chat writes: use "
+            "the program that the model is for, or remove tokenizer_config.json to continue texts"
+        )
+    return prompt_tokens if model.chat_template else plain_tokens
+
+
+def plain_tokens(tokenizer: BytePairTokenizer, messages: Sequence[Message]) -> list[int]:
+    """Return the tokens of messages as a text, which ends where the answer begins."""
+    if any(message.role == "system" for message in messages):
+        raise ValueError("the model only continues texts and takes no system message: tune it")
+    said = (f"{NAMES[m.role]} {m.content.strip()}\n" for m in messages)
+    return tokenizer.encode("".join(said) + NAMES["assistant"])
 
 
 class Dialogue:
-    """Hold the turns so far, and forget the oldest when they no longer fit in the context."""
+    """Hold the messages so far, and forget the oldest turns when the context is full."""
 
     def __init__(
         self,
         model: NanoChat,
-        tokenizer: Tokenizer,
+        tokenizer: BytePairTokenizer,
         sampling: Sampling,
         max_tokens: int | None = None,
     ):
         self.model, self.tokenizer = model.packed(), tokenizer
+        self.prompt = prompt_of(model)
+        self.stop = () if model.chat_template else STOP
         self.sampling, self.max_tokens = sampling, max_tokens
-        self.turns: list[Turn] = []
+        self.messages: list[Message] = []
         self.asked = 0
 
-    def reset(self) -> None:
-        """Forget all turns."""
-        self.turns = []
+    def reset(self, system: str = "") -> None:
+        """Forget all turns, and begin anew with a system message unless that is empty.
+
+        Raises ValueError if the model takes none.
+        """
+        messages = [Message("system", system)] if system else []
+        self.prompt(self.tokenizer, messages)
+        self.messages = messages
 
     def ask(self, question: str) -> Iterator[Piece]:
-        """Yield the answer piece by piece; when complete, it joins the dialogue.
+        """Yield the answer piece by piece; what has been said of it joins the dialogue.
 
         The seed of an answer is `sampling.seed` plus the number of questions before it. Raises
         ValueError for an empty question and for one that does not fit in the context alone.
         """
         if not question.strip():
             raise ValueError("the question is empty: write some text, or /reset")
-        turn = Turn(question.strip())
-        tokens, kept = fitting(self.model, self.tokenizer, [*self.turns, turn])
+        messages = [*self.messages, Message("user", question.strip())]
+        tokens, kept = fitting(self.model, self.tokenizer, messages, self.prompt)
         sampling = replace(self.sampling, seed=self.sampling.seed + self.asked)
-        pieces = generate(self.model, tokens, self.tokenizer, sampling, self.max_tokens, STOP)
+        pieces = generate(self.model, tokens, self.tokenizer, sampling, self.max_tokens, self.stop)
         self.asked += 1
         return self._answer(kept, pieces)
 
-    def _answer(self, turns: Sequence[Turn], pieces: Iterator[Piece]) -> Iterator[Piece]:
+    def _answer(self, messages: Sequence[Message], pieces: Iterator[Piece]) -> Iterator[Piece]:
         answer = ""
-        for piece in pieces:
-            answer += piece.text
-            yield piece
-        self.turns = [*turns[:-1], replace(turns[-1], answer=answer.strip())]
+        try:
+            for piece in pieces:
+                answer += piece.text
+                yield piece
+        finally:  # the reader may have stopped it
+            self.messages = [*messages, Message("assistant", answer.strip())]
 
 
 def fitting(
-    model: NanoChat, tokenizer: Tokenizer, turns: Sequence[Turn]
-) -> tuple[list[int], list[Turn]]:
-    """Return the tokens of the last turns that leave room for an answer, and those turns.
+    model: NanoChat,
+    tokenizer: BytePairTokenizer,
+    messages: Sequence[Message],
+    prompt: Prompt = plain_tokens,
+) -> tuple[list[int], list[Message]]:
+    """Return the tokens of the last turns that leave room for an answer, and their messages.
 
-    Raises ValueError if the last turn alone leaves no room.
+    A system message stays in front. Raises ValueError if the last turn alone leaves no room.
     """
     room = model.config.seq_len - min(ANSWER_TOKENS, model.config.seq_len // 2)
+    first = int(messages[0].role == "system")
     tokens: list[int] = []
-    for start in range(len(turns)):
-        kept = list(turns[start:])
-        tokens = tokenizer.encode("".join(turn.text() for turn in kept))
+    for start in range(first, len(messages), 2):
+        kept = [*messages[:first], *messages[start:]]
+        tokens = prompt(tokenizer, kept)
         if len(tokens) <= room:
             check_prompt(model, tokens)
             return tokens, kept

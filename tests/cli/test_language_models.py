@@ -10,11 +10,14 @@ import torch
 
 import ostinato
 from ostinato.cli import main
+from ostinato.data.text.conversations import read_conversations
+from ostinato.data.text.template import CHATML, Message
 from ostinato.data.text.tokenizer import BytePairTokenizer
+from ostinato.inference.chat import Dialogue
 from ostinato.models import TRM, NanoChat, NanoChatConfig, TRMConfig
 from ostinato.recipes import recipe_named
 from ostinato.recipes.text import PRESETS
-from ostinato.weights.save import save_weights
+from ostinato.weights.save import save_tokenizer, save_weights
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the log", "naïve café, 日本"]
 
@@ -56,7 +59,7 @@ def printed(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_generate_prints_what_the_library_gives(run: Path, capsys: pytest.CaptureFixture[str]):
-    settings = ["--temperature", "0.8", "--seed", "3", "--max-tokens", "9"]
+    settings = ["--temperature", "0.8", "--top-k", "0", "--seed", "3", "--max-tokens", "9"]
     sampling = ostinato.Sampling(temperature=0.8, seed=3)
     pieces = list(ostinato.generate(ostinato.load(run), "the cat", None, sampling, 9))
     text = "".join(piece.text for piece in pieces)
@@ -137,7 +140,6 @@ def test_models_counts_every_preset_and_recipe(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["generate", "chat", ""], "the prompt is empty"),
         (["generate", "chat", "the cat " * 20], "the model reads 24: shorten it"),
         (["generate", "nowhere", "a"], "nowhere does not exist"),
         (["generate", "chat", "a", "--temperature", "-1"], "temperature must be 0 or more"),
@@ -192,3 +194,71 @@ def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     error = capsys.readouterr().err.strip()
     assert error.startswith("ostinato: ") and "\n" not in error
     return error
+
+
+def test_generate_writes_several_texts_with_a_fresh_seed_that_is_printed(
+    run: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["generate", "chat", "-n", "2", "--json", "--max-tokens", "6"]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    first, second = (json.loads(line) for line in out.splitlines())
+    assert err == f"seed {first['seed']}\n" and second["seed"] == first["seed"] + 1
+    assert first["prompt"] == ""
+    words = ["generate", "chat", "--seed", str(second["seed"]), "--json", "--max-tokens", "6"]
+    again = json.loads(printed(words, capsys))
+    assert again == second
+    assert len({json.loads(printed(words[:2] + words[4:], capsys))["seed"] for _ in range(3)}) > 1
+
+
+@pytest.fixture
+def chatty(run: Path) -> Path:
+    """The same model, as if it had been tuned on conversations."""
+    model = ostinato.load(run)
+    tokenizer = BytePairTokenizer.of_json(model.tokenizer_json).with_turns()
+    model = NanoChat(NanoChatConfig(**{**vars(model.config), "vocab_size": 282, "seq_len": 224}))
+    model.tokenizer_json, model.chat_template = tokenizer.to_json(), CHATML
+    save_weights(run / "model.safetensors", model)
+    save_tokenizer(run, model)
+    return run
+
+
+def test_chat_keeps_a_conversation(
+    chatty: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    lines = "/system Be kind.\na\n/save talk.jsonl\nb\n/save talk.jsonl\n/save chat/config.json\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines + "/stop\n/quit\nc\n"))
+    (chatty / "config.json").write_text("{}")
+    assert main(["chat", "chat", "--max-tokens", "3", "--seed", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert "only continues texts" not in out and "5 messages are in talk.jsonl" in out
+    assert "chat/config.json exists: give another name" in err
+    assert "unknown command '/stop'" in err
+    ((_, messages),) = read_conversations(Path("talk.jsonl"))
+    roles = ["system", "user", "assistant", "user", "assistant"]
+    assert [message.role for message in messages] == roles
+    assert messages[0].content == "Be kind." and messages[3].content == "b"
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program(
+    chatty: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    read = iter(["a", KeyboardInterrupt, "/save talk.jsonl", EOFError])
+
+    def reading(prompt: str) -> str:
+        word = next(read)
+        if isinstance(word, str):
+            return word
+        raise word
+
+    def stopped(dialogue: Dialogue, question: str):
+        dialogue.messages = [Message("user", question), Message("assistant", "as far as")]
+        yield "as far as"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", reading)
+    monkeypatch.setattr(Dialogue, "ask", stopped)
+    assert main(["chat", "chat"]) == 0
+    out = capsys.readouterr().out
+    assert "as far as …\n" in out and "/quit or Ctrl-D ends" in out
+    assert "2 messages are in talk.jsonl" in out

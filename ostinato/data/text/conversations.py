@@ -55,7 +55,7 @@ class ChatData:
     """Number of training conversations, where they are generated."""
     too_long: Literal["cut", "refuse"] = "cut"
     """What to do with a conversation that is longer than the model's context: cut it behind the
-    last answer that fits, or refuse it."""
+    last answer that fits (leave it out if none does), or refuse it."""
     num_validation: Natural = 0
     """Number of validation conversations. 0: a twentieth of all, at most 200."""
     num_test: Natural = 0
@@ -160,38 +160,34 @@ class ChatData:
         report: Callable[[str], None],
     ) -> dict[str, Any]:
         """Write a split; return its entry for `text.json`."""
-        encoded = [self._fitting(tokenizer, name, messages, length) for name, messages in found]
-        facts = write_split(
-            folder,
-            split,
-            tokenizer,
-            [tokens[1:] for tokens, _ in encoded],
-            [name for name, _ in found],
-            sum(len(m.content.encode()) for _, kept in encoded for m in kept),
-        )
-        num_cut = sum(
-            len(kept) < len(messages)
-            for (_, kept), (_, messages) in zip(encoded, found, strict=True)
-        )
-        cut = f", {num_cut:,} cut to {length} tokens" if num_cut else ""
-        report(f"{split}: {len(found):,} conversations, {facts['tokens']:,} tokens{cut}")
-        return facts
-
-    def _fitting(
-        self, tokenizer: BytePairTokenizer, name: str, messages: Messages, length: int
-    ) -> tuple[list[int], Messages]:
-        """Return the tokens and messages that fit in a window; ValueError if none do."""
-        tokens = conversation_tokens(tokenizer, messages)
-        first = 3 if messages[0].role == "system" else 2
-        while len(tokens) > length + 1:
-            if self.too_long == "refuse" or len(messages) == first:
+        kept, num_cut = [], 0
+        for name, messages in found:
+            whole = conversation_tokens(tokenizer, messages)
+            if len(whole) > length + 1 and self.too_long == "refuse":
                 raise ValueError(
-                    f"{name} has {len(tokens)} tokens, the model reads {length}: shorten that "
-                    "conversation or remove it"
+                    f"{name} has {len(whole)} tokens, the model reads {length}: shorten that "
+                    "conversation, or set too_long to cut"
                 )
-            messages = messages[:-2]
-            tokens = conversation_tokens(tokenizer, messages)
-        return tokens, messages
+            tokens = whole
+            while len(tokens) > length + 1 and len(messages) > 1:
+                messages = messages[:-2]
+                tokens = conversation_tokens(tokenizer, messages)
+            if len(messages) > 1:
+                num_cut += tokens is not whole
+                kept.append((name, tokens, sum(len(m.content.encode()) for m in messages)))
+        if not kept:
+            raise ValueError(f"no {split} conversation fits in {length} tokens: give shorter ones")
+        names, tokens, sizes = zip(*kept, strict=True)
+        facts = write_split(
+            folder, split, tokenizer, (part[1:] for part in tokens), names, sum(sizes)
+        )
+        left_out = len(found) - len(kept)
+        too_long = f"; too long: {num_cut:,} cut, {left_out:,} left out"
+        report(
+            f"{split}: {len(kept):,} conversations, {facts['tokens']:,} tokens"
+            + (too_long if num_cut or left_out else "")
+        )
+        return facts
 
 
 def read_conversations(path: Path) -> Split:

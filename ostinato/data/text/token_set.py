@@ -10,7 +10,7 @@ so every token but the first can be predicted, including the end of each documen
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -183,7 +183,7 @@ def write_split(
     split: str,
     tokenizer: BytePairTokenizer,
     texts: Iterable[list[int]],
-    names: list[str],
+    names: Sequence[str],
     num_bytes: int,
 ) -> dict[str, Any]:
     """Write the files of a split, given its documents' tokens; return its entry for `text.json`."""
