@@ -13,7 +13,7 @@ from tests.data.test_sudoku_oracle import grids_4x4, images_4x4, is_solved
 
 SIZES = pytest.mark.parametrize("size", [4, 6, 9])
 SEEDS = st.integers(0, 2**32)
-GIVENS = {4: (4, 12), 6: (12, 24), 9: (28, 44)}
+GIVENS = {4: (4, 12), 6: (12, 24), 9: (28, 44), 16: (150, 180)}
 
 
 def rng(seed: int) -> torch.Generator:
@@ -82,6 +82,10 @@ def test_a_symmetry_keeps_the_rules(size, seed):
         assert is_solved(sudoku.format(answer), size)
         assert sudoku.check(puzzle, answer) is None
     assert (sudoku.signatures(moved, answers) == sudoku.signatures(puzzles, solutions)).all()
+
+
+def test_a_symmetry_of_16x16_keeps_the_rules():
+    test_a_symmetry_keeps_the_rules.hypothesis.inner_test(16, seed=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
