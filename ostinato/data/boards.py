@@ -45,7 +45,7 @@ def board_of(task_name: str, seq_len: int, vocab_size: int) -> Board:
     """The board of a kind of puzzle; a plain one if the kind is not known."""
     task = find_task(task_name)
     if isinstance(task, Sudoku):
-        digits = [str(digit) for digit in range(1, task.size + 1)]
+        digits = list(task.symbols[BLANK + 1 :])
         return Board(
             kind="sudoku",
             rows=task.size,
@@ -54,7 +54,7 @@ def board_of(task_name: str, seq_len: int, vocab_size: int) -> Board:
             symbols=["", "", *digits],
             written=[".", ".", *digits],
             keys=digits,
-            typed={".": BLANK, "0": BLANK} | {d: BLANK + int(d) for d in digits},
+            typed=task.meaning,
             box=(task.box_rows, task.box_cols),
             units=task.units.tolist(),
         )

@@ -88,6 +88,37 @@ def sudoku6_tiny() -> Recipe:
     )
 
 
+def sudoku16_tiny() -> Recipe:
+    """16×16 Sudoku with boxes of 4×4 and 190 to 220 givens.
+
+    It is small enough for two CPU cores.
+
+    ostinato train sudoku16-tiny
+    """
+    return Recipe(
+        name="sudoku16-tiny",
+        model=replace(
+            sudoku4_tiny().model,
+            task="sudoku16",
+            vocab_size=18,
+            seq_len=256,
+            H_cycles=1,
+            L_cycles=3,
+            halt_max_steps=4,
+            normalize_swiglu=True,
+        ),
+        data=SudokuData(
+            size=16,
+            min_givens=190,
+            max_givens=220,
+            num_train=4000,
+            num_validation=200,
+            num_test=1000,
+        ),
+        training=replace(LARGE_STEPS, total_steps=1500, slot_turns=64, eval_every=250),
+    )
+
+
 def sudoku9_easy() -> Recipe:
     """9×9 Sudoku with 32 to 44 givens, within an hour.
 

@@ -324,7 +324,7 @@ def test_sudoku_extreme_comes_from_the_hub(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"size": 5}, "choose 4, 6 or 9"),
+        ({"size": 5}, "choose 4, 6, 9 or 16"),
         ({"num_train": 0}, "set num_train to at least 1"),
         ({"num_test": -1}, "num_test must not be negative, but is -1"),
         ({"num_aug": 10}, "set augment=False with it, or num_aug=0"),

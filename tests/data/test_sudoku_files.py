@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ostinato.data.puzzle_files import read_puzzles
-from ostinato.data.sudoku import Sudoku, SudokuData
+from ostinato.data.sudoku import Sudoku, SudokuData, generate
 from tests.data.test_sudoku_oracle import KNOWN_ANSWER, KNOWN_PUZZLE
 
 ROWS = [KNOWN_PUZZLE[start : start + 9] for start in range(0, 81, 9)]
@@ -106,3 +106,12 @@ def test_boards_without_answers_are_data_too(tmp_path: Path):
         SudokuData(source=str(path), num_test=1, num_validation=1).prepare(
             tmp_path, lambda line: None
         )
+
+
+def test_16x16_boards_are_read_in_frames():
+    sudoku = Sudoku(16)
+    puzzle = generate(sudoku, 1, (140, 150), seed=0)[0][0]
+    drawn = sudoku.draw(puzzle).replace("│", "|").replace("─", "-").replace("┼", "+")
+    for text in (drawn, drawn.lower(), sudoku.format(puzzle), drawn.replace(" ", "\t")):
+        ((_, board),) = sudoku.boards(iter(text.splitlines()))
+        assert (sudoku.parse(board) == puzzle).all()

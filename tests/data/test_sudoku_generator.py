@@ -13,7 +13,14 @@ from tests.data.test_sudoku_oracle import grids_4x4, is_solved, solutions
 
 @pytest.mark.parametrize(
     ("size", "givens", "count"),
-    [(4, (4, 10), 60), (6, (9, 20), 30), (9, (32, 44), 12), (9, (25, 28), 8), (9, (81, 81), 2)],
+    [
+        (4, (4, 10), 60),
+        (6, (9, 20), 30),
+        (9, (32, 44), 12),
+        (9, (25, 28), 8),
+        (9, (81, 81), 2),
+        (16, (140, 150), 2),
+    ],
 )
 def test_puzzles_have_exactly_the_given_solution(size, givens, count):
     sudoku = Sudoku(size)

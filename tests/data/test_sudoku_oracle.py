@@ -11,7 +11,7 @@ import numpy as np
 
 KNOWN_PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 KNOWN_ANSWER = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"
-BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
+BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3), 16: (4, 4)}
 
 
 @cache
@@ -40,7 +40,7 @@ def solutions(board: str, size: int) -> Iterator[str]:
     for cell in range(size**2):
         if board[cell] == ".":
             taken = {board[peer] for peer in peers(size)[cell]}
-            allowed[cell] = [d for d in map(str, range(1, size + 1)) if d not in taken]
+            allowed[cell] = [d for d in "123456789ABCDEFG"[:size] if d not in taken]
     if not allowed:
         yield board
         return

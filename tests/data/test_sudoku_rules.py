@@ -8,8 +8,14 @@ from hypothesis import strategies as st
 from ostinato.data.sudoku import Sudoku, sudoku_of
 from tests.data.test_sudoku_oracle import KNOWN_ANSWER, KNOWN_PUZZLE, is_solved, peers
 
-SIZES = pytest.mark.parametrize("size", [4, 6, 9])
-GRIDS = {4: "1234341221434321", 6: "123456456123231564564231312645645312", 9: KNOWN_ANSWER}
+SIZES = pytest.mark.parametrize("size", [4, 6, 9, 16])
+LETTERS = "123456789ABCDEFG"
+GRIDS = {
+    4: "1234341221434321",
+    6: "123456456123231564564231312645645312",
+    9: KNOWN_ANSWER,
+    16: "".join(LETTERS[(4 * row + row // 4 + col) % 16] for row in range(16) for col in range(16)),
+}
 
 
 def boards(size: int) -> st.SearchStrategy[str]:
@@ -41,7 +47,8 @@ def test_format_writes_what_parse_read(size):
     board = GRIDS[size].replace("2", ".")
     spaced = "\n ".join(board.replace(".", "0"))
     assert sudoku.format(sudoku.parse(spaced)) == board
-    assert sudoku.format(np.arange(-100, sudoku.seq_len - 100)) == "." * sudoku.seq_len
+    assert sudoku.format(sudoku.parse(spaced.lower())) == board
+    assert sudoku.format(np.arange(-300, sudoku.seq_len - 300)) == "." * sudoku.seq_len
 
 
 @pytest.mark.parametrize(
@@ -56,6 +63,12 @@ def test_format_writes_what_parse_read(size):
         ),
         (4, "...............5", r"'5' at position 16 \(row 4, column 4\)"),
         (6, "²" + "." * 35, r"'²' at position 1 \(row 1, column 1\)"),
+        (
+            16,
+            "H" + "." * 255,
+            r"'H' at position 1 .*: use the digits 1 to 9 and A to G, and . or 0",
+        ),
+        (16, "c" + "." * 14 + "C" + "." * 240, "digit C stands twice in row 1"),
         (4, "3..3............", "digit 3 stands twice in row 1"),
         (6, "....5." + "." * 24 + "....5.", "digit 5 stands twice in column 5"),
         (6, "." * 15 + "4......4" + "." * 13, "digit 4 stands twice in box 4"),
@@ -92,7 +105,7 @@ def test_conflicts_are_exactly_the_repeated_digits(size, data):
     assert len(conflicts) == len(expected)
 
 
-@SIZES
+@pytest.mark.parametrize("size", [4, 6, 9])
 @given(data=st.data())
 def test_check_accepts_solved_boards_only(size, data):
     sudoku, solution = Sudoku(size), GRIDS[size]
@@ -134,13 +147,13 @@ def test_sudoku_of_finds_the_size(size):
 
 
 def test_sudoku_of_names_the_possible_lengths():
-    with pytest.raises(ValueError, match=r"16 \(4x4\), 36 \(6x6\) or 81 \(9x9\).*not 80"):
+    with pytest.raises(ValueError, match=r"16 \(4x4\), 36 \(6x6\), 81 \(9x9\) or 256 .*not 80"):
         sudoku_of("." * 80)
 
 
 def test_unknown_size():
-    with pytest.raises(ValueError, match="choose 4, 6 or 9"):
-        Sudoku(16)
+    with pytest.raises(ValueError, match="choose 4, 6, 9 or 16"):
+        Sudoku(12)
 
 
 @pytest.mark.parametrize("size", [4, 6])

@@ -12,7 +12,7 @@ from tests.data.test_sudoku_oracle import grids_4x4, images_4x4
 
 SIZES = pytest.mark.parametrize("size", [4, 6, 9])
 SEEDS = st.integers(0, 2**32)
-GIVENS = {4: (4, 12), 6: (12, 24), 9: (28, 44)}
+GIVENS = {4: (4, 12), 6: (12, 24), 9: (28, 44), 16: (150, 180)}
 
 
 def rng(seed: int) -> torch.Generator:

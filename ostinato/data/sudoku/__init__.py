@@ -1,4 +1,4 @@
-"""Sudoku of the sizes 4, 6 and 9: rules, symmetries, an exact solver, a generator, data sets."""
+"""Sudoku, 4×4, 6×6, 9×9 and 16×16: rules, symmetries, an exact solver, a generator, data sets."""
 
 from ostinato.data.sudoku.board import SIZES
 from ostinato.data.sudoku.dataset import SudokuData

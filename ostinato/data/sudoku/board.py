@@ -11,17 +11,18 @@ import numpy as np
 from jaxtyping import Integer
 
 BLANK = 1
-DIGITS = "123456789"
-BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
+DIGITS = "123456789ABCDEFG"
+BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3), 16: (4, 4)}
 """Size → rows and columns of a box."""
 SIZES = tuple(BOXES)
-MINIMUM_GIVENS = {4: 4, 6: 8, 9: 17}
-"""Size → fewest givens that fix a solution. 9x9: McGuire et al. 2012 (arXiv 1201.0749)."""
+MINIMUM_GIVENS = {4: 4, 6: 8, 9: 17, 16: 15}
+"""Size → fewest givens that fix a solution. 9x9: McGuire et al. 2012 (arXiv 1201.0749). 16x16: all
+digits but one must be given; the fewest known are 55."""
 
 
 @dataclass(frozen=True)
 class Board:
-    """Lay out a size: 4 (2x2 boxes), 6 (boxes of 2 rows and 3 columns) or 9 (3x3 boxes)."""
+    """Lay out a size: 4 (2x2 boxes), 6 (boxes of 2 rows and 3 columns), 9 (3x3) or 16 (4x4)."""
 
     size: int = 9
     """Side of the board, and the number of digits."""
@@ -60,6 +61,19 @@ class Board:
     @property
     def symbols(self) -> str:
         return ".." + DIGITS[: self.size]
+
+    @cached_property
+    def meaning(self) -> dict[str, int]:
+        """Map each character that may be written to its token; letters may be small."""
+        digits = {digit: token for token, digit in enumerate(self.symbols[2:], start=2)}
+        small = {digit.lower(): token for digit, token in digits.items()}
+        return {".": BLANK, "0": BLANK} | small | digits
+
+    @property
+    def alphabet(self) -> str:
+        """Name the digits for a message."""
+        last = self.symbols[-1]
+        return f"digits 1 to {last}" if last.isdigit() else f"digits 1 to 9 and A to {last}"
 
     @cached_property
     def cell_units(self) -> Integer[np.ndarray, "cells 3"]:

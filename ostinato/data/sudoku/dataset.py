@@ -14,7 +14,7 @@ from ostinato.data.tables import Rows
 from ostinato.numbers import Natural, check_numbers
 
 EXTREME = "sudoku-extreme"
-GIVENS = {4: (4, 10), 6: (12, 24), 9: (32, 44)}
+GIVENS = {4: (4, 10), 6: (12, 24), 9: (32, 44), 16: (130, 180)}
 """Size → default range of the number of givens of a generated puzzle."""
 CHUNK = 8192  # puzzles generated between two lines of the report
 SATURATED = 1 / 1000  # if fewer of a chunk are new, practically all puzzles have been found
@@ -30,11 +30,13 @@ class SudokuData(BuiltData):
     ON_HUB: ClassVar[dict[str, str]] = {EXTREME: "sapientinc/sudoku-extreme"}
 
     size: int = 9
-    """Side of the board: 4, 6 or 9."""
+    """Side of the board: 4, 6, 9 or 16."""
     min_givens: int | None = None
-    """Minimum number of givens of a generated puzzle. By default 4 (4x4), 12 (6x6) or 32 (9x9)."""
+    """Minimum number of givens of a generated puzzle. By default 4 (4x4), 12 (6x6), 32
+    (9x9) or 130 (16x16)."""
     max_givens: int | None = None
-    """Maximum number of givens of a generated puzzle. By default 10 (4x4), 24 (6x6) or 44 (9x9)."""
+    """Maximum number of givens of a generated puzzle. By default 10 (4x4), 24 (6x6), 44
+    (9x9) or 180 (16x16)."""
     num_generated: Natural = 0
     """Number of generated puzzles to add to the training rows of a CSV source."""
     num_aug: Natural = 0

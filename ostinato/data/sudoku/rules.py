@@ -45,14 +45,13 @@ class Sudoku(Board, Task):
                 f"a {self.size}x{self.size} Sudoku needs {self.seq_len} characters "
                 f"(digits, and . or 0 for blanks), not {len(symbols)}: {_shorten(symbols)!r}"
             )
-        meaning = {".": BLANK, "0": BLANK} | {d: n for n, d in enumerate(self.symbols[2:], start=2)}
         for position, symbol in enumerate(symbols):
-            if symbol not in meaning:
+            if symbol not in self.meaning:
                 raise ValueError(
                     f"character {symbol!r} at position {position + 1} ({self.place(position)}) "
-                    f"is not allowed: use the digits 1 to {self.size}, and . or 0 for blanks"
+                    f"is not allowed: use the {self.alphabet}, and . or 0 for blanks"
                 )
-        tokens = np.array([meaning[symbol] for symbol in symbols], dtype=np.uint8)
+        tokens = np.array([self.meaning[symbol] for symbol in symbols], dtype=np.uint8)
         if conflicts := self.conflicts(tokens):
             raise ValueError(f"the givens contradict each other: {conflicts[0]}; correct one")
         return tokens
@@ -82,7 +81,7 @@ class Sudoku(Board, Task):
             times = "twice" if count == 2 else f"{count} times"
             kind, index = divmod(unit, self.size)
             name = f"{('row', 'column', 'box')[kind]} {index + 1}"
-            found.append(f"digit {digit + 1} stands {times} in {name}")
+            found.append(f"digit {self.symbols[BLANK + 1 + digit]} stands {times} in {name}")
         return found
 
     def check(
@@ -92,8 +91,10 @@ class Sudoku(Board, Task):
         empty = []
         for cell, (given, digit) in enumerate(zip(puzzle.tolist(), answer.tolist(), strict=True)):
             if self.is_digit(given) and digit != given:
-                shown = digit - 1 if self.is_digit(digit) else "no digit"
-                return f"the given {given - 1} in {self.place(cell)} was changed to {shown}"
+                shown = self.symbols[digit] if self.is_digit(digit) else "no digit"
+                return (
+                    f"the given {self.symbols[given]} in {self.place(cell)} was changed to {shown}"
+                )
             if not self.is_digit(digit):
                 empty.append(cell)
         if empty:
@@ -222,8 +223,7 @@ class Sudoku(Board, Task):
             raise ValueError(f"{path}:{chunk[row].line}: {fault}")
 
         tokens_of = np.full(256, FOREIGN, dtype=np.uint8)
-        tokens_of[[ord("."), ord("0")]] = BLANK
-        tokens_of[list(map(ord, self.symbols[2:]))] = np.arange(2, self.vocab_size)
+        tokens_of[list(map(ord, self.meaning))] = list(self.meaning.values())
         boards = []
         for name in ("question", "answer"):
             texts = [getattr(cells, name) for cells in chunk]
@@ -240,7 +240,7 @@ class Sudoku(Board, Task):
                 fail(
                     row,
                     f"character {texts[row][cell]!r} at position {cell + 1} of {name}: use the "
-                    f"digits 1 to {self.size}, and . or 0 for blanks",
+                    f"{self.alphabet}, and . or 0 for blanks",
                 )
             boards.append(tokens)
         inputs, labels = boards
@@ -263,7 +263,7 @@ def sudoku_of(text: str) -> Sudoku:
         if len(symbols) == size**2:
             return Sudoku(size)
     raise ValueError(
-        f"a puzzle has 16 (4x4), 36 (6x6) or 81 (9x9) characters, "
+        f"a puzzle has 16 (4x4), 36 (6x6), 81 (9x9) or 256 (16x16) characters, "
         f"not {len(symbols)}: {_shorten(symbols)!r}"
     )
 
