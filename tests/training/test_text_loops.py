@@ -70,3 +70,12 @@ def test_the_weight_of_the_entropy_falls_in_a_line(corpus: Path):
     config = tiny(corpus, LOOPED, total_steps=22, gate_start=0.5).training
     found = [config.exit_entropy_at(step) for step in (1, 6, 11, 22)]
     assert found == pytest.approx([0.1, 0.075, 0.05, 0.05])
+
+
+def test_a_trained_model_gets_its_gate_alone(corpus: Path, tmp_path: Path):
+    train(tiny(corpus, LOOPED, total_steps=2), tmp_path / "first")
+    recipe = tiny(corpus, LOOPED, total_steps=4, gate_start=0.0, init_from=str(tmp_path / "first"))
+    train(recipe, tmp_path / "second")
+    before, after = (load(tmp_path / name).state_dict() for name in ("first", "second"))
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert changed == {"exit_gate.weight", "exit_gate.bias"}
