@@ -1,7 +1,7 @@
 """`ostinato eval RUN`, for the run of a language model."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,7 +9,7 @@ import tyro
 
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
-from ostinato.numbers import to_json
+from ostinato.numbers import Share, check_numbers, to_json
 
 if TYPE_CHECKING:
     from ostinato.data.text import TokenSet
@@ -35,6 +35,8 @@ class EvalText:
     (default: half of what the model reads; validation in training takes 0)."""
     baselines: bool = False
     """Also score a trigram of bytes, counted on the training documents, and xz -9e."""
+    exit_threshold: Share = 0.5
+    """For expressions: leave a model with loops once its exit probabilities add up to this."""
     batch_size: int = 16
     """Read this many windows at a time."""
     device: str = "auto"
@@ -55,8 +57,10 @@ class EvalText:
     def measure(self, world: "World") -> int:
         """Score this process's share of the windows; the main process prints and writes."""
         from ostinato.data.text import ConversationSet, TokenSet, load_texts
+        from ostinato.data.text.hops import HopData
         from ostinato.decoding import read_text
         from ostinato.evaluation.conversations import score_answers
+        from ostinato.evaluation.hops import evaluate_hops
         from ostinato.evaluation.text import evaluate
         from ostinato.files import write_json
         from ostinato.models import NanoChat
@@ -67,6 +71,7 @@ class EvalText:
         from ostinato.training.text import prepare
         from ostinato.weights.load import load
 
+        check_numbers(self)
         folder = RunFolder(self.model)
         recipe = read_config(folder.config, TextRecipe)
         device = world.device(pick_device(self.device))
@@ -108,6 +113,9 @@ class EvalText:
             **result.to_json(),
             **answers,
         }
+        if isinstance(recipe.data, HopData):
+            scores = evaluate_hops(model, texts, 16 * self.batch_size, self.exit_threshold)
+            content["hops"] = [asdict(score) for score in scores]
         if self.baselines:
             content["baselines"] = baselines(TokenSet.load(place, "train"), texts)
         try:
@@ -179,5 +187,40 @@ def print_table(content: dict[str, Any]) -> None:
         soft_wrap=True,
     )
     screen.print(grid)
+    for title, rows in (("by pass", pass_rows(content)), ("by operators", hop_rows(content))):
+        if rows:
+            table = Table(title=title, box=None, padding=(0, 2), title_justify="left")
+            for column in rows[0]:
+                table.add_column(column, justify="right")
+            for row in rows:
+                table.add_row(*row.values())
+            screen.print("", table)
     speed = content["tokens"] / content["seconds"]
     screen.print(f"\n{speed:,.3g} tokens per second on {content['device']}\n")
+
+
+def pass_rows(content: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the scores after each pass of a looped model, as columns of text."""
+    return [
+        {
+            "pass": str(number),
+            "bits per byte": f"{score['bits_per_byte']:.3f}",
+            "right": f"{score['accuracy']:.1%}",
+            "leave here": f"{score['exits']:.1%}",
+        }
+        for number, score in enumerate(content.get("passes", ()), start=1)
+    ]
+
+
+def hop_rows(content: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the scores on expressions, by their number of operators, as columns of text."""
+    rows = []
+    for score in content.get("hops", ()):
+        rights = [f"{share:.1%}" for share in score["accuracy"]]
+        row = {"operators": str(score["operators"]), "expressions": str(score["expressions"])}
+        row |= {f"right, pass {n}": right for n, right in enumerate(rights, start=1)}
+        if len(rights) > 1:
+            row["leaves at"] = f"{score['left_pass']:.2f}"
+            row["right there"] = f"{score['left_accuracy']:.1%}"
+        rows.append(row)
+    return rows

@@ -6,41 +6,54 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ostinato.numbers import to_json
+from ostinato.numbers import Share, check_numbers, to_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ostinato.inference.inspect import StreamReport, TernaryReading
+    from ostinato.inference.inspect import ExitReading, StreamReport, TernaryReading
 
 PERMUTATIONS_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """Show the residual streams of a language model on a text, and its ternary weights.
+    """Look into a language model: its residual streams and its exits on a text, and its weights.
 
     For each connection: the weights of the permutations that mix the streams (of two streams: α),
     how much is read from each stream (h_pre) and written to it (h_post), how far the streams are
     apart behind it (0: all the same), and the most that all mixing up to there can amplify.
+
+    For each pass of a model with loops: the loss after it, the mean chance to leave there, and the
+    share of tokens that do.
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|FILE")]
     """The model: a run folder, a .safetensors or .gguf file, or hf:owner/name on the Hub."""
     text: str = ""
     """Read this text (default: a module of Python's standard library)."""
+    exit_threshold: Share = 0.5
+    """For a model with loops: leave once the exit probabilities add up to this."""
     json: bool = False
     """Print one JSON object instead of tables."""
 
     def run(self) -> int:
         from rich.console import Console
 
-        from ostinato.inference.inspect import probe_tokens, stream_report, ternary_report
+        from ostinato.inference.inspect import (
+            exit_report,
+            probe_tokens,
+            stream_report,
+            ternary_report,
+        )
         from ostinato.models import NanoChat
         from ostinato.weights.load import load
 
+        check_numbers(self)
         model = load(self.model, kind=NanoChat, forward_dtype="auto")
-        streams = stream_report(model, probe_tokens(model, self.text))
+        tokens = probe_tokens(model, self.text)
+        streams = stream_report(model, tokens)
+        exits = exit_report(model, tokens, self.exit_threshold)
         matrices = ternary_report(model)
         if self.json:
             content = {
@@ -48,6 +61,7 @@ class Inspect:
                 "stream_mode": model.config.stream_mode,
                 "active": streams.active,
                 "connections": [asdict(reading) for reading in streams.readings],
+                "passes": [asdict(reading) for reading in exits],
                 "ternary": [asdict(reading) for reading in matrices],
             }
             print(to_json(content))
@@ -62,6 +76,8 @@ class Inspect:
         else:
             screen.print("streams: one, the plain residual; nothing is mixed")
         screen.print()
+        if exits:
+            screen.print(exit_table(exits), "")
         if matrices:
             screen.print(ternary_table(matrices))
         else:
@@ -84,6 +100,21 @@ def stream_table(report: "StreamReport") -> "Table":
             numbers(reading.post),
             f"{reading.divergence:.3f}",
             f"{reading.gain:.5f}",
+        )
+    return table
+
+
+def exit_table(readings: "list[ExitReading]") -> "Table":
+    """Make a table with one row per pass."""
+    table = table_with("pass")
+    for column in ("loss", "chance to leave", "leave here"):
+        table.add_column(column, justify="right")
+    for reading in readings:
+        table.add_row(
+            str(reading.number),
+            f"{reading.loss:.3f}",
+            f"{reading.exits:.1%}",
+            f"{reading.leaves:.1%}",
         )
     return table
 

@@ -15,7 +15,18 @@ from torch.nn import functional as F
 
 from ostinato.data.text import TokenSet
 from ostinato.data.text.token_set import IGNORE_LABEL
+from ostinato.layers import log_exit_probabilities
 from ostinato.models.nanochat import NanoChat
+
+
+@dataclass(frozen=True)
+class PassScore:
+    """Hold the scores of a looped model after one of its passes."""
+
+    bits_per_byte: float
+    accuracy: float
+    exits: float
+    """Share of the tokens that leave here: the mean of p_t."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,8 @@ class TextEvaluation:
     repeat_rate: float
     """Share of positions whose true next token is the token just read."""
     seconds: float
+    passes: tuple[PassScore, ...] = ()
+    """Scores by pass; none for a model without loops."""
 
     @property
     def perplexity(self) -> float:
@@ -46,7 +59,10 @@ class TextEvaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return all scores as JSON."""
-        return {**asdict(self), "perplexity": self.perplexity}
+        content = {**asdict(self), "perplexity": self.perplexity}
+        if not self.passes:
+            del content["passes"]
+        return content
 
 
 def evaluate(
@@ -72,18 +88,22 @@ def evaluate(
             f"{model.config.seq_len}: give less"
         )
     device, start = model.embed_tokens.weight.device, time.monotonic()
-    sums = torch.zeros(4, dtype=torch.float64, device=device)
+    sums = torch.zeros(model.config.num_loops, 5, dtype=torch.float64, device=device)
     done = 0
     with torch.no_grad():
         for inputs, labels in texts.evaluation(
             model.config.seq_len, context, batch_size, rank, world_size
         ):
-            logits = model(inputs.to(device))
-            sums += score(logits, inputs.to(device), labels.to(device))
+            sums += scores(model, inputs.to(device), labels.to(device))
             done += int((labels != IGNORE_LABEL).sum())
             progress(done)
-    nats, right, copied, repeated = sum_over_ranks(sums).tolist()
     tokens, size = texts.num_scored, texts.scored_bytes
+    by_pass = sum_over_ranks(sums.flatten()).view(sums.shape).tolist()
+    passes = tuple(
+        PassScore(nats / math.log(2) / size, right / tokens, exits / tokens)
+        for nats, right, _, _, exits in by_pass
+    )
+    nats, right, copied, repeated, _ = by_pass[-1]
     return TextEvaluation(
         documents=len(texts.documents),
         tokens=tokens,
@@ -94,7 +114,21 @@ def evaluate(
         copy_rate=copied / tokens,
         repeat_rate=repeated / tokens,
         seconds=time.monotonic() - start,
+        passes=passes if len(passes) > 1 else (),
     )
+
+
+def scores(
+    model: NanoChat, inputs: Int[Tensor, "batch seq"], labels: Int[Tensor, "batch seq"]
+) -> Float[Tensor, "passes 5"]:
+    """Return, for each pass, what `score` returns and the sum of p_t over labelled positions."""
+    if model.exit_gate is None:
+        return F.pad(score(model(inputs), inputs, labels), (0, 1))[None]
+    states = list(model.states(inputs))
+    log_p = log_exit_probabilities(torch.stack([model.exit_logits(state) for state in states]))
+    exits = (log_p.exp() * (labels != IGNORE_LABEL)).sum((1, 2), dtype=torch.float64)
+    found = [score(model.read_out(state), inputs, labels) for state in states]
+    return torch.cat([torch.stack(found), exits[:, None]], dim=1)
 
 
 def score(

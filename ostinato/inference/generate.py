@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ostinato.data.text.tokenizer import TOKENIZER_FILE, BytePairTokenizer
+from ostinato.inference.exits import EarlyExit
 from ostinato.models.nanochat import NanoChat
-from ostinato.numbers import Seed, check_numbers
+from ostinato.numbers import Seed, Share, check_numbers
 
 LEAST_DIVISOR = 1e-6
 """Smallest divisor of logits that cannot overflow."""
@@ -56,6 +57,9 @@ class Sampling:
     """Make tokens that have occurred, in the prompt too, less likely. 1: no change."""
     seed: Seed = 0
     """Seed of the random numbers: the same seed gives the same text."""
+    exit_threshold: Share = 1.0
+    """Leave a model with loops after the pass at which its exit probabilities add up to this. 1:
+    take all passes."""
 
     def __post_init__(self):
         check_numbers(self)
@@ -120,6 +124,8 @@ def generate(
         raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
     if "" in stop:
         raise ValueError("a stop string must not be empty")
+    if sampling.exit_threshold < 1 and model.config.num_loops == 1:
+        raise ValueError("the model has no loops to leave: set exit_threshold to 1")
     room = model.config.seq_len - len(tokens) + 1  # the model need not read the last token
     return pieces(model, tokens, tokenizer, sampling, min(max_tokens or room, room), stop)
 
@@ -211,12 +217,14 @@ def next_tokens(
     device = model.embed_tokens.weight.device
     rng = torch.Generator().manual_seed(sampling.seed)
     cache = model.new_cache(capacity=model.config.seq_len)
+    early = sampling.exit_threshold < 1
+    read = EarlyExit(model, cache, sampling.exit_threshold) if early else None
     new = torch.tensor([list(tokens)], device=device)
     seen = torch.zeros(model.config.vocab_size, dtype=torch.bool)
     while cache[0].length + new.shape[1] <= model.config.seq_len:
         # Re-entered for every token: a generator must not disable gradients for its caller
         with torch.no_grad():
-            logits = model(new, cache)[0, -1].float().cpu()
+            logits = (read(new) if read else model(new, cache)[0, -1]).float().cpu()
         seen[new[0].cpu()] = True
         token = choose(logits, seen, sampling, rng)
         yield token, logits.log_softmax(-1)[token].item()

@@ -2,6 +2,7 @@
 
 * `stream_report` runs the model on some tokens and reads every connection of the residual streams:
   its weights, how far the streams differ behind it, and how much the mixing so far can amplify.
+* `exit_report` gives the loss after each pass of a looped model, and where its tokens leave.
 * `ternary_report` gives the share of zeros and the scales of every ternary matrix.
 * `probe_tokens` provides real tokens to measure on when no validation data are at hand.
 """
@@ -13,9 +14,16 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from ostinato.inference.generate import check_prompt, tokenizer_of
-from ostinato.layers import HyperConnection, PackedTernaryLinear, TernaryLinear
+from ostinato.layers import (
+    HyperConnection,
+    PackedTernaryLinear,
+    TernaryLinear,
+    exit_depths,
+    log_exit_probabilities,
+)
 from ostinato.layers.hyper_connections import Mixing, divergence, gain
 from ostinato.models.nanochat import Block, NanoChat
 
@@ -55,9 +63,12 @@ class StreamReport:
 
 @torch.no_grad()
 def stream_report(model: NanoChat, tokens: Int[Tensor, "batch seq"]) -> StreamReport:
-    """Run `model` on `tokens` and read every connection. Raises ValueError for too long a text."""
+    """Run `model` on `tokens` and read every connection, in the first pass of a looped model.
+
+    Raises ValueError for too long a text.
+    """
     readings: list[StreamReading] = []
-    streams = model.initial_streams(tokens)
+    streams = model.initial_streams(model.embed(tokens))
     product: Tensor | None = None
     for index, block in enumerate(model.blocks):
         assert isinstance(block, Block)
@@ -91,6 +102,42 @@ def read_connection(
         divergence=divergence(streams),
         gain=gain(product),
     )
+
+
+@dataclass(frozen=True)
+class ExitReading:
+    """Describe one pass of a looped model, by means over the tokens of a text."""
+
+    number: int
+    """Number of the pass, counted from 1."""
+    loss: float
+    """Cross-entropy of the next token after this pass, in nats."""
+    exits: float
+    """Probability of leaving here: the mean of p_t."""
+    leaves: float
+    """Share of the tokens whose exit probabilities first add up to the threshold here."""
+
+
+@torch.no_grad()
+def exit_report(
+    model: NanoChat, tokens: Int[Tensor, "batch seq"], threshold: float
+) -> list[ExitReading]:
+    """Read every pass of a looped model; none for a model without loops."""
+    if model.exit_gate is None:
+        return []
+    states = [state[:, :-1] for state in model.states(tokens)]
+    shares = log_exit_probabilities(torch.stack([model.exit_logits(x) for x in states])).exp()
+    depths = exit_depths(shares, threshold)
+    labels = tokens[:, 1:].flatten()
+    return [
+        ExitReading(
+            number=number + 1,
+            loss=F.cross_entropy(model.read_out(x).float().flatten(0, 1), labels).item(),
+            exits=shares[number].mean().item(),
+            leaves=(depths == number).float().mean().item(),
+        )
+        for number, x in enumerate(states)
+    ]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from ostinato.layers.attention import Attention
 from ostinato.layers.causal_attention import CausalAttention, KeyValueCache, RaggedCache
 from ostinato.layers.embedding import Embedding, SparseEmbedding
+from ostinato.layers.exits import exit_depths, log_exit_probabilities
 from ostinato.layers.feedforward import SwiGLU
 from ostinato.layers.hyper_connections import HyperConnection, Residual
 from ostinato.layers.initialization import truncated_normal_
@@ -31,6 +32,8 @@ __all__ = [
     "Ternary",
     "TernaryLinear",
     "apply_rotary",
+    "exit_depths",
+    "log_exit_probabilities",
     "rms_norm",
     "truncated_normal_",
 ]

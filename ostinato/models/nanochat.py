@@ -12,12 +12,18 @@ stochastic matrix (mHC-lite, arXiv 2601.05732; `ostinato.layers.hyper_connection
     logits ← head(norm(collapsed streams))
 
 With one stream the residual is the plain one; without `ternary` as well, the model is a Llama.
+
+With `num_loops`, the same blocks are applied several times (Ouro, arXiv 2510.25741). The norm's
+output h_t after pass t feeds the head, the exit gate and the next pass, in place of the embedding:
+
+    λ_t ← σ(gate(h_t))                    the chance to leave after pass t, if still there
+    p_t ← λ_t Π_{s<t} (1 - λ_s)           the share of pass t; the last one takes the rest
 """
 
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -39,15 +45,24 @@ from ostinato.layers import (
 )
 from ostinato.layers.hyper_connections import collapse
 from ostinato.models.dtypes import dtype_named
-from ostinato.numbers import Count, Factor, Natural, NonNegative, Theta, Width, check_numbers
+from ostinato.numbers import (
+    ABSENT,
+    Count,
+    Factor,
+    Natural,
+    NonNegative,
+    Theta,
+    Width,
+    check_numbers,
+)
 
 WEIGHT_STD = 0.02
 """Std of all random initial values. With std 1, a tied embedding would start with logits in the
 hundreds, always for the token just read."""
 
-Role = Literal["block matrix", "embedding", "head", "norm", "connection"]
+Role = Literal["block matrix", "embedding", "head", "norm", "connection", "gate"]
 Cache = list[KeyValueCache]
-"""One per block, made by `NanoChat.new_cache`."""
+"""One per block and pass, all blocks of the first pass first; made by `NanoChat.new_cache`."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +98,11 @@ class NanoChatConfig:
     or 256 with tq1_0 and tq2_0; train with the same number to get the same model there."""
     sub_norm: bool = False
     """Add a norm in front of o_proj and down_proj (SubLN, as in BitNet)."""
+    sandwich_norm: bool = field(default=False, metadata={ABSENT: False})
+    """Add a norm behind attention and behind the feed-forward layer (as in Ouro)."""
+    num_loops: Count = field(default=1, metadata={ABSENT: 1})
+    """Number of times that the blocks are applied. Above 1, an exit gate learns after which pass
+    each token is done."""
     tied_head: bool = True
     """Use the embedding as the head."""
     rms_norm_eps: NonNegative = 1e-6
@@ -182,6 +202,7 @@ class Block(nn.Module):
     def __init__(self, config: NanoChatConfig, index: int):
         super().__init__()
         dim = config.hidden_size
+        sandwich = config.sandwich_norm
         self.attention_connection = config.connection(2 * index)
         self.attention_norm = config.norm(dim)
         self.attention = CausalAttention(
@@ -191,18 +212,21 @@ class Block(nn.Module):
             config.linear,
             config.norm(dim) if config.sub_norm else None,
         )
+        self.attention_out_norm = config.norm(dim) if sandwich else nn.Identity()
         self.feedforward_connection = config.connection(2 * index + 1)
         self.feedforward_norm = config.norm(dim)
         self.feedforward = FeedForward(config)
+        self.feedforward_out_norm = config.norm(dim) if sandwich else nn.Identity()
 
     def sublayers(
         self, rotary: RotaryEmbedding, cache: KeyValueCache | None = None
     ) -> tuple[Sublayer, Sublayer]:
         def attend(x: Tensor) -> Tensor:
-            return self.attention(self.attention_norm(x), rotary, cache)
+            attended = self.attention(self.attention_norm(x), rotary, cache)
+            return self.attention_out_norm(attended)
 
         def feed_forward(x: Tensor) -> Tensor:
-            return self.feedforward(self.feedforward_norm(x))
+            return self.feedforward_out_norm(self.feedforward(self.feedforward_norm(x)))
 
         return (self.attention_connection, attend), (self.feedforward_connection, feed_forward)
 
@@ -226,6 +250,7 @@ class NanoChat(nn.Module):
     |---------------------------|-----------------------------------------------------|
     | embedding                 | truncated normal, std 0.02                          |
     | block matrices, head      | normal, std 0.02                                    |
+    | exit gate                 | normal, std 0.02, bias 0                            |
     | norms                     | 1                                                   |
     | connections               | fixed: see `ostinato.layers.hyper_connections`      |
     """
@@ -247,6 +272,7 @@ class NanoChat(nn.Module):
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.num_layers))
         self.final_norm = config.norm(config.hidden_size)
         self.lm_head = None if config.tied_head else Linear(config.hidden_size, config.vocab_size)
+        self.exit_gate = Linear(config.hidden_size, 1, bias=True) if config.num_loops > 1 else None
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -256,6 +282,8 @@ class NanoChat(nn.Module):
                 module.reset_parameters(generator)
             elif isinstance(module, Linear | TernaryLinear):
                 nn.init.normal_(module.weight, std=WEIGHT_STD, generator=generator)
+                if isinstance(module, Linear) and module.bias is not None:
+                    nn.init.zeros_(module.bias)
             elif isinstance(module, RMSNorm | HyperConnection):
                 module.reset_parameters()
 
@@ -267,36 +295,65 @@ class NanoChat(nn.Module):
         With a `cache`, the tokens continue the cached text and are appended to it. Raises
         ValueError if the text grows longer than `config.seq_len` or the cache.
         """
-        streams = self.initial_streams(tokens, cache)
-        for index, block in enumerate(self.blocks):
-            streams = block(streams, self.rotary, cache[index] if cache else None)
-        return self.read_out(streams)
+        *_, state = self.states(tokens, cache)
+        return self.read_out(state)
 
-    def initial_streams(
+    def states(
         self, tokens: Int[Tensor, "batch seq"], cache: Cache | None = None
-    ) -> Float[Tensor, "batch seq streams dim"]:
-        """Return the embedding, copied into every stream."""
+    ) -> Iterator[Float[Tensor, "batch seq dim"]]:
+        """Yield the normalised state after each pass, which `read_out` and `exit_logits` read."""
+        x = self.embed(tokens, cache)
+        for number in range(self.config.num_loops):
+            x = self.one_pass(x, self.cache_of_pass(cache, number))
+            yield x
+
+    def embed(
+        self, tokens: Int[Tensor, "batch seq"], cache: Cache | None = None
+    ) -> Float[Tensor, "batch seq dim"]:
+        """Return the embedding; ValueError if the text would grow too long."""
         length = tokens.shape[1] + (cache[0].length if cache else 0)
         if length > self.config.seq_len:
             raise ValueError(f"{length} tokens are too many: give at most {self.config.seq_len}")
-        x = self.embed_tokens(tokens)
+        return self.embed_tokens(tokens)
+
+    def one_pass(
+        self, x: Float[Tensor, "batch seq dim"], cache: Cache | None = None
+    ) -> Float[Tensor, "batch seq dim"]:
+        """Apply all blocks and the final norm once; `cache` is that of this pass."""
+        streams = self.initial_streams(x)
+        for index, block in enumerate(self.blocks):
+            streams = block(streams, self.rotary, cache[index] if cache else None)
+        return self.final_norm(collapse(streams, self.config.stream_mode))
+
+    def initial_streams(
+        self, x: Float[Tensor, "batch seq dim"]
+    ) -> Float[Tensor, "batch seq streams dim"]:
+        """Return a copy of the embedding, or of the last pass's state, for every stream."""
         return x.unsqueeze(-2).expand(-1, -1, self.config.num_streams, -1)
 
-    def read_out(
-        self, streams: Float[Tensor, "batch seq streams dim"]
-    ) -> Float[Tensor, "batch seq vocab"]:
-        """Return the logits from the streams behind the last block."""
-        x = self.final_norm(collapse(streams, self.config.stream_mode))
+    def read_out(self, state: Float[Tensor, "batch seq dim"]) -> Float[Tensor, "batch seq vocab"]:
+        """Return the logits from the state after a pass."""
         if self.lm_head is not None:
-            return self.lm_head(x)
-        return F.linear(x, self.embed_tokens.weight.to(x.dtype))
+            return self.lm_head(state)
+        return F.linear(state, self.embed_tokens.weight.to(state.dtype))
+
+    def exit_logits(self, state: Float[Tensor, "batch seq dim"]) -> Float[Tensor, "batch seq"]:
+        """Return the gate's logit after a pass: its sigmoid is λ, the chance to leave there."""
+        assert self.exit_gate is not None
+        return self.exit_gate(state).squeeze(-1)
+
+    def cache_of_pass(self, cache: Cache | None, number: int) -> Cache | None:
+        """Return the part of a cache that belongs to pass `number`, counted from 0."""
+        blocks = len(self.blocks)
+        return cache[number * blocks : (number + 1) * blocks] if cache else None
 
     def new_cache(self, batch_size: int = 1, capacity: int | None = None) -> Cache:
         """Make an empty cache for up to `capacity` tokens (default: `config.seq_len`)."""
         config = self.config
         shape = (batch_size, config.kv_heads, capacity or config.seq_len, config.head_dim)
         device = self.embed_tokens.weight.device
-        return [KeyValueCache(shape, config.dtype, device) for _ in self.blocks]
+        number = config.num_loops * config.num_layers
+        return [KeyValueCache(shape, config.dtype, device) for _ in range(number)]
 
     @property
     def is_packed(self) -> bool:
@@ -323,6 +380,8 @@ class NanoChat(nn.Module):
                 roles[name] = "embedding"
             elif name.startswith("lm_head."):
                 roles[name] = "head"
+            elif name.startswith("exit_gate."):
+                roles[name] = "gate"
             elif "_connection." in name:
                 roles[name] = "connection"
             elif "_proj." in name:

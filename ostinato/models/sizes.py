@@ -80,7 +80,8 @@ def activation_bytes(block: Block, config: NanoChatConfig, num_tokens: int) -> i
     fixed = 2 * short - long
     blocks = config.num_layers * (fixed + (long - short) * num_tokens // PROBE_TOKENS)
     # The head's output, and its logarithmic probabilities for the loss
-    return blocks + num_tokens * config.vocab_size * (config.dtype.itemsize + FLOAT_BYTES)
+    head = num_tokens * config.vocab_size * (config.dtype.itemsize + FLOAT_BYTES)
+    return config.num_loops * (blocks + head)
 
 
 def saved_bytes(block: Block, rotary: RotaryEmbedding, config: NanoChatConfig, length: int) -> int:

@@ -7,6 +7,7 @@ says how.
 from dataclasses import replace
 
 from ostinato.data.text import ChatData, TextData
+from ostinato.data.text.hops import HopData
 from ostinato.models import NanoChatConfig
 from ostinato.training.config import TextRecipe, TextTrainingConfig
 
@@ -127,4 +128,70 @@ def nanochat_125m() -> TextRecipe:
         training=replace(
             nanochat_d20().training, global_batch_size=128, accumulation=4, total_steps=40_000
         ),
+    )
+
+
+def nanochat_hops() -> TextRecipe:
+    """Modular arithmetic in trees, by two blocks that are applied four times.
+
+    Source: the task Mano of *Physics of Language Models*, and Ouro (arXiv 2510.25741), in small:
+    modulus 3, up to 4 operators in training and 8 in test. See docs/loops.md for the results.
+
+    ostinato train nanochat-hops
+    ostinato train nanochat-hops --num-loops 1 --gate-start 1
+    """
+    return TextRecipe(
+        name="nanochat-hops",
+        model=NanoChatConfig(
+            vocab_size=257,
+            seq_len=64,
+            hidden_size=64,
+            num_layers=2,
+            num_streams=1,
+            ternary=False,
+            group_size=0,
+            sandwich_norm=True,
+            num_loops=4,
+        ),
+        data=HopData(modulus=3),
+        training=TextTrainingConfig(
+            total_steps=4000,
+            global_batch_size=64,
+            lr=3e-3,
+            muon_lr=0.02,
+            warmup_steps=50,
+            decay_start=0.5,
+            gate_start=0.95,
+            eval_every=1000,
+            eval_batch_size=64,
+            checkpoint_every=500,
+            log_every=50,
+        ),
+    )
+
+
+def nanochat_hops_equal_parameters() -> TextRecipe:
+    """The twin of nanochat-hops with the same parameters and a quarter of the compute.
+
+    ostinato train nanochat-hops-equal-parameters
+    """
+    looped = nanochat_hops()
+    return replace(
+        looped,
+        name="nanochat-hops-equal-parameters",
+        model=replace(looped.model, num_loops=1),
+        training=replace(looped.training, gate_start=1.0),
+    )
+
+
+def nanochat_hops_equal_compute() -> TextRecipe:
+    """The twin of nanochat-hops with the same compute: four times as many blocks, applied once.
+
+    ostinato train nanochat-hops-equal-compute
+    """
+    twin = nanochat_hops_equal_parameters()
+    return replace(
+        twin,
+        name="nanochat-hops-equal-compute",
+        model=replace(twin.model, num_layers=4 * twin.model.num_layers),
     )

@@ -13,7 +13,8 @@ import ostinato.data.generated
 import ostinato.data.maze
 import ostinato.data.stored
 import ostinato.data.sudoku
-import ostinato.data.table  # noqa: F401
+import ostinato.data.table
+import ostinato.data.text.hops  # noqa: F401
 from ostinato.data.built import PuzzleData
 from ostinato.data.prompts import PromptData
 from ostinato.data.text import ChatData, TextData
@@ -232,11 +233,38 @@ class TextTrainingConfig(LoopConfig):
     """Weight of the predictions' entropy, which is subtracted from the loss."""
     init_from: str = field(default="", metadata={ABSENT: ""})
     """Weights to start from, with their tokenizer: a run, a weights file, or hf:owner/name."""
+    exit_entropy: NonNegative = field(default=0.1, metadata={ABSENT: 0.1})
+    """Weight of the entropy of a looped model's exits, which keeps all passes in use, at the start
+    of the run."""
+    exit_entropy_end: NonNegative = field(default=0.05, metadata={ABSENT: 0.05})
+    """The same weight at the end: it falls in a straight line."""
+    gate_start: Share = field(default=1.0, metadata={ABSENT: 1.0})
+    """Share of the run after which a looped model is frozen but for its exit gate, which then
+    learns, at the full learning rate, whether another pass pays. The schedule ends there."""
     eval_every: Count = 250
     eval_batch_size: Count = 16
     """Number of windows scored at a time."""
     checkpoint_every: Count = 250
     log_every: Count = 10
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.gate_start < 1 and self.decay_by == "time":
+            raise ValueError("gate_start counts steps: set decay_by to steps, or gate_start to 1")
+
+    @property
+    def schedule(self) -> Schedule:
+        """Return the schedule, which ends where the gate's own part of the run begins."""
+        return replace(super().schedule, total_steps=round(self.gate_start * self.total_steps))
+
+    def trains_gate(self, step: int) -> bool:
+        """Return whether update number `step`, counted from 1, trains the exit gate alone."""
+        return step > self.gate_start * self.total_steps
+
+    def exit_entropy_at(self, step: int) -> float:
+        """Return the weight of the exits' entropy at update number `step`, counted from 1."""
+        progress = min(1.0, (step - 1) / max(1.0, self.gate_start * self.total_steps - 1))
+        return self.exit_entropy + progress * (self.exit_entropy_end - self.exit_entropy)
 
 
 @dataclass(frozen=True)

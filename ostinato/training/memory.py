@@ -40,7 +40,8 @@ def batch_bytes(recipe: AnyRecipe, processes: int) -> int:
     if isinstance(recipe, TextRecipe):
         tokens = micro_batch * recipe.model.seq_len
         streams = recipe.model.num_layers * recipe.model.num_streams * config.hidden_size
-        kept = tokens * (streams + recipe.model.vocab_size) * config.dtype.itemsize
+        passes = recipe.model.num_loops * tokens
+        kept = passes * (streams + recipe.model.vocab_size) * config.dtype.itemsize
         return kept + training.global_batch_size * (recipe.model.seq_len + 1) * 8
     latent = (recipe.model.prefix_len + config.seq_len) * config.hidden_size * config.dtype.itemsize
     slots = recipe.training.slot_turns * training.accumulation * micro_batch

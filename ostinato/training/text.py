@@ -25,6 +25,7 @@ from ostinato.models import NanoChat
 from ostinato.training.config import TextRecipe, TextTrainingConfig
 from ostinato.training.distributed import World
 from ostinato.training.loop import Loop, Outcome, Work
+from ostinato.training.loops import EveryPass, looped_loss
 from ostinato.training.optimizers import Lion, make_muon
 from ostinato.training.run_folder import RunFolder
 from ostinato.training.state import WeightState
@@ -70,6 +71,10 @@ def check_fits(recipe: TextRecipe, texts: TokenSet, data: Path) -> None:
         raise ValueError(
             f"{data} has vocab_size {wanted}, the model {given}: use --vocab-size {wanted}{other}"
         )
+    if recipe.model.num_loops == 1 and recipe.training.gate_start < 1:
+        raise ValueError("gate_start is for a model with an exit gate: set num_loops above 1")
+    if recipe.model.num_loops > 1 and recipe.training.entropy_bonus:
+        raise ValueError("entropy_bonus is for a model without loops: set it to 0")
     texts.check_length(recipe.model.seq_len)
 
 
@@ -139,19 +144,38 @@ class TextState(WeightState):
                 block.compile(dynamic=False)
         state = cls(
             model=model,
-            wrapped=world.wrap(model, device),
+            wrapped=world.wrap(model if model.exit_gate is None else EveryPass(model), device),
             optimizers=make_optimizers(model, config),
             world=world,
         )
-        if state.wrapped is not model:
+        if world.size > 1:
             state.rehearse()
         return state
 
     def rehearse(self) -> None:
         """Run a backward that changes nothing but the layout of DDP's buckets, as for puzzles."""
         device = self.model.embed_tokens.weight.device
-        self.wrapped(torch.zeros(1, 2, dtype=torch.long, device=device)).sum().backward()
+        found = self.wrapped(torch.zeros(1, 2, dtype=torch.long, device=device))
+        sum(part.sum() for part in ([found] if isinstance(found, Tensor) else found)).backward()
         self.model.zero_grad(set_to_none=True)
+
+    def loss(
+        self,
+        windows: Int[Tensor, "batch seq_plus_1"],
+        labels: Int[Tensor, "batch seq"],
+        config: TextTrainingConfig,
+        gate_only: bool,
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Return the loss of the next update, a sum over labels in nats, and sums to log."""
+        inputs = windows[:, :-1]
+        if self.model.exit_gate is None:
+            return next_token_loss(self.wrapped(inputs), windows, config, labels)
+        if gate_only:
+            passes = EveryPass(self.model)(inputs, gate_only=True)
+        else:
+            passes = self.wrapped(inputs)
+        weight = config.exit_entropy_at(self.step + 1)
+        return looped_loss(passes, inputs, labels, weight, config.label_smoothing, gate_only)
 
 
 def start_from(model: NanoChat, source: str) -> None:
@@ -178,7 +202,7 @@ def make_optimizers(model: NanoChat, config: TextTrainingConfig) -> list[Optimiz
     named, roles = dict(model.named_parameters()), model.parameter_roles()
     matrices = [p for name, p in named.items() if roles[name] == "block matrix"]
     decayed = [p for name, p in named.items() if roles[name] in ("embedding", "head")]
-    plain = [p for name, p in named.items() if roles[name] in ("norm", "connection")]
+    plain = [p for name, p in named.items() if roles[name] in ("norm", "connection", "gate")]
     kind = {"adamw": torch.optim.AdamW, "lion": Lion}[config.optimizer]
     groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     betas = (config.beta1, config.beta2)
@@ -246,14 +270,16 @@ class TextWork(Work):
         answers = {}
         if world.is_main and isinstance(self.validation_set, ConversationSet):
             answers = score_answers(state.model, self.validation_set).to_json()
-        if world.is_main and result.bits_per_byte < state.best:
+        # The gate is kept as trained so far; the rest no longer changes, nor do the bits
+        newest = config.trains_gate(state.step)
+        if world.is_main and (newest or result.bits_per_byte < state.best):
             score = {"documents": result.documents, "bits_per_byte": result.bits_per_byte}
             notes = {"recipe": self.recipe.name, "step": state.step, "validation": score}
             save_weights(self.folder.model, state.model, **notes)
             device = str(state.model.embed_tokens.weight.device)
             place = {"model": str(self.folder.path), "split": "validation", "device": device}
             write_json(self.folder.result, {**place, **notes, **result.to_json(), **answers})
-        state.best = min(state.best, result.bits_per_byte)
+        state.best = result.bits_per_byte if newest else min(state.best, result.bits_per_byte)
         state.model.train()
         self.since = time.monotonic()
         return {
@@ -286,7 +312,9 @@ def train_step(
     labels = windows[:, 1:] if labels is None else labels
     num_labels = int((labels != IGNORE_LABEL).sum())
     config, world = recipe.training, state.world
-    state.set_learning_rate(config.schedule(state.step + 1, time_used))
+    gate_only = config.trains_gate(state.step + 1)
+    factor = 1.0 if gate_only else config.schedule(state.step + 1, time_used)
+    state.set_learning_rate(factor)
     sums: dict[str, Tensor] = {}
     micro_batches = list(
         zip(windows.chunk(config.accumulation), labels.chunk(config.accumulation), strict=True)
@@ -294,11 +322,15 @@ def train_step(
     for number, micro_batch in enumerate(micro_batches, start=1):
         mine, wanted = (world.part(part) for part in micro_batch)
         with state.exchange(last=number == len(micro_batches)):
-            logits = state.wrapped(mine[:, :-1])
-            loss, metrics = next_token_loss(logits, mine, config, wanted)
+            loss, metrics = state.loss(mine, wanted, config, gate_only)
             # DDP takes the mean over ranks where the sum is wanted
-            (loss * (world.size / num_labels)).backward()
+            (loss * ((1 if gate_only else world.size) / num_labels)).backward()
         sums = {k: sums[k] + v for k, v in metrics.items()} if sums else metrics
+    if gate_only:  # without DDP, which would wait for the frozen weights
+        assert state.model.exit_gate is not None
+        for parameter in state.model.exit_gate.parameters():
+            assert parameter.grad is not None
+            world.sum(parameter.grad)
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip or math.inf)
     for optimizer in state.optimizers:
         optimizer.step()
@@ -345,6 +377,7 @@ def mean_metrics(sums: dict[str, Tensor], seconds: float, world: World) -> dict[
     tokens, nats = values["tokens"], values["cross_entropy"]
     mean = nats / tokens
     return {
+        **{f"train/{k}": v / tokens for k, v in values.items() if k.startswith("exit_")},
         "train/loss": values["loss"] / tokens,
         "train/cross_entropy": mean,
         "train/perplexity": math.exp(mean) if mean < 700 else math.inf,

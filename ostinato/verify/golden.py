@@ -12,6 +12,7 @@ from ostinato.verify.comparison import Comparison, Recording
 from ostinato.verify.golden_arc import is_arc, verify_arc
 from ostinato.verify.golden_eqr import verify_eqr
 from ostinato.verify.golden_mhc import verify_mhc
+from ostinato.verify.golden_ouro import verify_ouro
 from ostinato.verify.golden_recursive import verify_recursive
 
 
@@ -58,10 +59,12 @@ def verify_golden(path: Path) -> list[Comparison]:
         return verify_recursive(golden, metadata)
     if metadata.get("model") == "eqr":
         return verify_eqr(golden, metadata)
+    if metadata.get("model") == "ouro":
+        return verify_ouro(golden, metadata)
     if "layer_index" in metadata:
         return verify_mhc(golden, metadata)
     model = metadata.get("model", "a model that it does not name")
-    known = ", ".join([*RECURSIVE_MODELS, "eqr"])
+    known = ", ".join([*RECURSIVE_MODELS, "eqr", "ouro"])
     raise ValueError(f"recorded from {model}; this version knows {known}")
 
 

@@ -149,6 +149,10 @@ def why_not(model: NanoChat, architecture: Architecture) -> str:
     config = model.config
     if architecture == OURS:
         return ""
+    if config.num_loops > 1:
+        return f"it applies its blocks {config.num_loops} times, {architecture} once: choose {OURS}"
+    if config.sandwich_norm:
+        return f"it has norms behind attention and feed-forward: choose {OURS}"
     if not streams_alike(model):
         return (
             f"it mixes {config.num_streams} streams that differ, {architecture} has one: "

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from ostinato.cli import main
 from ostinato.data.text import TokenSet
@@ -49,6 +50,42 @@ def test_the_result_is_that_of_python(trained: Path, capsys: pytest.CaptureFixtu
     assert main([*words, "--context", "0", "--split", "validation"]) == 0
     assert "bits per byte" in capsys.readouterr().out
     assert json.loads((trained / "run/result.json").read_text()) == content, "test is kept"
+
+
+def test_expressions_are_scored_by_operators_and_pass(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    sizes = "--total-steps 2 --global-batch-size 4 --num-train 60 --num-validation 6 --num-test 30"
+    words = f"train nanochat-hops {sizes} --hidden-size 16 --num-loops 2 --device cpu"
+    place = ["--data-root", str(tmp_path / "data")]
+    assert main([*words.split(), "--run", str(tmp_path / "run"), *place]) == 0
+    capsys.readouterr()
+    words = ["eval", str(tmp_path / "run"), *place, "--device", "cpu"]
+    assert main([*words, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert [len(content["passes"]), len(content["hops"])] == [2, 8]
+    assert sum(score["exits"] for score in content["passes"]) == pytest.approx(1)
+    assert content["passes"][-1]["bits_per_byte"] == content["bits_per_byte"]
+
+    # By hand: one expression at a time, all passes, then a choice
+    model, texts = (
+        load(tmp_path / "run"),
+        TokenSet.load(next((tmp_path / "data").iterdir()), "test"),
+    )
+    rows = [texts.tokenizer.encode(text.decode()) for text in texts.texts()]
+    rows = [row for row in rows if len(row) == 1 + 7 + 2]  # the separator, 3 + 4 signs, = and 1
+    right, left = [], []
+    for row in rows:
+        first, last = (state[:, -1] for state in model.states(torch.tensor([row[:-1]])))
+        right.append([int(model.read_out(x[:, None]).argmax()) == row[-1] for x in (first, last)])
+        left.append(1 + (model.exit_logits(first[:, None]).sigmoid().item() < 0.5))
+    found = content["hops"][2]
+    assert (found["operators"], found["expressions"]) == (3, len(rows))
+    assert found["accuracy"] == pytest.approx(torch.tensor(right).double().mean(0).tolist())
+    assert found["left_pass"] == pytest.approx(sum(left) / len(left))
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "leaves at" in out and "leave here" in out
 
 
 def status(*words: str) -> object:

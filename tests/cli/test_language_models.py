@@ -3,10 +3,12 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 import ostinato
 from ostinato.cli import main
@@ -14,6 +16,7 @@ from ostinato.data.text.conversations import read_conversations
 from ostinato.data.text.template import CHATML, Message
 from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.inference.chat import Dialogue
+from ostinato.inference.inspect import probe_tokens
 from ostinato.models import TRM, NanoChat, NanoChatConfig, TRMConfig
 from ostinato.recipes import recipe_named
 from ostinato.recipes.text import PRESETS
@@ -123,6 +126,31 @@ def test_inspect_says_what_does_nothing(run: Path, capsys: pytest.CaptureFixture
         model = NanoChat(NanoChatConfig(**{**vars(config), **settings}))
         save_weights(run / "model.safetensors", model)
         assert message in printed(["inspect", "chat"], capsys)
+
+
+def test_a_looped_model_is_inspected_and_left_early(run: Path, capsys: pytest.CaptureFixture[str]):
+    config = replace(ostinato.load(run).config, num_loops=3)
+    model = NanoChat(config, torch.Generator().manual_seed(0))
+    assert model.exit_gate is not None
+    torch.nn.init.zeros_(model.exit_gate.weight)
+    save_weights(run / "model.safetensors", model)
+    content = json.loads(printed(["inspect", "chat", "--json", "--exit-threshold", "0.6"], capsys))
+    assert [reading["number"] for reading in content["passes"]] == [1, 2, 3]
+    for name in ("exits", "leaves"):
+        assert sum(reading[name] for reading in content["passes"]) == pytest.approx(1)
+    model = ostinato.load(run)
+    tokens = torch.tensor([probe_tokens(model)[0].tolist()])
+    loss = F.cross_entropy(model(tokens)[0, :-1], tokens[0, 1:]).item()
+    assert content["passes"][2]["loss"] == pytest.approx(loss, rel=1e-5)
+    # Each pass takes half of what is left, so that the probabilities add up to 1/2, 3/4 and 1
+    for threshold, number in (("0.4", 0), ("0.7", 1), ("0.9", 2)):
+        words = ["inspect", "chat", "--json", "--exit-threshold", threshold]
+        leaves = [each["leaves"] for each in json.loads(printed(words, capsys))["passes"]]
+        assert leaves[number] == 1
+    assert "chance to leave" in printed(["inspect", "chat"], capsys)
+    words = ["generate", "chat", "the cat", "--json", "--temperature", "0"]
+    early = json.loads(printed([*words, "--exit-threshold", "0.4"], capsys))
+    assert early["logprobs"] != json.loads(printed(words, capsys))["logprobs"]
 
 
 def test_models_counts_every_preset_and_recipe(capsys: pytest.CaptureFixture[str]):

@@ -32,6 +32,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"ternary": False, "stream_mode": "dynamic"},
     {"group_size": 0},
     {"activation_group_size": 8},
+    {"num_loops": 3, "sandwich_norm": True},
 ]
 
 
@@ -212,7 +213,7 @@ def test_roles_tell_block_matrices_from_the_rest():
 
 
 @pytest.mark.parametrize(
-    "variant", [{}, {"tied_head": False}, {"num_kv_heads": 2}, {"group_size": 0}]
+    "variant", [{}, {"tied_head": False}, {"num_kv_heads": 2}, {"group_size": 0}, {"num_loops": 3}]
 )
 def test_sizes_are_those_of_the_model(variant: dict[str, Any]):
     config = replace(SMALL, **variant)

@@ -20,7 +20,7 @@ MODEL = NanoChatConfig(
 )
 
 
-def recipe(corpus: Path, **training) -> TextRecipe:
+def recipe(corpus: Path, num_loops: int, **training) -> TextRecipe:
     config = TextTrainingConfig(
         total_steps=6,
         global_batch_size=8,
@@ -30,10 +30,12 @@ def recipe(corpus: Path, **training) -> TextRecipe:
         warmup_steps=2,
         eval_every=6,
         checkpoint_every=3,
+        gate_start=1.0 if num_loops == 1 else 0.5,
         device="cpu",
     )
     data = TextData(str(corpus), num_tokens=270, num_validation=2, num_test=2)
-    return TextRecipe("tiny", MODEL, data, replace(config, **training))
+    model = replace(MODEL, num_loops=num_loops)
+    return TextRecipe("tiny", model, data, replace(config, **training))
 
 
 def train(settings: TextRecipe, path: Path) -> float:
@@ -44,14 +46,14 @@ def checkpoint(path: Path, step: int = 6) -> dict[str, Any]:
     return load_checkpoint(path / f"checkpoints/step-{step:08d}.safetensors")
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_processes_train_as_one(accumulation: int, tmp_path: Path):
+@pytest.mark.parametrize(("accumulation", "num_loops"), [(1, 1), (2, 1), (1, 3)])
+def test_processes_train_as_one(accumulation: int, num_loops: int, tmp_path: Path):
     rng = np.random.default_rng(0)
     (tmp_path / "corpus").mkdir()
     for number in range(8):
         words = rng.choice(["low", "lower", "newest", "wider"], 60)
         (tmp_path / f"corpus/{number}.txt").write_text(" ".join(words))
-    settings = recipe(tmp_path / "corpus", accumulation=accumulation)
+    settings = recipe(tmp_path / "corpus", num_loops, accumulation=accumulation)
     best = train(settings, tmp_path / "one")
     bests = in_processes(2, train, settings, tmp_path / "two")
     assert bests == pytest.approx([best, best], abs=1e-5)
@@ -65,5 +67,6 @@ def test_processes_train_as_one(accumulation: int, tmp_path: Path):
             for name, value in state.items():
                 other, scale = theirs["state"][number][name], value.abs().max().item()
                 assert torch.allclose(value, other, rtol=0, atol=1e-3 * scale + 1e-10), name
-    before = checkpoint(tmp_path / "one", step=3)["model"]["embed_tokens.weight"]
-    assert (one["model"]["embed_tokens.weight"] - before).abs().max() > 1e-3
+    changed = "embed_tokens.weight" if num_loops == 1 else "exit_gate.weight"  # see gate_start
+    before = checkpoint(tmp_path / "one", step=3)["model"][changed]
+    assert (one["model"][changed] - before).abs().max() > 1e-3

@@ -126,6 +126,8 @@ FORMS: list[tuple[dict[str, Any], str, str]] = [
     ({"num_streams": 1, "ternary": False}, "llama", "f32"),
     ({"group_size": 0}, OURS, "q4_0"),
     ({"group_size": 16}, OURS, "f32"),
+    ({"num_streams": 1, "num_loops": 3}, OURS, "q4_0"),
+    ({"num_streams": 1, "sandwich_norm": True}, OURS, "q4_0"),
 ]
 
 
@@ -300,6 +302,8 @@ def test_a_stream_that_the_epsilon_tells_apart_is_refused(tmp_path: Path):
             "auto",
             "its head is not the embedding",
         ),
+        ({"num_streams": 1, "num_loops": 3}, "llama", "auto", "blocks 3 times, llama once"),
+        ({"num_streams": 1, "sandwich_norm": True}, "llama", "auto", "norms behind attention"),
         ({}, "auto", "tq2_0", "rows of 64 weights do not fill blocks of 256"),
         ({"group_size": 16}, "auto", "q4_0", "groups of 16 weights are no multiple of a block"),
         ({"ternary": False}, "auto", "q4_0", "its weights are not ternary"),

@@ -3,9 +3,27 @@
 from types import ModuleType
 
 from ostinato.verify.check import Check
-from ostinato.verify.rows import data, halting, layers, losses, optimizers, recursion, training
+from ostinato.verify.rows import (
+    data,
+    halting,
+    layers,
+    loops,
+    losses,
+    optimizers,
+    recursion,
+    training,
+)
 
-TOPICS: tuple[ModuleType, ...] = (layers, recursion, halting, losses, training, optimizers, data)
+TOPICS: tuple[ModuleType, ...] = (
+    layers,
+    recursion,
+    halting,
+    losses,
+    training,
+    optimizers,
+    data,
+    loops,
+)
 
 
 def checks_of(topic: ModuleType) -> list[Check]:
