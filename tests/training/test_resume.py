@@ -142,7 +142,6 @@ def test_other_seed_gives_other_weights(tmp_path, data_root):
         assert_same_bits(tmp_path / "one", tmp_path / "other")
 
 
-@pytest.mark.compile  # without the shape checks, which take most of the time
 def test_kill_at_random_moments(tmp_path, data_root):
     """Killed 20 times, often while saving; every restart goes on, and the end is the same.
 
