@@ -48,7 +48,7 @@ class Checkpoints:
         Raises `CheckpointError` if the file could not be written; then nothing is removed.
         """
         try:
-            self.folder.mkdir(exist_ok=True)  # its parent is the run's: gone, it is not made anew
+            self.folder.mkdir(exist_ok=True)  # a run folder that was removed is not made again
         except OSError as error:
             raise CheckpointError(
                 f"could not make {self.folder}: {error.strerror}: make room, or use another folder"
@@ -164,7 +164,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         if isinstance(tree, dict):
             return tree
         raise ValueError(f"it is a {type(tree).__name__}")
-    except (ValueError, TypeError, KeyError) as error:  # a right digest, so by somebody's hand
+    except (ValueError, TypeError, KeyError) as error:  # the digest is right: somebody wrote it
         raise CheckpointError(f"{path} is no tree of a checkpoint ({error}): use another") from None
 
 
@@ -190,7 +190,7 @@ def _encode(
         if node.numel() > 0 and place in stored:
             return {"tensor": stored[place][0]}
         name = "/".join(path)
-        # The node is kept too: freed, its memory could be taken by another tensor of the tree.
+        # Keep the node too: once freed, another tensor of the tree could take its memory.
         stored[place] = (name, node)
         tensors[name] = node.detach().cpu().contiguous()
         return {"tensor": name}

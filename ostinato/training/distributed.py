@@ -59,7 +59,7 @@ class World:
             return cls()
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
-        # Processes that torchrun has restarted must not find the words of those before them
+        # Processes that torchrun restarts must not read the messages of the earlier ones
         store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
         dist.init_process_group(
             os.environ.get(BACKEND, backend),
@@ -84,7 +84,7 @@ class World:
         if error is None:
             dist.destroy_process_group()
         elif isinstance(error, Exception):
-            # The group is left as it is: to destroy it can mean to wait for the others
+            # Leave the group as it is: destroying it may wait for the others
             if not self.fails_first():
                 raise SystemExit(1) from None
             get_error_handler().record_exception(error)  # for the summary that torchrun prints
@@ -95,7 +95,7 @@ class World:
         me = str(self.rank)
         try:
             return self.store.compare_set("failed", "", me) == me.encode()
-        except dist.DistError:  # the store has gone, with the machine that keeps it
+        except dist.DistError:  # the machine that keeps the store is gone
             return True
 
     @property

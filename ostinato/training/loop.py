@@ -137,7 +137,7 @@ class Loop:
                 due = due or (state.step % config.eval_every == 0 and self.affords_two(tracker))
                 reason = self.reason_to_end(received, tracker, due)
                 save = due or reason or state.step % config.checkpoint_every == 0
-                # Nothing that is not finite is ever saved
+                # Never save a state that is not finite
                 if save or state.step % config.log_every == 0:
                     tracker.log(state.step, self.finite(work.means(sums), state.step))
                     sums = {}
@@ -175,7 +175,7 @@ class Loop:
         tree = work.tree()
         if validation_due:
             tree["validation_due"] = True
-        if self.by_time and used >= 1:  # it has ended, though validation left a little time over
+        if self.by_time and used >= 1:  # the schedule has ended, even if validation left some time
             tree["time_limit"] = self.time_limit
         if self.world.is_main:
             self.checkpoints.save(work.state.step, tree)
@@ -184,7 +184,7 @@ class Loop:
     def reason_to_end(self, received: list[int], tracker: Tracker | Silent, due: bool) -> str:
         """Return why to end now, the same on every rank, or ""; `due`: a validation comes next."""
         needed = self.saving_seconds + (self.validation_seconds or 0.0) * due
-        # What ends one process ends all, at the same step; signals count for more than time
+        # All processes stop at the same step, for the same reason; signals come before time
         code = int(self.clock() + needed > self.deadline)
         if tracker.unread:
             code = 1 + signal.SIGPIPE

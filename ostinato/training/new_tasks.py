@@ -46,7 +46,7 @@ class TestTimeTraining:
     seed: Seed = 0
     """Seed of the variants and of the training."""
 
-    __test__ = False  # pytest takes it for a test otherwise
+    __test__ = False  # keep pytest from taking it for a test
 
     def __post_init__(self):
         check_numbers(self)
@@ -75,7 +75,7 @@ def learn_and_vote(
     data = folder / "data"
     sets = build([], [], tasks, settings.num_aug, side, settings.seed)
     train = sets.splits["train"]
-    # What training watches: are the demonstrations themselves learnt?
+    # Training watches whether the demonstrations are learnt
     sets.splits["validation"] = first_variants(train, np.arange(train.num_groups))
     write(data, sets, tasks)
 
@@ -88,7 +88,7 @@ def learn_and_vote(
         puzzle_emb_weight_decay=0.0,
         warmup_steps=0,
         ema_decay=0.0,
-        # One evaluation at the end: the last weights are those that are kept
+        # Evaluate once, at the end: the last weights are kept
         eval_every=settings.steps,
         checkpoint_every=max(1, settings.steps // 4),
         init_from=str(source),

@@ -160,7 +160,7 @@ def newton_schulz(
 ) -> Float[Tensor, "least most"]:
     """Return about UVᵀ of x = USVᵀ, with singular values near 1: x ← ax + (bxxᵀ + c(xxᵀ)²)x."""
     a, b, c = settings["ns_coefficients"]
-    x = x / x.norm().clamp(min=settings["eps"])  # the largest singular value is 1 at most
+    x = x / x.norm().clamp(min=settings["eps"])  # the largest singular value is at most 1
     for _ in range(settings["ns_steps"]):
         square = x @ x.T
         x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)

@@ -109,7 +109,7 @@ class PromptState(WeightState):
         Return it with the tokenizer, which belongs to these weights.
         """
         config = recipe.training
-        config.micro_batch_size(world.size)  # or else it says what is wrong
+        config.micro_batch_size(world.size)  # raises ValueError if they do not divide
         model = NanoChat(recipe.model, torch.Generator().manual_seed(config.seed))
         if config.init_from and not resumed:
             found = read_pretrained(config.init_from)

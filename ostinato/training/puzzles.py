@@ -182,7 +182,7 @@ def train_step(
                 minimum[here],
                 state.model.relaxation(state.generator(number + 1)),
             )
-            # DDP takes the mean over ranks where the sum is wanted
+            # DDP takes the mean over ranks, but the sum is wanted
             (loss * (world.size / config.global_batch_size)).backward()
         sums = {k: sums[k] + v for k, v in metrics.items()} if sums else metrics
     slots = Slots.join(parts)

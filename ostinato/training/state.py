@@ -139,7 +139,7 @@ class TrainState(WeightState):
             freeze_weights(model)
         if config.compile:
             model.compile_reasoning(dynamic=False)
-        # DDP has nothing to do, and says so, where no dense weight is trained
+        # DDP refuses a model without trained dense weights
         wrapped = world.wrap(model, device) if config.freeze == "nothing" else model
         optimizers = make_optimizers(model, config)
         sparse = model.puzzle_emb and SparseSignSGD(

@@ -55,7 +55,7 @@ class WandB:
             id=read_text(file),
             resume="allow",
         )
-        # Its own step counter never goes back, as a resumed run does.
+        # Its own step counter cannot go back, but a resumed run does.
         self.run.define_metric("*", step_metric="step")
 
     def log(self, step: int, seconds: float, metrics: Mapping[str, int | float]) -> None:

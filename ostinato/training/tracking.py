@@ -125,7 +125,7 @@ class Tracker:
         line = json.dumps({"step": step, "time": seconds, **written}).encode() + b"\n"
         self.newest = metrics
         try:
-            while line:  # the last bytes of a disk may take only a part
+            while line:  # a disk that is nearly full may take only a part
                 line = line[self.file.write(line) :]
             if not os.path.samestat(os.fstat(self.file.fileno()), os.stat(self.folder.metrics)):
                 raise FileNotFoundError(errno.ENOENT, "it has been replaced")
@@ -278,7 +278,7 @@ class Progress:
             yield
         except OSError:
             self.unread = self.console.quiet = True
-            # What is buffered for it goes nowhere, or Python fails to write it in the end
+            # Drop what is buffered for it, or Python fails to write it at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.console.file.fileno())
 
 

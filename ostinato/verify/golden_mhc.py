@@ -35,7 +35,7 @@ def verify_mhc(golden: Recording, metadata: dict[str, str]) -> list[Comparison]:
         apart = (recorded - value).abs().flatten()
         if kind == "gradients":
             apart /= recorded.abs().max().clamp(min=1e-6)
-        # A single layer amplifies no rounding: there is no floor
+        # A single layer does not amplify rounding, so there is no floor
         tallies.setdefault(kind, Tally(kind, PRECISIONS["float32"])).add(key, apart, 0.0)
     return [tally.comparison() for tally in tallies.values()]
 

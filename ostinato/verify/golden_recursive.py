@@ -44,7 +44,7 @@ def precision_of(metadata: dict[str, str]) -> Precision:
 
 def replay(golden: Recording, metadata: dict[str, str], rounding: Rounding) -> dict[str, Tensor]:
     """Compute our numbers by key of the file."""
-    # Copies, because the replay goes on to change its weights in place
+    # Copies, because the replay later changes its weights in place
     return {key: value.clone() for key, value in Replay(golden, metadata, rounding).run()}
 
 

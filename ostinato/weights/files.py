@@ -148,7 +148,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _read_pickle(path: Path, is_zip: bool) -> dict[str, Tensor]:
     try:
-        # Mapped where the format allows: a table of hundreds of thousands of rows is copied once
+        # Map the file if the format allows it, so that a large table is copied only once
         content = torch.load(path, "cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         if match := re.search(r"GLOBAL ([\w.]+)", str(error)):

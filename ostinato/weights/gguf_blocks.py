@@ -70,7 +70,7 @@ def pack(ternary: Ternary, block_type: BlockType) -> np.ndarray:
     else:
         gguf = gguf_package()
         packed = gguf.quants.quantize(codes.astype(np.float32), ggml_type(block_type))
-        packed[:, -2:] = scales.view(np.uint8)  # gguf put 1 there, or 0 if all codes are 0
+        packed[:, -2:] = scales.view(np.uint8)  # gguf writes 1 there, or 0 if all codes are 0
     return packed.reshape(rows, -1)
 
 

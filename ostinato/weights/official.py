@@ -113,7 +113,7 @@ def without_derived(
         if theirs not in tensors or model.rotary.cos.is_meta:  # without memory: nothing to compare
             continue
         given, wanted = tensors[theirs].float(), getattr(model.rotary, ours).float().cpu()
-        # They may be kept in bf16, and were computed on another device
+        # They may be stored in bf16, and computed on another device
         if given.shape != wanted.shape or not torch.allclose(given, wanted, rtol=0, atol=1e-2):
             raise ValueError(
                 f"{source}: {theirs} has other positions than the model: "
@@ -181,7 +181,7 @@ def from_official_settings(model: str, arch: dict[str, Any]) -> dict[str, Any]:
     known = get_type_hints(RECURSIVE_MODELS[model][1])
     unknown = arch.keys() - known.keys() - NOT_OURS
     if arch.get("mlp_t") is False:
-        unknown -= {"mlp_t"}  # their other copy of HRM has the switch
+        unknown -= {"mlp_t"}  # the TRM repository's copy of HRM has this switch
     if unknown:
         raise ValueError(
             f"unknown {model} setting {', '.join(sorted(unknown))}: "

@@ -143,7 +143,7 @@ def in_float32(model: RecursiveModel) -> RecursiveModel:
 def traced(model: RecursiveModel) -> Any:
     """The H-cycle as an ONNX ModelProto in float32, for any batch size."""
     batch = torch.export.Dim("batch", min=1, max=65536)
-    logging.disable(logging.WARNING)  # the exporter tells of packages that it does not need
+    logging.disable(logging.WARNING)  # the exporter warns of packages that it does not need
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -162,7 +162,7 @@ def traced(model: RecursiveModel) -> Any:
     batches = [value.type.tensor_type.shape.dim[0].dim_param for value in graph.graph.input]
     assert all(batches), "the trace has fixed the batch size"
     del graph.graph.value_info[:]
-    for node in graph.graph.node:  # stack traces, with paths of this machine
+    for node in graph.graph.node:  # remove stack traces, which hold paths of this machine
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
     return graph

@@ -23,7 +23,7 @@ def case(dtype: torch.dtype = torch.float64) -> tuple[Output, Slots]:
     labels = torch.randint(6, shape[:2], generator=generator, dtype=torch.int32)
     labels[4:8] = logits[4:8].argmax(-1).int()  # right
     labels[torch.rand(shape[:2], generator=generator) < 0.3] = -100
-    labels[8:10] = -100  # nothing to be right about
+    labels[8:10] = -100  # without labels
     q = torch.randn(2, 12, generator=generator, dtype=torch.float64)
     output = Output(logits.to(dtype).requires_grad_(), q[0].to(dtype).requires_grad_(), q[1])
     halted = torch.arange(12) % 2 == 0
