@@ -109,7 +109,7 @@ def learn_and_vote(
     )
     outcome = run(recipe, folder / "run", folder, report=report)
     if not outcome.finished:
-        raise ValueError(f"stopped by {outcome.reason}: the same command goes on")
+        raise ValueError(f"stopped by {outcome.reason}: the same command resumes")
     report(f"{outcome.best:.0%} of the demonstrations are reproduced; the variants vote")
     votes = ArcVotes.of_folder(data)
     trained = load(folder / "run", model.H_init.device, kind=RecursiveModel)
