@@ -3,12 +3,14 @@
 Both are added to a copy of the package, by the files that the page names, and trained there.
 """
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -137,34 +139,55 @@ def insert(path: Path, marker: str, text: str, behind: bool = True) -> None:
     path.write_text(content.replace(marker, marker + text if behind else text + marker), "utf-8")
 
 
-def ostinato(place: Path, command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ostinato", *command.split()],
+class Result(NamedTuple):
+    """How one command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+RUN = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from ostinato.cli import main
+for command in sys.argv[1:]:
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            code = main(command.split())
+        except SystemExit as end:
+            code = end.code
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+"""
+
+
+def ostinato(place: Path, *commands: str) -> list[Result]:
+    """Run commands of the package in `place`, in one process."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *commands],
         cwd=place,
         env={**os.environ, "PYTHONPATH": str(place)},
         capture_output=True,
         text=True,
     )
+    assert done.returncode == 0, done.stderr
+    return [Result(*json.loads(line)) for line in done.stdout.splitlines()]
 
 
 def test_a_new_puzzle_is_one_file_one_line_and_one_recipe(copy: Path):
     file, registry, recipes = named_under("Add a puzzle")
     (copy / file.replace("NAME", "mirror")).write_text(PUZZLE, "utf-8")
     insert(copy / registry, "KINDS = (\n", PUZZLE_LINE)
-    insert(
-        copy / registry,
-        "\n\nclass Kind(",
-        "from ostinato.data.mirror import Mirror, MirrorData\n",
-        False,
-    )
+    insert(copy / registry, "\n\nclass Kind(", PUZZLE_IMPORT, False)
     with (copy / recipes.replace("NAME", "sudoku")).open("a", encoding="utf-8") as text:
         text.write(PUZZLE_RECIPE)
-    trained = ostinato(copy, "train mirror-tiny --run r")
-    assert trained.returncode == 0, trained.stderr
-    solved = ostinato(copy, "solve r 0123 4567 --json")
-    assert solved.stdout.count('"puzzle"') == 2, solved.stderr
-    wrong = ostinato(copy, "solve r 012x")
-    assert wrong.returncode == 2 and "write 4 digits" in wrong.stderr
+    trained, solved, wrong = ostinato(
+        copy, "train mirror-tiny --run r", "solve r 0123 4567 --json", "solve r 012x"
+    )
+    assert trained.code == 0, trained.err
+    assert solved.out.count('"puzzle"') == 2, solved.err
+    assert wrong.code == 2 and "write 4 digits" in wrong.err
 
 
 def test_a_new_model_is_one_file_one_line_and_one_recipe(copy: Path):
@@ -174,12 +197,15 @@ def test_a_new_model_is_one_file_one_line_and_one_recipe(copy: Path):
     insert(copy / registry, "\n\nRECURSIVE_MODELS", MODEL_IMPORT, False)
     with (copy / recipes.replace("NAME", "sudoku")).open("a", encoding="utf-8") as text:
         text.write(MODEL_RECIPE)
-    trained = ostinato(copy, "train plain-tiny --run r")
-    assert trained.returncode == 0, trained.stderr
-    resumed = ostinato(copy, "train plain-tiny --run r --total-steps 6 --extend")
-    assert resumed.returncode == 0 and "resuming" in resumed.stderr, resumed.stderr
-    measured = ostinato(copy, "eval r")
-    assert measured.returncode == 0, measured.stderr
+    trained, resumed, measured = ostinato(
+        copy,
+        "train plain-tiny --run r",
+        "train plain-tiny --run r --total-steps 6 --extend",
+        "eval r",
+    )
+    assert trained.code == 0, trained.err
+    assert resumed.code == 0 and "resuming" in resumed.err, resumed.err
+    assert measured.code == 0, measured.err
 
 
 @pytest.mark.parametrize("heading", ["Add a format", "Add a command"])
