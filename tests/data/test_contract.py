@@ -93,10 +93,11 @@ def test_right_answers_are_accepted_and_changed_ones_are_not(name: str):
         assert not task.faults(puzzle, answer).any()
         assert (puzzle > 1).sum() >= task.fewest_givens
         assert task.count_solutions(puzzle, 1000) in (None, 1) or not task.fewest_givens
-        changed = np.tile(answer, (task.seq_len, 1))
-        for cell, board in enumerate(changed):
+        cells = rng.permutation(task.seq_len)[:40]
+        changed = np.tile(answer, (len(cells), 1))
+        for cell, board in zip(cells, changed, strict=True):
             board[cell] = rng.choice([t for t in range(1, task.vocab_size) if t != answer[cell]])
-        assert task.wrong(np.tile(puzzle, (task.seq_len, 1)), changed).all()
+        assert task.wrong(np.tile(puzzle, (len(cells), 1)), changed).all()
         assert all("\n" not in str(task.check(puzzle, board)) for board in changed[::9])
 
 
