@@ -205,7 +205,7 @@ def test_a_search_as_tables(run: Path, capsys):
         ("runs/tiny --batch-size 0", "batch_size must be at least 1, not 0"),
         ("runs/tiny --device abacus", "unknown device 'abacus'"),
         ("runs/tiny --bach-size 4", "unknown setting --bach-size: did you mean --batch-size?"),
-        ("", "Missing from ostinato eval: RUN A run folder, or a weights file"),
+        ("", "Missing from ostinato eval: RUN The model: a run folder, or a weights file"),
     ],
 )
 def test_mistakes_take_one_line(run: Path, capsys, words: str, message: str):
