@@ -156,7 +156,8 @@ class TextState(WeightState):
         """Run a backward that changes nothing but the layout of DDP's buckets, as for puzzles."""
         device = self.model.embed_tokens.weight.device
         found = self.wrapped(torch.zeros(1, 2, dtype=torch.long, device=device))
-        sum(part.sum() for part in ([found] if isinstance(found, Tensor) else found)).backward()
+        parts = [found] if isinstance(found, Tensor) else found
+        torch.stack([part.sum() for part in parts]).sum().backward()
         self.model.zero_grad(set_to_none=True)
 
     def loss(
