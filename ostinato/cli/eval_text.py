@@ -192,7 +192,7 @@ def print_table(content: dict[str, Any]) -> None:
         ("answers right after each pass, by operators", hop_rows(content)),
     ):
         if rows:
-            table = Table(title=title, box=None, padding=(0, 2), title_justify="left")
+            table = Table(title=title, box=None, padding=(0, 1), title_justify="left")
             for column in rows[0]:
                 table.add_column(column, justify="right")
             for row in rows:
