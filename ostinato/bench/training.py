@@ -15,6 +15,7 @@ from ostinato.training.config import AnyRecipe, Recipe, TextRecipe, with_dtypes
 from ostinato.training.distributed import World
 from ostinato.training.memory import check_recipe
 from ostinato.training.state import TrainState
+from ostinato.training.text_state import TextState
 
 WARM_UP_STEPS = 2
 """Warm-up steps before the measurement: the first one compiles, and they fill the allocator."""
@@ -77,7 +78,7 @@ def puzzle_subject(recipe: Recipe, device: torch.device) -> Subject:
 def text_subject(recipe: TextRecipe, device: torch.device) -> Subject:
     """Return a language model; a unit is a token."""
     config, batch_size = recipe.model, recipe.training.global_batch_size
-    state = text.TextState.start(recipe, device, World())
+    state = TextState.start(recipe, device, World())
     windows = torch.randint(
         config.vocab_size,
         (batch_size, config.seq_len + 1),

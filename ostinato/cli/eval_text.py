@@ -187,9 +187,12 @@ def print_table(content: dict[str, Any]) -> None:
         soft_wrap=True,
     )
     screen.print(grid)
-    for title, rows in (("by pass", pass_rows(content)), ("by operators", hop_rows(content))):
+    for title, rows in (
+        ("after each pass", pass_rows(content)),
+        ("answers right after each pass, by operators", hop_rows(content)),
+    ):
         if rows:
-            table = Table(title=title, box=None, padding=(0, 2), title_justify="left")
+            table = Table(title=title, box=None, padding=(0, 1), title_justify="left")
             for column in rows[0]:
                 table.add_column(column, justify="right")
             for row in rows:
@@ -217,10 +220,10 @@ def hop_rows(content: dict[str, Any]) -> list[dict[str, str]]:
     rows = []
     for score in content.get("hops", ()):
         rights = [f"{share:.1%}" for share in score["accuracy"]]
-        row = {"operators": str(score["operators"]), "expressions": str(score["expressions"])}
-        row |= {f"right, pass {n}": right for n, right in enumerate(rights, start=1)}
+        row = {"operators": str(score["operators"]), "answers": str(score["expressions"])}
+        row |= {f"pass {n}": right for n, right in enumerate(rights, start=1)}
         if len(rights) > 1:
-            row["leaves at"] = f"{score['left_pass']:.2f}"
+            row["leave at"] = f"{score['left_pass']:.2f}"
             row["right there"] = f"{score['left_accuracy']:.1%}"
         rows.append(row)
     return rows

@@ -20,7 +20,8 @@ from ostinato.training.config import AnyRecipe, Recipe, TextRecipe, read_recipe
 from ostinato.training.distributed import World
 from ostinato.training.run_folder import RunFolder, read_json
 from ostinato.training.state import TrainState, tensors_of
-from ostinato.training.text import TextState, prepare
+from ostinato.training.text import prepare
+from ostinato.training.text_state import TextState
 from ostinato.weights.files import locate
 from ostinato.weights.load import load, read_pretrained
 

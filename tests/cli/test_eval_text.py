@@ -85,7 +85,7 @@ def test_expressions_are_scored_by_operators_and_pass(
     assert found["left_pass"] == pytest.approx(sum(left) / len(left))
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert "leaves at" in out and "leave here" in out
+    assert "leave at" in out and "leave here" in out
 
 
 def status(*words: str) -> object:

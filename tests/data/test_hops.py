@@ -1,10 +1,12 @@
 """Expressions: their values by Python, their sizes, and that nothing held out is trained on."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
-from ostinato.data.text import TokenSet, hops
+from ostinato.data.text import TokenSet, hops, load_texts
 from ostinato.data.text.hops import DIGITS, HopData
 
 
@@ -41,6 +43,19 @@ def test_answers_are_right_and_splits_are_apart(tmp_path: Path):
         "all shapes of trees"
     )
     assert texts_of(data, tmp_path / "again") == texts
+
+
+def test_only_answers_are_scored(tmp_path: Path):
+    data = HopData(num_train=300, num_validation=30, num_test=40)
+    texts = load_texts(data.prepare(tmp_path, lambda line: None), "validation")
+    whole = "".join(f" {text.decode()}" for text in texts.texts())
+    answers = [a for sign, a in pairwise(whole) if sign == "="]
+    found = [label for _, labels in texts.evaluation(16, 8, 4) for label in labels[labels >= 0]]
+    assert texts.tokenizer.decode(map(int, found)) == "".join(answers)
+    assert len(answers) == texts.num_scored == texts.scored_bytes == 30
+    windows, labels = next(texts.batches(16, 2))
+    assert torch.equal(labels >= 0, windows[:, :-1] == texts.tokenizer.encode("=")[1])
+    assert torch.equal(windows[:, 1:][labels >= 0], labels[labels >= 0])
 
 
 @pytest.mark.parametrize(

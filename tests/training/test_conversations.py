@@ -15,7 +15,7 @@ from ostinato.data.text.token_set import IGNORE_LABEL
 from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.models import NanoChat, NanoChatConfig
 from ostinato.training.config import TextTrainingConfig
-from ostinato.training.text import next_token_loss, start_from
+from ostinato.training.text_state import next_token_loss, start_from
 from ostinato.weights.save import save_tokenizer, save_weights
 
 MODEL = NanoChatConfig(

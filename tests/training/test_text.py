@@ -22,7 +22,8 @@ from ostinato.training.distributed import World
 from ostinato.training.loop import TrainingError
 from ostinato.training.optimizers import Lion
 from ostinato.training.run import run
-from ostinato.training.text import TextState, next_token_loss, train_step
+from ostinato.training.text import train_step
+from ostinato.training.text_state import TextState, make_optimizers, next_token_loss
 
 MODEL = NanoChatConfig(
     vocab_size=270, seq_len=16, hidden_size=16, num_layers=1, num_heads=2, group_size=16
@@ -215,7 +216,7 @@ def test_loss_options_by_hand():
 
 def test_roles_decide_who_trains_what():
     model = NanoChat(MODEL)
-    muon, other = text.make_optimizers(model, TextTrainingConfig(weight_decay=0.1))
+    muon, other = make_optimizers(model, TextTrainingConfig(weight_decay=0.1))
     names = {id(p): name for name, p in model.named_parameters()}
     by_muon = {names[id(p)] for group in muon.param_groups for p in group["params"]}
     assert by_muon == {name for name in names.values() if "_proj." in name}

@@ -8,14 +8,17 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 
+from ostinato.data.text.hops import ExpressionSet
 from ostinato.data.text.template import answers, turns
 from ostinato.data.text.token_set import IGNORE_LABEL, TokenSet, Windows, read_facts
 
 
 def load_texts(folder: Path, split: str) -> TokenSet:
-    """Load a split of a data set of texts or of conversations; see `TokenSet.load`."""
-    kind = ConversationSet if read_facts(folder, split).conversations else TokenSet
-    return kind.load(folder, split)
+    """Load a split of a data set of texts, conversations or expressions; see `TokenSet.load`."""
+    facts = read_facts(folder, split)
+    if facts.scored_behind:
+        return ExpressionSet.load(folder, split)
+    return (ConversationSet if facts.conversations else TokenSet).load(folder, split)
 
 
 class ConversationSet(TokenSet):

@@ -9,15 +9,20 @@ The values in between are not written, so a model has to work them out on its wa
 import hashlib
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import Annotated
 
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
 from ostinato.data.build_once import build_once
 from ostinato.data.text.corpora import Corpus
 from ostinato.data.text.dataset import TextData
+from ostinato.data.text.token_set import IGNORE_LABEL, TokenSet, Windows
 from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.numbers import Count, Natural, Range
 
@@ -25,7 +30,7 @@ BUILD = 1  # raise it whenever the same settings would give different files
 OPERATORS = "+-*"
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 ANSWER = "="
-"""Character in front of the answer."""
+"""Sign in front of the answer."""
 HELD_OUT = 10
 """One in so many expressions is kept from training, by a hash of its text. Those with a single
 operator are not: they are the tables that the others are worked out with."""
@@ -73,7 +78,7 @@ class HopData(TextData):
         length: int = 0,
     ) -> Path:
         """Build the data set below `root`, as `TextData.prepare` does."""
-        facts = {**asdict(self), "build": BUILD}
+        facts = {**asdict(self), "scored_behind": ANSWER, "build": BUILD}
         if tokenizer is not None:
             facts["tokenizer"] = tokenizer.to_json()
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -119,3 +124,32 @@ class HopData(TextData):
         other, b = self.expression(operators - 1 - left, rng)
         value = {"+": a + b, "-": a - b, "*": a * b}[sign]
         return sign + one + other, value % self.modulus
+
+
+class ExpressionSet(TokenSet):
+    """Hold expressions, of which only the answers are trained on and scored."""
+
+    @property
+    def num_scored(self) -> int:
+        return len(self.documents)
+
+    @property
+    def scored_bytes(self) -> int:
+        return len(self.documents)  # a digit each
+
+    def batches(self, length: int, size: int, seed: int = 0, start: int = 0) -> Iterator[Windows]:
+        for windows, labels in super().batches(length, size, seed, start):
+            yield windows, self.answers(windows[:, :-1], labels)
+
+    def evaluation(
+        self, length: int, context: int, batch_size: int, rank: int = 0, world_size: int = 1
+    ) -> Iterator[Windows]:
+        for inputs, labels in super().evaluation(length, context, batch_size, rank, world_size):
+            yield inputs, self.answers(inputs, labels)
+
+    def answers(
+        self, inputs: Int64[Tensor, "batch seq"], labels: Int64[Tensor, "batch seq"]
+    ) -> Int64[Tensor, "batch seq"]:
+        """Return the labels that are answers; the others are ignored."""
+        (sign,) = self.tokenizer.encode(ANSWER)[1:]
+        return torch.where(inputs == sign, labels, IGNORE_LABEL)

@@ -51,6 +51,8 @@ class Facts:
 
     splits: dict[str, SplitFacts]
     dtype: Literal["<u2", "<u4"]
+    scored_behind: str = ""
+    """Sign behind which a token is scored, as in questions and answers; empty: all tokens are."""
     tokenizer_sha256: str = ""
     """SHA-256 of `tokenizer.json`; empty in older data sets."""
     conversations: bool = False
