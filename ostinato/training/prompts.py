@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ostinato.data.prompts import Prompt, PromptSet
-from ostinato.data.text.words import AnyTokenizer, load_tokenizer, read_tokenizer
+from ostinato.data.text.words import AnyTokenizer, WordTokenizer, load_tokenizer
 from ostinato.evaluation.prompts import Judged, Sampler, evaluate
 from ostinato.files import write_json
+from ostinato.inference.generate import tokenizer_of
 from ostinato.models import NanoChat
 from ostinato.training.config import PromptRecipe, PromptTrainingConfig
 from ostinato.training.distributed import World
@@ -75,13 +76,16 @@ def train(
     `time_limit` is in seconds. Raises TrainingError if the loss is no longer finite.
     """
     loop = Loop(recipe, folder, world, time_limit)
-    tokenizer = load_tokenizer(folder.tokenizer) if checkpoint else train_set.tokenizer
-    state, tokenizer = PromptState.start(
-        recipe, tokenizer, device, world, resumed=checkpoint is not None
-    )
+    state = PromptState.start(recipe, device, world, resumed=checkpoint is not None)
     if checkpoint is not None:
         state.restore(checkpoint)
-    elif world.is_main:
+        tokenizer = load_tokenizer(folder.tokenizer)
+    elif recipe.training.init_from:
+        tokenizer = tokenizer_of(state.model)
+    else:
+        tokenizer = train_set.tokenizer
+    state.model.tokenizer_json = tokenizer.to_json()
+    if world.is_main:
         tokenizer.save(folder.tokenizer)
     work = PromptWork(recipe, folder, train_set, validation_set, tokenizer, state)
     return loop.run(work, checkpoint)
@@ -99,25 +103,18 @@ class PromptState(WeightState):
     def start(
         cls,
         recipe: PromptRecipe,
-        tokenizer: AnyTokenizer,
         device: torch.device,
         world: World,
         resumed: bool = False,
-    ) -> tuple["PromptState", AnyTokenizer]:
-        """Start a new run from the weights that the recipe names, unless `restore` will follow.
-
-        Return it with the tokenizer, which belongs to these weights.
-        """
+    ) -> "PromptState":
+        """Start a new run, from the weights that the recipe names unless `restore` will follow."""
         config = recipe.training
         config.micro_batch_size(world.size)  # or else it says what is wrong
         model = NanoChat(recipe.model, torch.Generator().manual_seed(config.seed))
         if config.init_from and not resumed:
             found = read_pretrained(config.init_from)
             load_pretrained(model, found)
-            if not found.tokenizer:
-                raise ValueError(f"{found.source} has no tokenizer.json beside it: copy it there")
-            tokenizer = read_tokenizer(found.tokenizer, f"the tokenizer of {found.source}")
-        model.tokenizer_json = tokenizer.to_json()
+            model.tokenizer_json = found.tokenizer
         policy = Policy(model.to(device))
         state = cls(
             model=model,
@@ -128,7 +125,7 @@ class PromptState(WeightState):
         if state.wrapped is not policy:  # lay out DDP's buckets, as for puzzles
             state.wrapped([]).backward()
             model.zero_grad(set_to_none=True)
-        return state, tokenizer
+        return state
 
 
 def make_optimizers(model: NanoChat, config: PromptTrainingConfig) -> list[Optimizer]:
@@ -317,7 +314,6 @@ class PromptWork(Work):
 def answer_tokens(tokenizer: AnyTokenizer, answer: str) -> list[int]:
     """Return the tokens of an answer, the one that ends it included."""
     tokens = tokenizer.encode(answer)
-    if tokens[-1] in tokenizer.end_tokens:
+    if isinstance(tokenizer, WordTokenizer):
         return tokens
-    begin = tokens[0] in tokenizer.end_tokens  # a separator stands before each document
-    return [*tokens[begin:], min(tokenizer.end_tokens)]
+    return [*tokens[1:], tokenizer.separator]  # a separator stands before each document too

@@ -39,9 +39,9 @@ class PromptData:
     digits: Count = 2
     """Number of digits of the numbers in arithmetic."""
     num_train: Count = 20_000
-    """Number of training prompts."""
+    """Number of prompts to train on; fewer if the task has fewer."""
     num_validation: Count = 200
-    """Number of prompts to choose checkpoints by."""
+    """Number of prompts to choose weights by."""
     num_test: Count = 500
     """Number of prompts for the final score."""
     data_seed: Seed = 0
