@@ -3,6 +3,7 @@
 import math
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,13 @@ TRAINING, HELD_OUT = 0, 1
 """Purposes that random numbers are drawn for."""
 SHOWN = 3
 """Samples that are shown after a validation."""
+
+
+def prepare(
+    recipe: PromptRecipe, folder: RunFolder, root: Path, report: Callable[[str], None]
+) -> Path:
+    """Build the recipe's prompts below `root`."""
+    return recipe.data.prepare(root, report)
 
 
 def load_split(data: Path, split: str) -> PromptSet:

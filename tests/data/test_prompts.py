@@ -89,7 +89,7 @@ def test_words_are_tokens_and_foreign_words_are_refused():
     bytes_alone = BytePairTokenizer.train([], 257).to_json()
     assert isinstance(read_tokenizer(bytes_alone), BytePairTokenizer)
     with pytest.raises(ValueError, match="restore it"):
-        WordTokenizer.of_json(tokenizer.to_json().replace('"WALL": 6', '"WALL": 60'))
+        WordTokenizer.of_json(tokenizer.to_json().replace('"WALL": 5', '"WALL": 50'))
 
 
 def test_settings_without_sense_are_refused(tmp_path: Path):
