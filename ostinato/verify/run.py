@@ -21,7 +21,8 @@ from ostinato.models import NanoChat, RecursiveModel
 from ostinato.training.checkpoint import Checkpoints, load_checkpoint
 from ostinato.training.config import AnyRecipe, PromptRecipe, Recipe, TextRecipe, read_recipe
 from ostinato.training.distributed import World
-from ostinato.training.prompts import HELD_OUT, PromptState
+from ostinato.training.prompt_state import PromptState
+from ostinato.training.prompts import HELD_OUT
 from ostinato.training.run_folder import RunFolder, read_json
 from ostinato.training.state import TrainState, tensors_of
 from ostinato.training.text import TextState, prepare
