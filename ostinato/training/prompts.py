@@ -234,7 +234,8 @@ class PromptWork(Work):
         )
         state.model.train()
         if world.is_main and scores["pass@1"] > state.best:
-            notes = {"recipe": self.recipe.name, "step": state.step, "validation": scores}
+            score = {name: value for name, value in scores.items() if name != "seconds"}
+            notes = {"recipe": self.recipe.name, "step": state.step, "validation": score}
             save_weights(self.folder.model, state.model, **notes)
             place = {"model": str(self.folder.path), "split": "validation"}
             write_json(self.folder.result, {**place, "device": str(self.device), **notes, **scores})

@@ -100,6 +100,8 @@ def test_a_run_killed_while_it_draws_goes_on_to_the_same_bits(method, start: Pat
     assert any(not torch.equal(before[name], one["model"][name]) for name in before)
     for name, tensor in one["model"].items():
         assert torch.equal(tensor, other["model"][name]), name
+    name = "model.safetensors"
+    assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
     timed = {"time", "tokens_per_second"}
     lines = [
         [{key: line[key] for key in line.keys() - timed} for line in metrics(tmp_path / name)]

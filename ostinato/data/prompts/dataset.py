@@ -74,9 +74,10 @@ class PromptData:
         del facts["unsafe_sandbox"]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         name = self.reward.replace(":", "-")
-        return build_once(Path(root) / f"prompts-{name}-{digest[:12]}", self._build, report)
+        return build_once(Path(root) / f"prompts-{name}-{digest[:12]}", self.write, report)
 
-    def _build(self, folder: Path) -> None:
+    def write(self, folder: Path) -> None:
+        """Write the splits and the tokenizer of a new model to a folder."""
         counts = [self.num_test, self.num_validation, self.num_train]
         rng, task = np.random.default_rng(self.data_seed), self.task
         prompts = task.draw(sum(counts), rng)
