@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 import ostinato
 from ostinato.data.arc.dataset import ArcData
 from ostinato.data.arc.sources import read_kaggle, read_tasks
-from ostinato.data.puzzle_files import read_puzzles
 from ostinato.data.prompts import PromptData, PromptSet
+from ostinato.data.puzzle_files import read_puzzles
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.tasks import TASKS
 from ostinato.data.text.dataset import TextData
