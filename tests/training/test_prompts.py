@@ -27,7 +27,7 @@ MODEL = NanoChatConfig(
     num_streams=1,
     ternary=False,
 )
-DATA = PromptData(size=3, num_train=40, num_validation=6, num_test=6)
+DATA = PromptData(size=3, num_train=8, num_validation=6, num_test=6)
 
 
 def tiny(**training) -> PromptRecipe:
@@ -54,12 +54,13 @@ def train(recipe: PromptRecipe, path: Path, **options):
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that has learned a little from right answers."""
+    """A run that has learned right answers to eight mazes half by heart."""
     path = tmp_path_factory.mktemp("start") / "run"
     outcome = train(
-        tiny(method="supervised", total_steps=60, global_batch_size=16, eval_every=60), path
+        tiny(method="supervised", total_steps=80, global_batch_size=16, eval_every=80, lr=3e-2),
+        path,
     )
-    assert outcome.finished and outcome.best > 0.1
+    assert outcome.finished
     return path
 
 

@@ -58,4 +58,4 @@ def mazes() -> float:
         wrong += not task.is_right(prompt, f"{moves} DONE")
         wrong += task.is_right(prompt, moves) + task.is_right(prompt, f"{moves[:-5]} DONE")
         wrong += is_walk(board, [*["UP"] * 7, *["DOWN"] * 7, *moves.split()])
-    return wrong
+    return float(wrong)
