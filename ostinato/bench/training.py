@@ -11,7 +11,7 @@ from ostinato.bench.measure import Spread, measure_peak, peak_memory, seconds_of
 from ostinato.data.batches import Batch
 from ostinato.models import NanoChat, RecursiveConfig, RecursiveModel
 from ostinato.training import puzzles, text
-from ostinato.training.config import AnyRecipe, Recipe, TextRecipe, with_dtypes
+from ostinato.training.config import AnyRecipe, PromptRecipe, Recipe, TextRecipe, with_dtypes
 from ostinato.training.distributed import World
 from ostinato.training.memory import check_recipe
 from ostinato.training.state import TrainState
@@ -55,6 +55,11 @@ class Subject:
 def subject_of(recipe: AnyRecipe, device: torch.device) -> Subject:
     """Return the model of `recipe` at the start of its training, on random tokens."""
     check_recipe(recipe, device)
+    if isinstance(recipe, PromptRecipe):
+        raise ValueError(
+            f"{recipe.name} learns from its own samples, whose speed is in RUN/metrics.jsonl: "
+            "name another recipe"
+        )
     if isinstance(recipe, TextRecipe):
         return text_subject(recipe, device)
     return puzzle_subject(recipe, device)

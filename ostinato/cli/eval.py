@@ -190,7 +190,7 @@ class Eval:
 
 def parse(words: list[str]) -> Command:
     """Parse the words behind `eval`; the run of a language model has flags of its own."""
-    if eval_text.names_a_text_run(words):
+    if eval_text.class_of_run(words) in ("TextRecipe", "PromptRecipe"):
         return eval_text.parse(words)
     return read_search(Eval, words, "eval").run
 

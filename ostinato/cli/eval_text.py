@@ -9,6 +9,7 @@ import tyro
 
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
+from ostinato.cli.eval_prompts import EvalPrompts
 from ostinato.numbers import Share, check_numbers, to_json
 
 if TYPE_CHECKING:
@@ -131,20 +132,20 @@ class EvalText:
 
 def parse(words: list[str]) -> Command:
     """Parse the words behind `eval` if RUN is that of a language model."""
-    return read(EvalText, words, "eval").run
+    kind = EvalPrompts if class_of_run(words) == "PromptRecipe" else EvalText
+    return read(kind, words, "eval").run
 
 
-def names_a_text_run(words: list[str]) -> bool:
-    """Return whether one of the words is the run folder of a language model."""
+def class_of_run(words: list[str]) -> str:
+    """Return the class of the recipe of the run folder among the words; "" if there is none."""
     from ostinato.decoding import read_json
 
     for path in (Path(word) / "config.json" for word in words if not word.startswith("-")):
         try:
-            if read_json(path, dict[str, Any]).get("class") == "TextRecipe":
-                return True
+            return str(read_json(path, dict[str, Any]).get("class"))
         except ValueError:
             continue  # `eval` reports what is wrong with it
-    return False
+    return ""
 
 
 def baselines(train_set: "TokenSet", held_out: "TokenSet") -> dict[str, float]:

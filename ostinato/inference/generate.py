@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ostinato.data.text.tokenizer import TOKENIZER_FILE, BytePairTokenizer
+from ostinato.data.text.tokenizer import TOKENIZER_FILE
+from ostinato.data.text.words import AnyTokenizer, read_tokenizer
 from ostinato.inference.exits import EarlyExit
 from ostinato.models.nanochat import NanoChat
 from ostinato.numbers import Seed, Share, check_numbers
@@ -130,7 +131,7 @@ def generate(
     return pieces(model, tokens, tokenizer, sampling, min(max_tokens or room, room), stop)
 
 
-def tokenizer_of(model: NanoChat) -> BytePairTokenizer:
+def tokenizer_of(model: NanoChat) -> AnyTokenizer:
     """Return the tokenizer that a model was loaded with.
 
     Raises ValueError if it has none, or one whose size differs from the model's vocabulary.
@@ -139,7 +140,7 @@ def tokenizer_of(model: NanoChat) -> BytePairTokenizer:
         raise ValueError(
             f"the model has no {TOKENIZER_FILE} beside its weights: copy there the one of its run"
         )
-    tokenizer = BytePairTokenizer.of_json(model.tokenizer_json)
+    tokenizer = read_tokenizer(model.tokenizer_json)
     if tokenizer.vocab_size != model.config.vocab_size:
         raise ValueError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}:"

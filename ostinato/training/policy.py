@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ostinato.models.nanochat import NanoChat
+from ostinato.layers.causal_attention import KeyValueCache
+from ostinato.models.nanochat import Cache, NanoChat
 from ostinato.training.config import Estimator
 
 
@@ -52,31 +53,30 @@ class Weighted:
         )
 
 
-class PromptCache:
-    """Hold keys and values of prompts with their gradient, then of what follows them.
+class PromptCache(KeyValueCache):
+    """Hold keys and values of prompts with their gradient, for all that follows them.
 
-    It stands in for `KeyValueCache`, whose writing in place a backward pass does not survive.
+    Nothing is written in place, which a backward pass would not survive.
     """
 
     def __init__(self) -> None:
-        self.past: tuple[Tensor, Tensor] | None = None
-
-    @property
-    def length(self) -> int:
-        return 0 if self.past is None else self.past[0].shape[2]
+        self.length = 0
 
     def extend(
         self,
         keys: Float[Tensor, "batch kv_heads new head_dim"],
         values: Float[Tensor, "batch kv_heads new head_dim"],
-    ) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
-        """Return all positions so far, the new ones included; the first call keeps its own."""
-        if self.past is None:
-            self.past = keys, values
-            return self.past
-        samples = len(keys) // len(self.past[0])
-        before = (past.repeat_interleave(samples, 0) for past in self.past)
-        return tuple(torch.cat(pair, 2) for pair in zip(before, (keys, values), strict=True))  # pyright: ignore
+    ) -> tuple[
+        Float[Tensor, "batch kv_heads length head_dim"],
+        Float[Tensor, "batch kv_heads length head_dim"],
+    ]:
+        """Keep the first positions; put those of their prompt before all others."""
+        if not self.length:
+            self.keys, self.values, self.length = keys, values, keys.shape[2]
+            return keys, values
+        samples = len(keys) // len(self.keys)
+        before = self.keys.repeat_interleave(samples, 0), self.values.repeat_interleave(samples, 0)
+        return torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
 
 
 class Policy(nn.Module):
@@ -101,7 +101,7 @@ class Policy(nn.Module):
     def log_chances(self, group: Weighted) -> Float[Tensor, "prompts samples"]:
         """Return log π of each completion, a sum over its tokens."""
         samples, new = group.completions.shape[1:]
-        cache: list = [PromptCache() for _ in self.model.new_cache(1, 1)]
+        cache: Cache = [PromptCache() for _ in self.model.new_cache(1, 1)]
         logits = self.model(group.prompts, cache)[:, -1:].repeat_interleave(samples, 0)
         tokens = group.completions.flatten(0, 1)
         if new > 1:

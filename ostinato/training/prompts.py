@@ -3,33 +3,37 @@
 import math
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from ostinato.data.prompts import Prompt, PromptSet
-from ostinato.data.text.words import AnyTokenizer, load_tokenizer, read_tokenizer
+from ostinato.data.text.words import AnyTokenizer, WordTokenizer, load_tokenizer
 from ostinato.evaluation.prompts import Judged, Sampler, evaluate
 from ostinato.files import write_json
-from ostinato.models import NanoChat
-from ostinato.training.config import PromptRecipe, PromptTrainingConfig
+from ostinato.inference.generate import tokenizer_of
+from ostinato.training.config import PromptRecipe
 from ostinato.training.distributed import World
 from ostinato.training.loop import Loop, Outcome, Work
-from ostinato.training.optimizers import make_muon
-from ostinato.training.policy import Policy, Weighted, advantages
+from ostinato.training.policy import Weighted, advantages
+from ostinato.training.prompt_state import PromptState
 from ostinato.training.run_folder import RunFolder
-from ostinato.training.state import WeightState
-from ostinato.weights.load import load_pretrained, read_pretrained
 from ostinato.weights.save import save_weights
 
 TRAINING, HELD_OUT = 0, 1
 """Purposes that random numbers are drawn for."""
 SHOWN = 3
 """Samples that are shown after a validation."""
+
+
+def prepare(
+    recipe: PromptRecipe, folder: RunFolder, root: Path, report: Callable[[str], None]
+) -> Path:
+    """Build the recipe's prompts below `root`."""
+    return recipe.data.prepare(root, report)
 
 
 def load_split(data: Path, split: str) -> PromptSet:
@@ -75,75 +79,19 @@ def train(
     `time_limit` is in seconds. Raises TrainingError if the loss is no longer finite.
     """
     loop = Loop(recipe, folder, world, time_limit)
-    tokenizer = load_tokenizer(folder.tokenizer) if checkpoint else train_set.tokenizer
-    state, tokenizer = PromptState.start(
-        recipe, tokenizer, device, world, resumed=checkpoint is not None
-    )
+    state = PromptState.start(recipe, device, world, resumed=checkpoint is not None)
     if checkpoint is not None:
         state.restore(checkpoint)
-    elif world.is_main:
+        tokenizer = load_tokenizer(folder.tokenizer)
+    elif recipe.training.init_from:
+        tokenizer = tokenizer_of(state.model)
+    else:
+        tokenizer = train_set.tokenizer
+    state.model.tokenizer_json = tokenizer.to_json()
+    if world.is_main:
         tokenizer.save(folder.tokenizer)
     work = PromptWork(recipe, folder, train_set, validation_set, tokenizer, state)
     return loop.run(work, checkpoint)
-
-
-@dataclass(kw_only=True)
-class PromptState(WeightState):
-    """The state of a run; seed and number of steps determine prompts and samples."""
-
-    model: NanoChat
-    best: float = -1.0
-    """Highest pass@1 on validation so far."""
-
-    @classmethod
-    def start(
-        cls,
-        recipe: PromptRecipe,
-        tokenizer: AnyTokenizer,
-        device: torch.device,
-        world: World,
-        resumed: bool = False,
-    ) -> tuple["PromptState", AnyTokenizer]:
-        """Start a new run from the weights that the recipe names, unless `restore` will follow.
-
-        Return it with the tokenizer, which belongs to these weights.
-        """
-        config = recipe.training
-        config.micro_batch_size(world.size)  # raises ValueError if they do not divide
-        model = NanoChat(recipe.model, torch.Generator().manual_seed(config.seed))
-        if config.init_from and not resumed:
-            found = read_pretrained(config.init_from)
-            load_pretrained(model, found)
-            if not found.tokenizer:
-                raise ValueError(f"{found.source} has no tokenizer.json beside it: copy it there")
-            tokenizer = read_tokenizer(found.tokenizer, f"the tokenizer of {found.source}")
-        model.tokenizer_json = tokenizer.to_json()
-        policy = Policy(model.to(device))
-        state = cls(
-            model=model,
-            wrapped=world.wrap(policy, device),
-            optimizers=make_optimizers(model, config),
-            world=world,
-        )
-        if state.wrapped is not policy:  # lay out DDP's buckets, as for puzzles
-            state.wrapped([]).backward()
-            model.zero_grad(set_to_none=True)
-        return state, tokenizer
-
-
-def make_optimizers(model: NanoChat, config: PromptTrainingConfig) -> list[Optimizer]:
-    """Return AdamW, or Muon for the matrices of the blocks and AdamW for the rest."""
-    roles = model.parameter_roles()
-    matrices = [p for name, p in model.named_parameters() if roles[name] == "block matrix"]
-    others = [p for name, p in model.named_parameters() if roles[name] != "block matrix"]
-    muon = config.optimizer == "muon"
-    adam = torch.optim.AdamW(
-        others if muon else model.parameters(),
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        weight_decay=config.weight_decay,
-    )
-    return [make_muon(matrices, config), adam] if muon else [adam]
 
 
 class PromptWork(Work):
@@ -286,7 +234,8 @@ class PromptWork(Work):
         )
         state.model.train()
         if world.is_main and scores["pass@1"] > state.best:
-            notes = {"recipe": self.recipe.name, "step": state.step, "validation": scores}
+            score = {name: value for name, value in scores.items() if name != "seconds"}
+            notes = {"recipe": self.recipe.name, "step": state.step, "validation": score}
             save_weights(self.folder.model, state.model, **notes)
             place = {"model": str(self.folder.path), "split": "validation"}
             write_json(self.folder.result, {**place, "device": str(self.device), **notes, **scores})
@@ -317,7 +266,6 @@ class PromptWork(Work):
 def answer_tokens(tokenizer: AnyTokenizer, answer: str) -> list[int]:
     """Return the tokens of an answer, the one that ends it included."""
     tokens = tokenizer.encode(answer)
-    if tokens[-1] in tokenizer.end_tokens:
+    if isinstance(tokenizer, WordTokenizer):
         return tokens
-    begin = tokens[0] in tokenizer.end_tokens  # a separator stands before each document
-    return [*tokens[begin:], min(tokenizer.end_tokens)]
+    return [*tokens[1:], tokenizer.separator]  # a separator stands before each document too

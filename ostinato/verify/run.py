@@ -9,15 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ostinato.data.prompts import PromptSet
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.text import load_texts
+from ostinato.evaluation.prompts import Sampler
+from ostinato.evaluation.prompts import evaluate as evaluate_prompts
 from ostinato.evaluation.puzzles import Evaluation, evaluate
 from ostinato.evaluation.text import evaluate as evaluate_text
 from ostinato.inference.generate import tokenizer_of
 from ostinato.models import NanoChat, RecursiveModel
 from ostinato.training.checkpoint import Checkpoints, load_checkpoint
-from ostinato.training.config import AnyRecipe, Recipe, TextRecipe, read_recipe
+from ostinato.training.config import AnyRecipe, PromptRecipe, Recipe, TextRecipe, read_recipe
 from ostinato.training.distributed import World
+from ostinato.training.prompt_state import PromptState
+from ostinato.training.prompts import HELD_OUT
 from ostinato.training.run_folder import RunFolder, read_json
 from ostinato.training.state import TrainState, tensors_of
 from ostinato.training.text import prepare
@@ -65,7 +70,7 @@ def verify_run(
         yield finding(checkpoint.stem, partial(check_checkpoint, checkpoint, recipe))
     if not checkpoints:
         yield Finding("checkpoints", "there are none: the run cannot go on", False)
-    kind = TextScores if isinstance(recipe, TextRecipe) else Scores
+    kind = SCORES[type(recipe)]
     score = kind(path, recipe, data_root, device, report)
     yield finding("score beside the weights", score.of_weights)
     yield finding("result.json", score.of_result)
@@ -97,7 +102,9 @@ def check_tokenizer(path: Path) -> str:
 def check_checkpoint(path: Path, recipe: AnyRecipe) -> str:
     """Check that a checkpoint has what a run of these settings needs to resume, and is finite."""
     tree, cpu = load_checkpoint(path), torch.device("cpu")
-    if isinstance(recipe, TextRecipe):
+    if isinstance(recipe, PromptRecipe):
+        state = PromptState.start(recipe, cpu, World(), resumed=True)
+    elif isinstance(recipe, TextRecipe):
         state = TextState.start(recipe, cpu, World())
     else:
         state = TrainState.start(recipe, cpu, World(), resumed=True)
@@ -207,3 +214,27 @@ class TextScores(Scores):
         if not abs(then - now) <= ROUNDING * now:
             raise ValueError(f"bits_per_byte on {split}: {then} recorded, {now} now")
         return f"{then:.3f} bits per byte of {split} recorded, {now:.3f} now"
+
+
+class PromptScores(Scores):
+    """Compare the scores of a language model on prompts with a reward."""
+
+    def compare(self, split: str, recorded: dict[str, Any]) -> str:
+        """Return both pass@1; ValueError if they differ by more than rounding."""
+        recipe, then, samples = self.recipe, recorded.get("pass@1"), recorded.get("samples")
+        assert isinstance(recipe, PromptRecipe)
+        if not isinstance(then, float | int) or type(samples) is not int:
+            raise ValueError(f"no pass@1 is recorded on {split}")
+        model = load(self.path, self.device, kind=NanoChat)
+        training = recipe.training
+        sampler = Sampler(model, recipe.data.task, tokenizer_of(model), training.max_new_tokens)
+        prompts = PromptSet.load(recipe.data.prepare(self.data_root, self.report), split).prompts
+        key = recorded.get("seed", training.seed), HELD_OUT
+        scores = evaluate_prompts(sampler, prompts, samples, training.eval_batch_size, key)
+        now = scores["pass@1"]
+        if not abs(then - now) <= ROUNDING:
+            raise ValueError(f"pass@1 on {split}: {then} recorded, {now} now")
+        return f"pass@1 of {then:.2%} on {split} recorded, {now:.2%} now"
+
+
+SCORES = {Recipe: Scores, TextRecipe: TextScores, PromptRecipe: PromptScores}

@@ -23,12 +23,14 @@ from safetensors.torch import save_file
 import ostinato
 from ostinato.data.arc.dataset import ArcData
 from ostinato.data.arc.sources import read_kaggle, read_tasks
+from ostinato.data.prompts import PromptData, PromptSet
 from ostinato.data.puzzle_files import read_puzzles
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.tasks import TASKS
 from ostinato.data.text.dataset import TextData
 from ostinato.data.text.token_set import TokenSet
 from ostinato.data.text.tokenizer import BytePairTokenizer
+from ostinato.data.text.words import WordTokenizer, load_tokenizer
 from ostinato.decoding import read_npz
 from ostinato.evaluation.arc import ArcVotes
 from ostinato.models import TRM, NanoChat, NanoChatConfig, TRMConfig
@@ -238,6 +240,14 @@ PARSERS = {
     ),
     "tokenizer.json": one_file(
         "tokenizer.json", TOKENIZER.to_json(), JSON, lambda p: tokenizer_works(p.parent)
+    ),
+    "prompts": Parser(
+        lambda folder: PromptData("arithmetic", num_train=2).write(folder),
+        {"train.jsonl": mutations.damaged_lines, "tokenizer.json": JSON},
+        lambda folder: PromptSet.load(folder, "train"),
+    ),
+    "a tokenizer of words": one_file(
+        "tokenizer.json", WordTokenizer(["a", "DONE"]).to_json(), JSON, load_tokenizer
     ),
     "metrics.jsonl": Parser(
         write_metrics, {"metrics.jsonl": mutations.damaged_lines}, read_metrics

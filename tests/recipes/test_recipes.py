@@ -15,6 +15,7 @@ from ostinato import cli
 from ostinato.data.arc.dataset import ArcData
 from ostinato.data.built import BuiltData
 from ostinato.data.maze import MazeData
+from ostinato.data.prompts import PromptData
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import SudokuData
 from ostinato.data.text import TextData
@@ -52,6 +53,9 @@ def test_its_model_fits_its_data(name: str):
         return  # see test_settings_of_arc; the tiny one is trained below
     if isinstance(recipe.data, TextData):
         assert recipe.data.num_tokens <= recipe.model.vocab_size
+        return
+    if isinstance(recipe.data, PromptData):
+        assert recipe.data.task.tokenizer().vocab_size == recipe.model.vocab_size
         return
     if name in ("table", "puzzle", "nanochat-chat"):
         return  # the user gives the sizes: see test_train_table, test_own_kinds, test_conversations

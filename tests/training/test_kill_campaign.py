@@ -1,7 +1,7 @@
 """Runs of every kind, killed at moments spread over all of it, resume to the bits of a whole one.
 
 By hand: `OSTINATO_KILLS=20 pytest -m slow tests/training/test_kill_campaign.py` kills each of the
-five recipes twenty times.
+six recipes twenty times.
 """
 
 import json
@@ -34,6 +34,8 @@ RECIPES = {
     "ARC": f"arc-tiny --num-aug 2 --global-batch-size 8 {SMALL} --total-steps 24",
     "text": "nanochat-tiny --corpus corpus --num-tokens 262 --vocab-size 262 --seq-len 16 "
     "--hidden-size 16 --num-layers 2 --num-heads 2 --group-size 16 --total-steps 24",
+    "rewards": "nanochat-maze-rl --size 3 --num-train 40 --num-validation 8 --num-test 8 "
+    "--hidden-size 16 --num-layers 2 --num-heads 2 --global-batch-size 4 --total-steps 24",
 }
 
 

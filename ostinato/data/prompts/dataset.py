@@ -39,9 +39,9 @@ class PromptData:
     digits: Count = 2
     """Number of digits of the numbers in arithmetic."""
     num_train: Count = 20_000
-    """Number of training prompts."""
+    """Number of prompts to train on; fewer if the task has fewer."""
     num_validation: Count = 200
-    """Number of prompts to choose checkpoints by."""
+    """Number of prompts to choose weights by."""
     num_test: Count = 500
     """Number of prompts for the final score."""
     data_seed: Seed = 0
@@ -74,9 +74,10 @@ class PromptData:
         del facts["unsafe_sandbox"]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         name = self.reward.replace(":", "-")
-        return build_once(Path(root) / f"prompts-{name}-{digest[:12]}", self._build, report)
+        return build_once(Path(root) / f"prompts-{name}-{digest[:12]}", self.write, report)
 
-    def _build(self, folder: Path) -> None:
+    def write(self, folder: Path) -> None:
+        """Write the splits and the tokenizer of a new model to a folder."""
         counts = [self.num_test, self.num_validation, self.num_train]
         rng, task = np.random.default_rng(self.data_seed), self.task
         prompts = task.draw(sum(counts), rng)

@@ -74,7 +74,7 @@ def is_walk(cells: UInt8[np.ndarray, "size size"], moves: list[str]) -> bool:
         inside = 0 <= row < len(cells) and 0 <= column < len(cells)
         if not inside or cells[row, column] == WALL:
             return False
-    return cells[row, column] == GOAL
+    return bool(cells[row, column] == GOAL)
 
 
 class MazeTask(PromptTask):

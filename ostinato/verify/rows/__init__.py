@@ -11,6 +11,7 @@ from ostinato.verify.rows import (
     losses,
     optimizers,
     recursion,
+    rewards,
     training,
 )
 
@@ -23,6 +24,7 @@ TOPICS: tuple[ModuleType, ...] = (
     optimizers,
     data,
     loops,
+    rewards,
 )
 
 

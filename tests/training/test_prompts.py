@@ -1,0 +1,152 @@
+"""Runs on rewards: the same bits after a kill, in several processes, and what they report."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ostinato.data.prompts import PromptData
+from ostinato.evaluation import prompts as sampling
+from ostinato.models import NanoChatConfig
+from ostinato.recipes.prompts import nanochat_maze_rl, started
+from ostinato.training.checkpoint import load_checkpoint
+from ostinato.training.config import PromptRecipe, PromptTrainingConfig
+from ostinato.training.run import run
+from tests.training.processes import CONTEXT, in_processes
+
+MODEL = NanoChatConfig(
+    vocab_size=32,
+    seq_len=64,
+    hidden_size=16,
+    num_layers=1,
+    num_heads=2,
+    num_streams=1,
+    ternary=False,
+)
+DATA = PromptData(size=3, num_train=8, num_validation=6, num_test=6)
+
+
+def tiny(**training) -> PromptRecipe:
+    settings = {
+        "total_steps": 6,
+        "global_batch_size": 4,
+        "samples": 8,
+        "eval_samples": 4,
+        "max_new_tokens": 6,
+        "lr": 1e-2,
+        "warmup_steps": 1,
+        "eval_every": 3,
+        "checkpoint_every": 2,
+        "log_every": 1,
+        "device": "cpu",
+        **training,
+    }
+    return PromptRecipe("tiny", MODEL, DATA, PromptTrainingConfig(**settings))
+
+
+def train(recipe: PromptRecipe, path: Path, **options):
+    return run(recipe, path, path.parent / "data", report=lambda line: None, **options)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learned right answers to eight mazes half by heart."""
+    path = tmp_path_factory.mktemp("start") / "run"
+    outcome = train(
+        tiny(method="supervised", total_steps=80, global_batch_size=16, eval_every=80, lr=3e-2),
+        path,
+    )
+    assert outcome.finished
+    return path
+
+
+def last_checkpoint(path: Path) -> dict:
+    return load_checkpoint(sorted((path / "checkpoints").iterdir())[-1])
+
+
+def metrics(path: Path) -> list[dict]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").open()]
+
+
+def killed_while_drawing(recipe: PromptRecipe, path: Path) -> None:
+    roll_out, calls = sampling.roll_out, []
+
+    def deadly(*arguments):
+        calls.append(1)
+        if len(calls) == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return roll_out(*arguments)
+
+    sampling.roll_out = deadly
+    train(recipe, path)
+
+
+@pytest.mark.parametrize("method", ["maxrl", "reinforce"])
+def test_a_run_killed_while_it_draws_goes_on_to_the_same_bits(method, start: Path, tmp_path: Path):
+    recipe = tiny(method=method, init_from=str(start))
+    train(recipe, tmp_path / "whole")
+    process = CONTEXT.Process(target=killed_while_drawing, args=(recipe, tmp_path / "parts"))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert 0 < last_checkpoint(tmp_path / "parts")["step"] < 6
+    assert train(recipe, tmp_path / "parts").finished
+    one, other = last_checkpoint(tmp_path / "whole"), last_checkpoint(tmp_path / "parts")
+    assert one["step"] == other["step"] == 6
+    before = load_checkpoint(sorted((start / "checkpoints").iterdir())[-1])["model"]
+    assert any(not torch.equal(before[name], one["model"][name]) for name in before)
+    for name, tensor in one["model"].items():
+        assert torch.equal(tensor, other["model"][name]), name
+    name = "model.safetensors"
+    assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+    timed = {"time", "tokens_per_second"}
+    lines = [
+        [{key: line[key] for key in line.keys() - timed} for line in metrics(tmp_path / name)]
+        for name in ("whole", "parts")
+    ]
+    assert lines[0] == lines[1]
+    assert lines[0][0].keys() >= {
+        "train/reward",
+        "train/none_right",
+        "train/all_right",
+        "train/entropy",
+        "train/length",
+    }
+    assert any("validation/pass@4" in line for line in lines[0])
+
+
+def weights_after(recipe: PromptRecipe, path: Path) -> dict[str, torch.Tensor]:
+    train(recipe, path)
+    return last_checkpoint(path)["model"]
+
+
+def test_two_processes_draw_the_same_samples_as_one(start: Path, tmp_path: Path):
+    recipe = tiny(init_from=str(start), total_steps=2)
+    one = weights_after(recipe, tmp_path / "one")
+    both = in_processes(2, weights_after, recipe, tmp_path / "two")
+    rewards = [
+        [line["train/reward"] for line in metrics(tmp_path / name) if "train/reward" in line]
+        for name in ("one", "two")
+    ]
+    assert rewards[0] == rewards[1]
+    for name, tensor in one.items():
+        assert torch.equal(both[0][name], both[1][name]), name
+        torch.testing.assert_close(both[0][name], tensor, rtol=0, atol=2e-3)
+
+
+def test_the_model_takes_the_shape_of_the_weights_it_starts_from(start: Path, tmp_path: Path):
+    wide = nanochat_maze_rl()
+    recipe = replace(wide, training=replace(wide.training, init_from=str(start)))
+    assert started(recipe, tmp_path / "run").model == MODEL
+    assert started(wide, tmp_path / "run") == wide
+
+
+def test_what_cannot_be_trained_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="use --vocab-size 32"):
+        train(replace(tiny(), model=replace(MODEL, vocab_size=40)), tmp_path / "run")
+    with pytest.raises(ValueError, match="larger --seq-len"):
+        train(replace(tiny(), model=replace(MODEL, seq_len=10)), tmp_path / "other")
