@@ -13,6 +13,8 @@ from msgspec import Meta
 from ostinato.decoding import convert, read_json
 from ostinato.files import atomic, write_text
 
+IGNORED = -100
+"""Label that PyTorch's losses ignore."""
 REMEDY = "correct it, or build the data set again"
 Count = Annotated[int, Meta(ge=0, lt=2**31)]
 Name = Annotated[str, Meta(pattern=r"^[\w.-]{1,64}$")]
@@ -51,8 +53,14 @@ class Metadata:
 
     @classmethod
     def load(cls, path: Path) -> Metadata:
-        """Read a `dataset.json`. Raises ValueError if it is unreadable or a field is wrong."""
+        """Read a `dataset.json`. Raises ValueError if it is unreadable or a field is wrong.
+
+        nano-trm writes no number of puzzle ids: all of its puzzles have id 0, and -100 marks the
+        labels to ignore.
+        """
         notes = read_json(path, dict[str, Any], REMEDY)
+        if "num_puzzle_identifiers" not in notes:
+            notes = {"num_puzzle_identifiers": 1, "ignore_label_id": IGNORED} | notes
         names = {entry.name for entry in fields(cls)} - {"notes"}
         known = {name: notes.pop(name) for name in names & notes.keys()}
         metadata = replace(convert(known, cls, str(path), REMEDY), notes=notes)

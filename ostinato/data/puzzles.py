@@ -219,11 +219,16 @@ def _load_part(metadata: Metadata, place: Path, set_name: str) -> PuzzleSet:
 
     drawn = Path(name_of(DRAWN_FILES[0])).exists()
     tokens = DRAWN_FILES if drawn else ("inputs", "labels")
+    missing = {"ratings"}
+    if "num_puzzles" in metadata.notes:  # nano-trm, where each puzzle is a group of one example
+        missing |= {"puzzle_indices", "group_indices"}
     arrays: dict[str, Any] = {}
     for key in (*tokens, *_ARRAYS[2:], "ratings"):
         path, kinds = Path(name_of(key)), "iuf" if key == "ratings" else "iu"
-        if key != "ratings" or path.exists():
+        if path.exists() or key not in missing:
             arrays[key] = read_npy(path, kinds, ndim=2 if key in _TABLES else 1)
+    for key in missing - {"ratings"} - arrays.keys():
+        arrays[key] = np.arange(len(arrays["puzzle_identifiers"]) + 1)
     if drawn:
         files = {key: arrays.pop(key) for key in DRAWN_FILES}
         side = math.isqrt(metadata.seq_len)

@@ -61,7 +61,8 @@ class StoredData(PuzzleData):
             report(f"{source}: no symmetries are known for these puzzles, so none are applied")
         if "validation" in splits and self.num_validation:
             raise ValueError(f"{source} has a validation split: leave num_validation at 0")
-        if "validation" in splits and task == train.metadata.task:
+        complete = (source / "validation").exists()  # nano-trm calls it val
+        if complete and task == train.metadata.task:
             report(f"data are in {source}")
             return source
 
@@ -123,9 +124,9 @@ def load_splits(folder: Path) -> dict[str, PuzzleSet]:
     if any(folder.glob("*.csv")) and not any(folder.glob("*/dataset.json")):
         raise ValueError(f"{folder} holds CSV files: train on them with --source {folder}")
     splits = {"train": PuzzleSet.load(folder, "train")}
-    for split in ("validation", "test"):
-        if (folder / split / "dataset.json").exists():
-            splits[split] = PuzzleSet.load(folder, split)
+    for split, name in (("validation", "validation"), ("validation", "val"), ("test", "test")):
+        if split not in splits and (folder / name / "dataset.json").exists():
+            splits[split] = PuzzleSet.load(folder, name)
     return splits
 
 

@@ -62,6 +62,20 @@ def arc_tiny() -> Recipe:
     )
 
 
+def miniarc_tiny() -> Recipe:
+    """Mini-ARC: 149 tasks whose grids are all 5×5.
+
+    It is small enough for two CPU cores. Clone https://github.com/KSB21ST/MINI-ARC and name the
+    folder of its tasks. Not run here.
+
+    ostinato train miniarc-tiny --source MINI-ARC/data/MiniARC
+    """
+    tiny = arc_tiny()
+    data = ArcData(source="MiniARC", num_aug=30, canvas=5)
+    model = replace(tiny.model, seq_len=25, num_puzzle_identifiers=1 + 150 * 31)
+    return replace(tiny, name="miniarc-tiny", model=model, data=data)
+
+
 def arc_1() -> Recipe:
     """TRM on ARC-AGI-1, as released: for GPUs.
 

@@ -186,6 +186,43 @@ def test_content_tells_tasks_from_solutions(tmp_path: Path):
         read_tasks(tmp_path / "my_solutions.json")
 
 
+def flipped(name: str, size: int = 5) -> dict:
+    """A task with an answer, whose grids are mirrored, as a file has it."""
+    rng = np.random.default_rng(len(name))
+    pairs = [
+        {"input": grid.tolist(), "output": grid[:, ::-1].tolist()}
+        for grid in rng.integers(10, size=(3, size, size))
+    ]
+    return {"train": pairs[:2], "test": pairs[2:]}
+
+
+def test_a_folder_of_files_is_read_by_their_content(tmp_path: Path):
+    """Kaggle's files under names that say nothing, and a task of its own."""
+    known, unknown = flipped("known"), flipped("unknown")
+    outputs = [pair.pop("output") for pair in known["test"]]
+    unknown["test"][0].pop("output")
+    attempts = {"known": [{"attempt_1": [[0]], "attempt_2": [[0]]}]}
+    files = {"a": {"known": known, "unknown": unknown}, "b": {"known": outputs}, "c": attempts}
+    for name, content in (files | {"single": flipped("single")}).items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    tasks = read_tasks(tmp_path)
+    assert tasks.keys() == {"known", "unknown", "single"}
+    assert np.array_equal(tasks["known"].test[0].output, outputs[0])
+    assert tasks["unknown"].test[0].output is None and tasks["single"].test[0].output is not None
+
+
+def test_files_of_one_task_each_are_all_tested_but_those_to_validate_with(tmp_path: Path):
+    for number in range(7):
+        (tmp_path / f"{'m' * (number + 1)}.json").write_text(json.dumps(flipped("m" * number)))
+    data = ArcData(source=str(tmp_path), canvas=5, num_aug=3, num_validation=2)
+    roles = data.roles()
+    assert [len(tasks) for tasks in roles] == [0, 2, 5]
+    folder = data.prepare(tmp_path / "data", ignore)
+    train, test = (PuzzleSet.load(folder, split) for split in ("train", "test"))
+    assert (train.num_groups, test.num_groups, train.metadata.seq_len) == (7, 5, 25)
+    assert set(test.puzzle_identifiers) <= set(train.puzzle_identifiers)
+
+
 def test_a_damaged_set_is_refused(folder: Path, tmp_path: Path):
     puzzles = PuzzleSet.load(folder, "test")
     puzzles.save(tmp_path, "test")

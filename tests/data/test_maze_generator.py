@@ -1,14 +1,19 @@
 """Generated mazes against relaxation, and their distribution against drawing until one fits."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ostinato.data.maze import Maze, generate
-from ostinato.data.maze.generator import WALLS
-from ostinato.data.maze.paths import far_cells, has_one_shortest_path
+from ostinato.data.maze.generator import WALLS, generate_carved, labelled
+from ostinato.data.maze.paths import FREE, PATH, far_cells, has_one_shortest_path
+from ostinato.data.puzzles import PuzzleSet
+from ostinato.data.stored import StoredData
 from tests.data.maze_oracle import distances, length, simple_paths
+from tests.data.test_stored import write_foreign
 
 SYMBOLS = np.array(list("?#.SGo"))
 
@@ -107,3 +112,33 @@ def test_a_length_that_none_has_is_refused(monkeypatch):
         generate(Maze(5), 1, 20, np.random.default_rng(0))
     with pytest.raises(ValueError, match="no maze5 with a shortest path of 24 steps: lower min"):
         generate(Maze(5), 1, 24, np.random.default_rng(0), perfect=True)
+
+
+@pytest.mark.parametrize(("size", "lengths"), [(10, (6, 20)), (11, (12, 12))])
+def test_carved_mazes_are_perfect_in_a_border_of_walls(size, lengths):
+    mazes = generate_carved(Maze(size), 60, lengths, np.random.default_rng(0))
+    inner = size - 2 + size % 2  # the last row and column of rooms and walls
+    for tokens in mazes:
+        cells = board(Maze(size), tokens)
+        free = cells != "#"
+        assert not (
+            free[0].any() or free[:, 0].any() or free[inner:].any() or free[:, inner:].any()
+        )
+        assert free[1:inner:2, 1:inner:2].all(), "a room at every odd row and column"
+        assert free.sum() == 2 * (inner // 2) ** 2 - 1, "a tree: one passage fewer than rooms"
+        assert lengths[0] <= length(cells) <= lengths[1]
+    assert len({tokens.tobytes() for tokens in mazes}) > 50
+
+
+def test_a_data_set_of_eqr_is_known_as_mazes(tmp_path):
+    """Its builder counts samples where others count puzzles."""
+    labels = labelled(generate_carved(Maze(8), 12, (4, 12), np.random.default_rng(1))).labels
+    inputs = np.where(labels == PATH, FREE, labels)
+    for split in ("train", "test"):
+        place = write_foreign(tmp_path / "eqr", split, inputs, labels, vocab_size=6) / split
+        facts = json.loads((place / "dataset.json").read_text())
+        del facts["total_puzzles"]
+        (place / "dataset.json").write_text(json.dumps(facts | {"total_samples": 12}))
+    data = StoredData(str(tmp_path / "eqr"), num_validation=2)
+    folder = data.prepare(tmp_path / "data", lambda line: None)
+    assert PuzzleSet.load(folder, "train").metadata.task == "maze8"

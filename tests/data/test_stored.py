@@ -281,3 +281,23 @@ def test_metadata_of_the_parts_count_what_they_hold(tmp_path: Path):
     metadata = Metadata.load(folder / "train" / "dataset.json")
     assert (metadata.total_groups, metadata.total_puzzles) == (18, 36)
     assert metadata.notes["copied_from"] == str(source)
+
+
+def test_the_layout_of_nano_trm(tmp_path: Path):
+    """Three arrays a split, a canvas with -100 around the labels, and a split called val."""
+    puzzles, answers = generate(Sudoku(4), 12, (6, 8), seed=0)
+    for split, rows in (("train", slice(8)), ("val", slice(8, 10)), ("test", slice(10, 12))):
+        place = tmp_path / "nano" / split
+        place.mkdir(parents=True)
+        for name, tokens, outside in (("inputs", puzzles, 0), ("labels", answers, -100)):
+            canvas = np.full((len(tokens[rows]), 6, 6), outside, np.int32)
+            canvas[:, :4, :4] = tokens[rows].reshape(-1, 4, 4) + 1
+            np.save(place / f"all__{name}.npy", canvas.reshape(-1, 36))
+        np.save(place / "all__puzzle_identifiers.npy", np.zeros(len(puzzles[rows]), np.int32))
+        facts = {"num_puzzles": len(puzzles[rows]), "grid_size": 4, "seq_len": 36, "vocab_size": 7}
+        (place / "dataset.json").write_text(json.dumps(facts))
+    folder = StoredData(str(tmp_path / "nano")).prepare(tmp_path / "data", lambda line: None)
+    for split, count in (("train", 8), ("validation", 2), ("test", 2)):
+        rows = PuzzleSet.load(folder, split)
+        assert (len(rows), rows.num_groups, rows.metadata.ignore_label_id) == (count, count, -100)
+        assert ((rows.labels != -100).sum(axis=1) == 16).all()

