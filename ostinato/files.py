@@ -37,6 +37,10 @@ class WriteError(ValueError):
         super().__init__(f"could not write {path}: {self.reason}: {remedy(error)}")
 
 
+class Notice(UserWarning):
+    """Say something about a file that its user should know; a command prints it as one line."""
+
+
 def remedy(error: OSError) -> str:
     """Return what the user can do about an error of the system."""
     return REMEDIES.get(error.errno or 0, "choose another place")

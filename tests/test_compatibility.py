@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 import ostinato
 from ostinato.cli import main
+from ostinato.files import Notice
 from ostinato.inference.search import FIXED
 
 RUN = Path(__file__).parent / "golden" / "run_0_1"
@@ -47,3 +49,13 @@ def test_the_old_home_of_loading_still_works():
         "ostinato.weights.load",
         "ostinato.weights.save",
     )
+
+
+def test_without_its_best_weights_it_is_its_newest_checkpoint(tmp_path: Path):
+    """The best weights are those of the last step, averaged."""
+    ignore = shutil.ignore_patterns("model.safetensors")
+    shutil.copytree(RUN, tmp_path / "run", ignore=ignore)
+    with pytest.warns(Notice, match="step 8"):
+        found = ostinato.load(tmp_path / "run").state_dict()
+    for name, tensor in ostinato.load(RUN).state_dict().items():
+        assert torch.equal(found[name], tensor), name

@@ -15,6 +15,7 @@ from ostinato.cli.process import (
     fail,
     in_one_line,
     prepare_streams,
+    short_notices,
 )
 
 VERBS = {
@@ -74,7 +75,7 @@ def parse(argv: list[str]) -> Command:
 def main(argv: list[str] | None = None) -> int:
     """Run a command line; return the exit code."""
     try:
-        with ended_by_sigterm():
+        with ended_by_sigterm(), short_notices():
             prepare_streams()
             try:
                 code = parse(sys.argv[1:] if argv is None else argv)()

@@ -6,11 +6,13 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
+from typing import Any
 
-from ostinato.files import remedy
+from ostinato.files import Notice, remedy
 
 STREAMS = {"stdin": "surrogateescape", "stdout": "backslashreplace", "stderr": "backslashreplace"}
 """Stream → handler of text that its encoding cannot represent."""
@@ -35,6 +37,22 @@ def prepare_streams() -> None:
         stream = getattr(sys, name)
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=errors)
+
+
+@contextmanager
+def short_notices() -> Iterator[None]:
+    """Print a notice as one line on standard error; show other warnings as Python does."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, Notice):
+                print(f"ostinato: {message}", file=sys.stderr)
+            else:
+                shown(message, category, *place)
+
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

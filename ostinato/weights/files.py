@@ -78,7 +78,10 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
 
 
 def _choose(folder: Path) -> Path:
-    """Choose the weights in `folder`: ours, else the originals' last step, else the only file."""
+    """Choose the weights in `folder`: ours, else the originals' last step, else the only file.
+
+    A run that has not been evaluated yet has its newest checkpoint.
+    """
     if (folder / WEIGHTS).is_file():
         return folder / WEIGHTS
     steps = {
@@ -90,6 +93,8 @@ def _choose(folder: Path) -> Path:
         return steps[max(steps)]
     found = sorted(p for pattern in STATE_DICTS for p in folder.glob(pattern) if p.is_file())
     if not found:
+        if checkpoints := sorted(folder.glob("checkpoints/step-*.safetensors")):
+            return checkpoints[-1]
         raise ValueError(
             f"{folder} holds no {WEIGHTS}: give a run folder whose training has been evaluated "
             "at least once, or the file itself"

@@ -13,6 +13,9 @@ PuzzleEmbeddings = Literal["keep", "mean"]
 """Use of a file's puzzle rows: "keep" them, or start all rows from their "mean"."""
 
 
+DAMAGED = "is damaged (its SHA-256 does not match): restore it from a copy"
+
+
 @dataclass(frozen=True)
 class Pretrained:
     """Hold weights as found, and what is known about their model."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from ostinato.decoding import convert, decode_json
 from ostinato.models import MODELS, NanoChat, NanoChatConfig, RecursiveConfig, RecursiveModel
 from ostinato.models.dtypes import choose_dtype
+from ostinato.weights.checkpoint_weights import CHECKPOINT_KEY, read_checkpoint_weights
 from ostinato.weights.files import (
     CONFIGS,
     TOKENIZER,
@@ -25,6 +26,7 @@ from ostinato.weights.files import (
     tokenizer_beside,
 )
 from ostinato.weights.fitting import (
+    DAMAGED,
     Pretrained,
     PuzzleEmbeddings,
     fitting,
@@ -42,8 +44,6 @@ from ostinato.weights.official import (
 from ostinato.weights.onnx_model import SUFFIX, OnnxModel, open_session
 from ostinato.weights.safetensors_file import digest
 from ostinato.weights.save import METADATA_KEY, Model
-
-DAMAGED = "is damaged (its SHA-256 does not match): restore it from a copy"
 
 Config = RecursiveConfig | NanoChatConfig
 Kind = TypeVar("Kind", RecursiveModel, NanoChat)
@@ -178,6 +178,8 @@ def read_pretrained(
         content = decode_json(metadata[METADATA_KEY], Any, str(path))
         found = _described(path, path, content, tensors)
         return replace(found, damage=_damage(metadata, found))
+    if CHECKPOINT_KEY in metadata:
+        return read_checkpoint_weights(path, tensors, metadata)
     config_path = Path(config) if config is not None else settings_beside(path)
     content = None if config_path is None else read_settings(config_path)
     if content is not None and content.keys() >= {"model", "config"}:

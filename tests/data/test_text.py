@@ -149,3 +149,41 @@ def test_windows_cover_each_epoch_and_are_entered_anywhere(start: int):
     for number in range(20):
         epoch = np.sort(order.epoch(number))
         assert (np.diff(epoch) == 10).all() and epoch[0] >= 0 and epoch[-1] + 10 < 100
+
+
+def test_the_end_of_a_single_document_is_held_out(tmp_path: Path):
+    text = "".join(f"line {n}\n" for n in range(500))
+    (tmp_path / "book.txt").write_text(text)
+    folder = TextData(str(tmp_path / "book.txt"), num_tokens=280).prepare(tmp_path, silent)
+    parts = [b"".join(TokenSet.load(folder, split).texts()).decode() for split in SPLITS]
+    assert "".join(parts) == text and all(part.endswith("\n") for part in parts)
+    assert [round(len(part) / len(text), 2) for part in parts] == [0.9, 0.05, 0.05]
+    (tmp_path / "book.txt").write_text("ab")
+    with pytest.raises(ValueError, match="too short to hold out its end"):
+        TextData(str(tmp_path / "book.txt"), num_tokens=280).prepare(tmp_path, silent)
+
+
+def test_each_line_of_a_jsonl_file_is_a_document(tmp_path: Path):
+    texts = ["one\ntwo", "größer", "<|endoftext|> in a text"]
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(json.dumps({"body": text, "n": 1}) + "\n" for text in texts))
+    corpus = read_corpus(str(file), "<|endoftext|>", silent, "body")
+    assert corpus.documents == texts and corpus.names[1] == "texts.jsonl:1"
+    built = TextData(str(file), text_field="body", num_tokens=280).prepare(tmp_path, silent)
+    assert TokenSet.load(built, "train").num_bytes > 0
+    with pytest.raises(ValueError, match=r"line 1 has no text in 'text': choose from body, n"):
+        TextData(str(file)).prepare(tmp_path, silent)
+    file.write_text('{"text": "a"}\n{"text"')
+    with pytest.raises(ValueError, match=r"texts\.jsonl, line 2 cannot be read"):
+        TextData(str(file)).prepare(tmp_path, silent)
+
+
+def test_settings_that_older_data_sets_lack_do_not_rename_them(corpus: Path, tmp_path: Path):
+    """A run of an older version has to find the data that it was trained on."""
+    older = TextData(str(corpus), num_tokens=280, turn_tokens=False)
+    folder = older.prepare(tmp_path, silent)
+    facts = json.loads((folder / "text.json").read_text())
+    assert "turn_tokens" not in facts and "text_field" not in facts
+    assert TokenSet.load(folder, "train").tokenizer.turn_start is None
+    newer = replace(older, turn_tokens=True).prepare(tmp_path, silent)
+    assert newer != folder and TokenSet.load(newer, "train").tokenizer.turn_start is not None

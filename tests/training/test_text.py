@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+import ostinato
 from ostinato.data.text import TextData, TokenSet
 from ostinato.data.text.token_set import WindowOrder
 from ostinato.data.text.tokenizer import BytePairTokenizer
+from ostinato.files import Notice
 from ostinato.models import NanoChat, NanoChatConfig
 from ostinato.training import text
 from ostinato.training.checkpoint import load_checkpoint
@@ -253,3 +255,28 @@ def test_data_that_do_not_fit_are_refused(corpus: Path, tmp_path: Path):
         train(tiny(corpus, replace(MODEL, seq_len=4096)), tmp_path / "run")
     with pytest.raises(ValueError, match="not divisible by accumulation 3"):
         tiny(corpus, accumulation=3)
+
+
+def test_a_stopped_run_is_usable_at_once(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    step = text.train_step
+
+    def stopping(*arguments):
+        if arguments[0].step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(*arguments)
+
+    monkeypatch.setattr(text, "train_step", stopping)
+    assert train(tiny(corpus), tmp_path / "run").reason == "SIGTERM"
+    with pytest.warns(Notice, match="weights of its newest checkpoint, step 5"):
+        model = ostinato.load(tmp_path / "run")
+    saved = last_checkpoint(tmp_path / "run")["model"]
+    assert all(torch.equal(saved[name], tensor) for name, tensor in model.state_dict().items())
+    assert list(ostinato.generate(model, "low", max_tokens=2))
+    path = tmp_path / "run/checkpoints/step-00000005.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(content)
+    with pytest.warns(Notice), pytest.raises(ValueError, match="is damaged"):
+        ostinato.load(tmp_path / "run")

@@ -6,10 +6,12 @@ import os
 import platform
 import sysconfig
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ostinato.decoding import decode_json
 from ostinato.files import home_path
 from ostinato.hub import fetch_all
 
@@ -32,6 +34,8 @@ class Corpus:
     """Source and versions that the corpus was made from."""
     test: list[str] = field(default_factory=list)
     """Test documents of the source itself; empty: they are taken from the others."""
+    in_order: bool = False
+    """True if the documents are parts of one, of which the last are held out."""
 
     def sha256(self) -> str:
         """Return the SHA-256 of all documents with their lengths."""
@@ -43,7 +47,7 @@ class Corpus:
         return digest.hexdigest()
 
 
-def read_corpus(name: str, separator: str, report: Report) -> Corpus:
+def read_corpus(name: str, separator: str, report: Report, text_field: str = "text") -> Corpus:
     """Read the corpus `name`: a known corpus, a file or a folder.
 
     Empty documents and duplicates are dropped. Raises ValueError if there is no such corpus.
@@ -55,7 +59,7 @@ def read_corpus(name: str, separator: str, report: Report) -> Corpus:
     elif name == "tinystories":
         corpus = tinystories(report)
     else:
-        corpus = own_files(home_path(name), separator, report)
+        corpus = own_files(home_path(name), separator, text_field, report)
     first = {text: place for place, text in reversed(list(enumerate(corpus.documents)))}
     kept = [
         place
@@ -70,6 +74,23 @@ def read_corpus(name: str, separator: str, report: Report) -> Corpus:
         corpus.facts,
         corpus.test,
     )
+
+
+def cut_by_position(corpus: Corpus, report: Report) -> Corpus:
+    """Cut the only document in three, near a line's end: 90 % and twice 5 %, in this order.
+
+    Raises ValueError if it is too short.
+    """
+    (text,), (name,) = corpus.documents, corpus.names
+    cuts = [0, *(text.find("\n", len(text) * share // 100) + 1 for share in (90, 95)), len(text)]
+    if not all(a < b for a, b in pairwise(cuts)):  # it has no such lines
+        cuts = [0, len(text) * 90 // 100, len(text) * 95 // 100, len(text)]
+    parts = [text[a:b] for a, b in pairwise(cuts)]
+    if not all(part.strip() for part in parts):
+        raise ValueError(f"{name} is too short to hold out its end: give more text")
+    report(f"{name} is one document: its last 10 % are held out for validation and test")
+    names = [f"{name}:{a}-{b}" for a, b in pairwise(cuts)]
+    return replace(corpus, documents=parts, names=names, in_order=True)
 
 
 def python_stdlib(report: Report) -> Corpus:
@@ -110,10 +131,11 @@ def tinystories(report: Report) -> Corpus:
     return Corpus(documents, names, {"hub": TINYSTORIES}, test)
 
 
-def own_files(path: Path, separator: str, report: Report) -> Corpus:
+def own_files(path: Path, separator: str, text_field: str, report: Report) -> Corpus:
     """Read a file, or all text files of a folder, each cut at `separator` unless that is empty.
 
-    Files and folders whose name begins with a dot are skipped.
+    In a .jsonl file, each line is an object with a document in `text_field`. Files and folders
+    whose name begins with a dot are skipped.
     """
     if path.is_file():
         corpus = read_files(path.parent, [Path(path.name)], report)
@@ -128,7 +150,10 @@ def own_files(path: Path, separator: str, report: Report) -> Corpus:
         )
     documents, names = [], []
     for name, text in zip(corpus.names, corpus.documents, strict=True):
-        parts = split_documents(text, separator)
+        if name.endswith(".jsonl"):
+            parts = json_documents(name, text, text_field)
+        else:
+            parts = split_documents(text, separator)
         documents += parts
         names += [name] if len(parts) == 1 else [f"{name}:{n}" for n in range(len(parts))]
     return Corpus(documents, names, {"separator": separator})
@@ -159,6 +184,24 @@ def read_text(path: Path) -> str:
         return path.read_bytes().decode("utf-8")
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}): give another") from None
+
+
+def json_documents(name: str, text: str, text_field: str) -> list[str]:
+    """Return the texts in the lines of a JSONL file; ValueError names a line without one."""
+    found = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        place = f"{name}, line {number}"
+        content = decode_json(line, dict[str, Any], place)
+        document = content.get(text_field)
+        if not isinstance(document, str):
+            raise ValueError(
+                f"{place} has no text in {text_field!r}: choose from {', '.join(content)} with "
+                "text_field"
+            )
+        found.append(document)
+    return found
 
 
 def split_documents(text: str, separator: str) -> list[str]:

