@@ -52,6 +52,9 @@ class Eval:
     """Take this part of the data set: test (the default), validation or train."""
     max_steps: int | None = None
     """Think about each puzzle for this many steps (default: as many as in training)."""
+    depths: Annotated[tuple[int, ...], tyro.conf.arg(help_behavior_hint="")] = ()
+    """Think for the largest of these numbers of steps, and show how accuracy and movement of the
+    states go on after each of them. `ostinato plot` draws what --json prints."""
     batch_size: int | None = None
     """Think about this many puzzles at a time at most (default: 512, or on a CPU as many as its
     caches hold)."""
@@ -77,6 +80,8 @@ class Eval:
         from ostinato.data.own import load_kind
         from ostinato.training.distributed import World
 
+        if self.depths and (self.max_steps is not None or min(self.depths) < 1):
+            raise ValueError("--depths takes numbers of steps from 1, without --max-steps")
         if self.task is not None:
             load_kind(self.task)
         with World.join() as world:
@@ -105,6 +110,7 @@ class Eval:
         if world.size > 1:  # one process builds the data if they are not there
             world.ask_main("puzzles", lambda: find_puzzles(self, model)[1])
         puzzles, place = find_puzzles(self, model)
+        steps = max(self.depths) if self.depths else self.max_steps
         check_identifiers(RunFolder(self.model), place)
         tally = tally_for(place, self.split or "test")
         if isinstance(tally, ArcVotes) and not tally.answered:
@@ -114,7 +120,7 @@ class Eval:
                 model,
                 puzzles,
                 self.batch_size,
-                self.max_steps,
+                steps,
                 rank=world.rank,
                 world_size=world.size,
                 sum_over_ranks=world.sum,
@@ -142,7 +148,7 @@ class Eval:
                 print(to_json(content | searched))
             else:
                 rated_by = str(puzzles.metadata.notes.get("rated_by", ""))
-                print_tables(result, content, shares, rated_by)
+                print_tables(result, content, shares, rated_by, self.depths)
                 if found is not None:
                     print_search(result, found, rated_by)
         finally:  # keep the result even if printing it fails
@@ -156,7 +162,8 @@ class Eval:
     @property
     def of_the_run(self) -> bool:
         """Return whether the run's own standard evaluation is asked for, whose result it keeps."""
-        return (self.data, self.split or "test", self.max_steps) == (None, "test", None)
+        usual = self.max_steps is None and not self.depths
+        return usual and self.data is None and self.split in (None, "test")
 
     def hand_in(
         self, model: "RecursiveModel", puzzles: "PuzzleSet", votes: "ArcVotes", world: "World"
@@ -218,22 +225,28 @@ def find_puzzles(arguments: Eval, model: "RecursiveModel") -> tuple["PuzzleSet",
                 f"{arguments.model} does not say what it was trained on: give puzzles with --data"
             )
         recipe = read_config(config, Recipe)
-        folder = recipe.data.prepare(arguments.data_root, lambda line: print(line, file=sys.stderr))
+        folder = recipe.data.prepare(arguments.data_root, say)
         return PuzzleSet.load(folder, split), folder
     if not folder.exists():
         raise ValueError(f"there is no {folder}: give a data set folder or a CSV file with --data")
     if folder.is_file():
         if arguments.split is not None:
             raise ValueError(f"{folder} is one file, without splits: leave out --split")
-        return read_table(folder, model), folder
+        return read_table(folder, model, arguments.data_root), folder
     tables = sorted(path.name for path in folder.glob("*.csv"))
     if not tables or any(folder.glob("*/dataset.json")):
         puzzles = PuzzleSet.load(folder, split)
-        check(puzzles, str(folder / split), lambda line: print(line, file=sys.stderr))
+        check(puzzles, str(folder / split), say)
         return puzzles, folder
     if f"{split}.csv" not in tables:
         raise ValueError(f"{folder} has no {split}.csv but {', '.join(tables)}: name one of them")
-    return read_table(folder / f"{split}.csv", model), folder / f"{split}.csv"
+    path = folder / f"{split}.csv"
+    return read_table(path, model, arguments.data_root), path
+
+
+def say(line: str) -> None:
+    """Report on standard error."""
+    print(line, file=sys.stderr)
 
 
 def check_identifiers(run: "RunFolder", data: Path) -> None:
@@ -248,15 +261,18 @@ def check_identifiers(run: "RunFolder", data: Path) -> None:
         )
 
 
-def read_table(path: Path, model: "RecursiveModel") -> "PuzzleSet":
-    """Read all rows of a CSV file with puzzles of the model's kind."""
+def read_table(path: Path, model: "RecursiveModel", data_root: Path) -> "PuzzleSet":
+    """Read all rows of a CSV file with puzzles of the model's kind; keep ratings in `data_root`."""
+    from ostinato.data.ratings import kept_ratings
     from ostinato.data.tasks import TASKS, find_task
 
     shape = model.config.seq_len, model.config.vocab_size
     named = find_task(model.config.task)
     for task in TASKS.values() if named is None else (named,):
         if (task.seq_len, task.vocab_size) == shape:
-            return task.read_table(path, lambda line: print(line, file=sys.stderr))
+            rows = task.read_rows(path, say)
+            rated = kept_ratings(task, rows, data_root / "ratings", say)
+            return task.puzzle_set(rows, *rated, source=str(path))
     raise ValueError(
         f"CSV files hold Sudokus or mazes, and puzzles of {shape[0]} cells and {shape[1]} tokens "
         "are neither: give a data set folder with --data"

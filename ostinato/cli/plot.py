@@ -16,14 +16,15 @@ class Plot:
 
     With --tasks: tasks of ARC, and the answers that their variants voted for at `ostinato eval`.
     With a file of `ostinato bench solve --json` instead of a run: what each search solves, over the
-    steps that it takes.
+    steps that it takes. With a file of `ostinato eval --json`: accuracy and movement of the states,
+    step by step.
     With --puzzle: what a model thinks of it, pass by pass. With --states: how far its state still
     moves in each pass, for puzzles that it solves and others.
     """
 
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of the run, which may still be going on; or a file of bench solve; with --puzzle and
-    --states any model."""
+    """Folder of the run, which may still be going on; or a file of bench solve or eval; any
+    model with --puzzle and --states."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """File to draw, ending in .png, .svg or .pdf, with --puzzle also .gif (default: RUN/curves.png,
     RUN/tasks.png, the file's name with .png, think.png or states.png)."""
@@ -43,6 +44,7 @@ class Plot:
             return self.think()
         from ostinato.plot.arc import plot_tasks
         from ostinato.plot.curves import plot
+        from ostinato.plot.depths import is_evaluation, plot_depths
         from ostinato.plot.search import plot_search
 
         if not self.source.exists() and str(self.source) not in packaged():
@@ -50,7 +52,8 @@ class Plot:
         if self.source.is_file():
             if self.tasks:
                 raise ValueError("--tasks needs the folder of a run, not a file")
-            print(plot_search(self.source, self.output))
+            draw = plot_depths if is_evaluation(self.source) else plot_search
+            print(draw(self.source, self.output))
         elif self.tasks:
             print(plot_tasks(self.source, self.tasks, self.output))
         else:

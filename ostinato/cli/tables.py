@@ -19,9 +19,16 @@ STEPS_SHOWN = 16
 
 
 def print_tables(
-    result: "Evaluation", content: dict[str, Any], others: dict[str, float], rated_by: str
+    result: "Evaluation",
+    content: dict[str, Any],
+    others: dict[str, float],
+    rated_by: str,
+    depths: Sequence[int] = (),
 ) -> None:
-    """Print the result for people who see such a result for the first time."""
+    """Print the result for people who see such a result for the first time.
+
+    `depths` are the steps to show, beside the movement of the states (default: a few, without).
+    """
     from rich.console import Console
     from rich.progress_bar import ProgressBar
 
@@ -42,13 +49,14 @@ def print_tables(
     rows += [(name, percent(share), "") for name, share in others.items()]
     screen.print(table(("", "", "95 % interval"), rows))
 
-    numbers = shown_steps(result.steps)
-    shares = [result.exact_by_step[number - 1] for number in numbers]
-    rows = [
-        (str(number), percent(share), ProgressBar(1.0, share, 30, finished_style="bar.complete"))
-        for number, share in zip(numbers, shares, strict=True)
-    ]
-    screen.print(table(("after step", "solved", ""), rows))
+    numbers = sorted(set(depths)) or shown_steps(result.steps)
+    rows = []
+    for number in numbers:
+        share, moved = result.exact_by_step[number - 1], result.drift_by_step[number - 1]
+        bar = ProgressBar(1.0, share, 30, finished_style="bar.complete")
+        rows.append((str(number), percent(share), bar, f"{moved:.2g}")[: 4 if depths else 3])
+    titles = ("after step", "solved", "", "states move by")
+    screen.print(table(titles[: 4 if depths else 3], rows))
 
     if result.exact_by_rating:
         screen.print(rating_table(result.exact_by_rating, rated_by))

@@ -16,7 +16,7 @@ from ostinato.data.batches import IGNORE_LABEL, Batch, test_batches
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.tasks import find_task
 from ostinato.inference.think import Step, think, usual_batch_size
-from ostinato.models import RecursiveModel
+from ostinato.models import RecursiveModel, State
 
 Interval = tuple[float, float]
 
@@ -104,6 +104,9 @@ class Evaluation:
     answer to compare with. Empty if there are none."""
     exact_by_step: list[float]
     """Exact accuracy of the answers after step 1, 2, …"""
+    drift_by_step: list[float]
+    """How far step 1, 2, … moved the states, relative to their norm, on average;
+    1 for the first step. It goes to 0 where the model settles."""
     exact_by_rating: list[RatingRange]
     """From easy to hard; empty if the puzzles have no ratings."""
     q_calibration: Calibration
@@ -155,7 +158,7 @@ def evaluate(
     batch_size = math.ceil(len(puzzles) / (rounds * world_size))
 
     device = model.H_init.device
-    exact = torch.zeros(num_steps, len(puzzles), device=device)
+    exact, moved = torch.zeros(2, num_steps, len(puzzles), device=device)
     cells, sure, labelled = torch.zeros(3, len(puzzles), device=device)
     task = find_task(puzzles.metadata.task or model.config.task)
     by_rules: dict[str, Tensor] = {}
@@ -166,11 +169,13 @@ def evaluate(
         labels = batch.labels[:real].to(device)
         valid = labels != IGNORE_LABEL
         count = valid.sum(-1)
-        step = None
+        step = state = None
         thinking = think(model, batch.inputs, batch.puzzle_ids, num_steps)
         for index, step in enumerate(thinking):
             right = ((step.answer[:real] == labels) & valid).sum(-1)
             exact[index, here] = (right == count).float()
+            moved[index, here] = movement(step.state, state)[:real]
+            state = step.state
             cells[here] = right / count.clamp(min=1)
             sure[here] = (step.q_halt[:real] > 0).float()
         labelled[here] = (count > 0).float()
@@ -184,8 +189,8 @@ def evaluate(
                 column[here] = torch.from_numpy(passed).to(column)
         if progress is not None:
             progress(min((number + 1) * world_size * batch_size, len(puzzles)))
-    exact, cells, sure, labelled = (
-        sum_over_ranks(found).cpu() for found in (exact, cells, sure, labelled)
+    exact, moved, cells, sure, labelled = (
+        sum_over_ranks(found).cpu() for found in (exact, moved, cells, sure, labelled)
     )
     by_rules = {name: sum_over_ranks(passed).cpu() for name, passed in by_rules.items()}
     seconds = time.perf_counter() - start
@@ -206,6 +211,7 @@ def evaluate(
         cell_interval=interval_of_shares(cells),
         scores={name: score_of(passed[scored]) for name, passed in by_rules.items()},
         exact_by_step=exact.double().mean(1).tolist(),
+        drift_by_step=moved[:, scored].double().mean(1).tolist(),
         exact_by_rating=[] if ratings is None else by_rating(final, ratings),
         q_calibration=Calibration(
             sure_right=int((sure & final).sum()),
@@ -215,6 +221,14 @@ def evaluate(
         ),
         puzzles_per_second=len(puzzles) / seconds,
     )
+
+
+def movement(state: State, previous: State | None) -> Float[Tensor, " batch"]:
+    """Return how far each puzzle's states moved, relative to their norm; 1 from nothing."""
+    if previous is None:
+        return state.z_H.new_ones(len(state.z_H), dtype=torch.float32)
+    now, before = (torch.cat(each, dim=1).flatten(1).float() for each in (state, previous))
+    return (now - before).norm(dim=1) / now.norm(dim=1)
 
 
 def check_fits(model: RecursiveModel, puzzles: PuzzleSet) -> None:

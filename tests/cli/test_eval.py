@@ -247,3 +247,28 @@ def test_steps_that_are_shown():
     assert shown_steps(16) == list(range(1, 17))
     assert shown_steps(64) == [1, 2, 4, 8, 16, 32, 64]
     assert shown_steps(50) == [1, 2, 4, 8, 16, 32, 50]
+
+
+def test_depths_are_shown_and_drawn(run: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["eval", str(run), "--depths", "2", "5"]) == 0
+    shown = capsys.readouterr().out
+    assert "states move by" in shown and "5 steps each" in shown
+    assert not (run / "result.json").exists()
+    assert main(["eval", str(run), "--depths", "5", "--json"]) == 0
+    Path("depths.json").write_text(capsys.readouterr().out)
+    assert main(["plot", "depths.json"]) == 0
+    assert Path("depths.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_measured_ratings_are_kept(run: Path, monkeypatch: pytest.MonkeyPatch):
+    table = Path("puzzles.csv")
+    table.write_text("question,answer\n.1..3..12..4..3.,4123324123141432\n")
+    asked = ["eval", str(run), "--data", str(table), "--json"]
+    assert main(asked) == 0
+    monkeypatch.setattr("ostinato.data.sudoku.rules.rate", None)
+    assert main(asked) == 0
+    (kept,) = Path("data/ratings").iterdir()
+    kept.write_bytes(b"no ratings")
+    with pytest.raises(SystemExit) as error:
+        main(asked)
+    assert error.value.code == 2

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from ostinato.evaluation.puzzles import (
     interval_of_shares,
     wilson_interval,
 )
+from ostinato.inference.think import think
 from ostinato.models import TRM, TRMConfig
 from ostinato.weights.save import save_weights
 
@@ -184,6 +186,8 @@ def test_two_processes_count_every_puzzle_once(model: TRM, puzzles: PuzzleSet, t
     results = [json.loads(line) for output in outputs for line in output]
     for result in (alone, *results):
         assert result.pop("puzzles_per_second") > 0
+        drift = result.pop("drift_by_step")  # rounded as the batches are
+        assert drift == pytest.approx(evaluate(model, puzzles).drift_by_step, abs=1e-5)
     assert results == [alone] * 6
 
 
@@ -276,3 +280,17 @@ def test_what_does_not_fit_is_refused(model: TRM, puzzles: PuzzleSet):
         evaluate(model, puzzles, max_steps=0)
     with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
         evaluate(model, puzzles, batch_size=0)
+
+
+def test_drift_is_the_mean_movement_of_puzzles_alone(model: TRM, puzzles: PuzzleSet):
+    drift = []
+    for number in (n for n in range(COUNT) if n != 5):
+        tokens = torch.as_tensor(puzzles.inputs[number])[None].int()
+        ids = torch.tensor([int(puzzles.puzzle_identifiers[number])])
+        states = [
+            torch.cat([z.flatten() for z in step.state]).double()
+            for step in think(model, tokens, ids, STEPS)
+        ]
+        drift.append([1.0] + [((b - a).norm() / b.norm()).item() for a, b in pairwise(states)])
+    expected = np.mean(drift, axis=0)
+    assert evaluate(model, puzzles, 8, STEPS).drift_by_step == pytest.approx(expected, abs=1e-5)
