@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -153,3 +154,9 @@ def test_a_request_that_comes_too_slowly_is_given_up(address: str):
 def test_answers_are_as_described(case: schemathesis.Case):
     # That a text is a puzzle, no schema can say
     case.call_and_validate(excluded_checks=[positive_data_acceptance])
+
+
+def test_without_the_server_s_packages_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    with pytest.raises(ValueError, match=r"pip install 'ostinato\[web\]'"):
+        create_app([Served("look-up", LookUp())])
