@@ -1,6 +1,6 @@
 """Draw modular arithmetic in prefix notation: a task that needs one hop more for each operator.
 
-    +*3a-b2=4        (3·10) + (11 - 2) = 16 mod 23, written g: numbers have one digit in base 36
+    +*3a-b2=g        (3·10) + (11 - 2) = 16 mod 23, written g: numbers have one digit in base 36
 
 Source: the task Mano of *Physics of Language Models*, part 4.1, that Ouro (arXiv 2510.25741) uses.
 The values in between are not written, so a model has to work them out on its way to the answer.
