@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ostinato.models import NanoChatConfig
 from ostinato.training import text
 from ostinato.weights.load import load
 from tests.training.test_text import MODEL, corpus, last_checkpoint, metrics, tiny, train
@@ -60,7 +61,7 @@ def test_the_gate_is_trained_at_the_end_and_alone(
     ],
 )
 def test_settings_that_do_not_fit_loops_are_refused(
-    model: text.NanoChat, settings: dict, message: str, corpus: Path, tmp_path: Path
+    model: NanoChatConfig, settings: dict, message: str, corpus: Path, tmp_path: Path
 ):
     with pytest.raises(ValueError, match=message):
         train(tiny(corpus, model, **settings), tmp_path / "run")

@@ -1,6 +1,6 @@
 """Draw modular arithmetic in prefix notation: a task that needs one hop more for each operator.
 
-    +*3a-b2=4        (3·10) + (11 - 2) = 16 mod 23, written g: numbers have one digit in base 36
+    +*3a-b2=g        (3·10) + (11 - 2) = 16 mod 23, written g: numbers have one digit in base 36
 
 Source: the task Mano of *Physics of Language Models*, part 4.1, that Ouro (arXiv 2510.25741) uses.
 The values in between are not written, so a model has to work them out on its way to the answer.
@@ -54,6 +54,7 @@ class HopData(TextData):
     """Number of training documents."""
     turn_tokens: bool = False
     modulus: Annotated[int, Range(2, len(DIGITS))] = 23
+    """Number of the values: 23 in the paper."""
     """Number that values are taken modulo; their digits are letters above 9."""
     operators: Count = 4
     """Most operators of an expression in training and validation."""
