@@ -25,6 +25,9 @@ MODEL = NanoChatConfig(
 def nanochat_maze() -> PromptRecipe:
     """0.8 M weights in full precision, on the ways through 7×7 mazes, as text.
 
+    1,700 of its steps, the first 1,500 on mazes of 7 moves or more, gave pass@1 of 16 % on 500
+    unseen mazes. The whole recipe was not run.
+
     ostinato train nanochat-maze
     """
     return PromptRecipe(
@@ -34,16 +37,16 @@ def nanochat_maze() -> PromptRecipe:
         training=PromptTrainingConfig(
             method="supervised",
             optimizer="muon",
-            total_steps=600,
-            global_batch_size=64,
+            total_steps=3000,
+            global_batch_size=32,
             lr=3e-3,
             muon_lr=0.02,
             muon_scale="original",
             warmup_steps=50,
             decay_start=0.6,
             lr_min_ratio=0.1,
-            eval_every=100,
-            checkpoint_every=100,
+            eval_every=250,
+            checkpoint_every=250,
             log_every=10,
         ),
     )

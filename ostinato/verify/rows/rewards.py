@@ -56,6 +56,7 @@ def mazes() -> float:
         prompt = Prompt(write_maze(board))
         wrong += not np.array_equal(read_maze(prompt.text), board)
         wrong += not task.is_right(prompt, f"{moves} DONE")
-        wrong += task.is_right(prompt, moves) + task.is_right(prompt, f"{moves[:-5]} DONE")
+        wrong += task.is_right(prompt, moves) + task.is_right(prompt, f"{moves} UP")
+        wrong += task.is_right(prompt, f"{moves[:-5]} DONE")
         wrong += is_walk(board, [*["UP"] * 7, *["DOWN"] * 7, *moves.split()])
     return float(wrong)
