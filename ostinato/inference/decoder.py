@@ -19,7 +19,8 @@ class Decoder:
         config = model.config
         self.capacity = capacity or config.seq_len
         shape = (config.num_layers, slots, config.kv_heads, self.capacity, config.head_dim)
-        self.keys, self.values = (torch.zeros(shape, dtype=config.dtype) for _ in range(2))
+        self.values = torch.zeros(shape, dtype=config.dtype)
+        self.keys = torch.zeros_like(self.values.mT.contiguous())
         self.lengths = np.zeros(slots, np.int64)
         self.weights = pack_weights(self.model)
         self.threads = 1
@@ -36,8 +37,8 @@ class Decoder:
             keys=self.keys.numpy(), values=self.values.numpy(),
             streams=f(texts, n, c.hidden_size), mixed=f(texts, n, c.hidden_size),
             mixing=f(texts, 2*n+n*n+p),
-            integers=np.zeros(texts*lanes*32, np.int8), negative_sums=np.zeros(texts*lanes*8, np.int32),
-            scales=f(texts*lanes), x=f(texts, c.hidden_size),
+            integers=np.zeros((texts,lanes*32), np.int8), negative_sums=np.zeros((texts,lanes*8), np.int32),
+            scales=f(texts,lanes), x=f(texts, c.hidden_size),
             qkv=f(texts, int(w.qkv.sizes[0])), scores=f(texts, c.num_heads, self.capacity),
             inner=f(texts, int(w.gate_up.sizes[0])), logits=f(texts, c.vocab_size))
 
@@ -55,7 +56,7 @@ class Decoder:
         start=int(self.lengths[slot])
         caches=[]
         for k,v in zip(self.keys,self.values):
-            c=KeyValueCache((1,1,1,1),k.dtype,k.device); c.keys=k[slot:slot+1]; c.values=v[slot:slot+1]; c.length=start
+            c=KeyValueCache((1,1,1,1),k.dtype,k.device); c.keys=k[slot:slot+1].mT; c.values=v[slot:slot+1]; c.length=start
             caches.append(c)
         with torch.no_grad():
             logits=self.model(torch.tensor([list(tokens)]),caches)[0,-1]

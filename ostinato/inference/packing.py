@@ -53,8 +53,8 @@ def pack_weights(model: NanoChat) -> Weights:
         inner_norms=stacked([f.sub_norm for f in feedforwards], empty),
         final_norm=array(model.final_norm.weight),
         bias=array(torch.stack(biases) if biases else empty),
-        map=array(torch.stack(maps) if maps else embedding.new_zeros(0, 0, 0)),
-        permutations=array(permutations.to(embedding.dtype)),
+        map=array(torch.stack(maps) if maps else embedding.new_zeros(0, 0, 0, 0)),
+        permutations=array(permutations.T.to(embedding.dtype)),
         cos=array(model.rotary.cos.to(embedding.dtype)),
         sin=array(model.rotary.sin.to(embedding.dtype)),
         constants=array(embedding.new_tensor(constants)),
@@ -79,7 +79,7 @@ def dynamic_map(connection: HyperConnection) -> Tensor:
     """Return the maps of a connection, multiplied by their gain and by the weight of its norm."""
     assert connection.norm is not None
     maps = torch.cat([logits.gain * logits.map for logits in logits_of(connection)])
-    return maps * connection.norm.weight
+    return (maps * connection.norm.weight).unflatten(1, (connection.num_streams, -1))
 
 
 def pack_matrices(blocks: Sequence[Sequence[PackedTernaryLinear]]) -> Matrix:
@@ -99,18 +99,14 @@ def pack_matrices(blocks: Sequence[Sequence[PackedTernaryLinear]]) -> Matrix:
         codes.append((dealt << shifts).sum(2, dtype=np.uint8))
     weight_groups, activation_groups = starts // weight_group, starts // group
     same_weights = same_in_blocks(weight_groups, counts)
-    kept = weight_groups[:: LANES if same_weights else 1] if groups > 1 else [0]
+    kept = weight_groups[:: LANES if same_weights else 1]
     scales = [
         np.concatenate([array(m.scales.expand(len(m.codes), -1))[:, kept] for m in matrices])
         for matrices in blocks
     ]
-    units = len(kept)
-    by_block = 0 if groups == 1 else 1 if same_weights else LANES
-    sizes = [
-        *(len(rows[0]), len(lanes) // LANES),
-        *(units * len(rows[0]), units, by_block, int(by_block == LANES)),
-        *(group, int(same_weights and same_in_blocks(activation_groups, counts))),
-    ]
+    uniform = same_weights and same_in_blocks(activation_groups, counts)
+    per_block = 1 if same_weights else LANES
+    sizes = [len(rows[0]), len(lanes) // LANES, per_block, group, int(uniform)]
     return Matrix(
         np.stack(codes).reshape(-1), np.stack(scales).reshape(-1), np.array(sizes), lanes
     )

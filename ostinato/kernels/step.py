@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, no_type_check
 
 import numba
 import numpy as np
+from numba.extending import overload
 
 from ostinato.kernels.vectors import (
     add_atomic,
@@ -23,6 +24,7 @@ from ostinato.kernels.vectors import (
     load_codes,
     load_sums,
     no_floats,
+    power_of_two,
     read_atomic,
     total_of,
 )
@@ -39,6 +41,8 @@ compiled = numba.njit(
     nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"}
 )
 
+inlined = numba.njit(nogil=True, error_model="numpy", forceinline=True)
+
 
 class Matrix(NamedTuple):
     """Hold a ternary matrix of every block.
@@ -50,10 +54,10 @@ class Matrix(NamedTuple):
     codes: Any
     """uint8, flat: -1, 0, 1 as 0, 1, 2."""
     scales: Any
-    """Numbers, flat."""
+    """Numbers, flat: of each block in turn."""
     sizes: Any
-    """Rows, blocks of a row, the steps of `scales` per layer, row, block and lane, the number of
-    inputs that share an activation scale, and whether the lanes of a block share all scales."""
+    """Rows, blocks of a row, scales of a block (1 or 4), the number of inputs that share an
+    activation scale, and whether the lanes of a block share all scales."""
     lanes: Any
     """For each lane its first input and the number of its inputs, at most 32."""
 
@@ -83,18 +87,29 @@ class Weights(NamedTuple):
     """See `EPS` and so on."""
 
 
+class Inputs(NamedTuple):
+    """Hold the quantised inputs of a matrix, in its lanes."""
+
+    integers: Any
+    negative_sums: Any
+    """For each 32-bit sum of a lane, or of a block whose lanes share their scales, what the codes
+    0, 1, 2 count too much."""
+    scales: Any
+    """Of each lane."""
+
+
 class Work(NamedTuple):
     """Hold the cache, and the intermediate results of a pass, a row for each text."""
 
     keys: Any
-    """Rotated keys: layers, slots, key heads, positions, head size."""
+    """Rotated keys: layers, slots, key heads, head size, positions."""
     values: Any
+    """The same, but layers, slots, key heads, positions, head size."""
     streams: Any
     mixed: Any
     mixing: Any
     """h_pre, h_post, the mixing matrix, and the logits that they come from."""
     integers: Any
-    """Quantised inputs of a matrix, flat, a stretch of lanes for each text."""
     negative_sums: Any
     scales: Any
     x: Any
@@ -114,11 +129,18 @@ def largest(x):
 
 
 @no_type_check
+@inlined
+def inputs_of(work, text):
+    """Return the quantised inputs of a text."""
+    return Inputs(work.integers[text], work.negative_sums[text], work.scales[text])
+
+
+@no_type_check
 @compiled
 def quantize(x, matrix, text, work, constants):
     """Quantise the inputs of a matrix, dealt out to its lanes, as `quantize_activations` does."""
-    group, uniform = matrix.sizes[6], matrix.sizes[7] == 1
-    first_lane = text * (len(work.scales) // len(work.x))
+    group, uniform = matrix.sizes[3], matrix.sizes[4] == 1
+    integers, negative_sums, scales = inputs_of(work, text)
     levels = constants[LEVELS]
     previous, scale = -1, levels
     for lane in range(len(matrix.lanes)):
@@ -127,93 +149,163 @@ def quantize(x, matrix, text, work, constants):
             previous = start // group
             found = largest(x[previous * group : (previous + 1) * group])
             scale = max(found, constants[LEAST]) / levels
-        work.scales[first_lane + lane] = scale
-        at = 32 * (first_lane + lane)
+        scales[lane] = scale
+        part, values = integers[32 * lane : 32 * lane + 32], x[start : start + count]
         for i in range(count):
-            value = x[start + i] / scale
+            value = values[i] / scale
             whole = np.trunc(value)
             rest = value - whole
             whole += np.trunc(rest + rest)
-            work.integers[at + i] = np.int8(max(min(whole, levels), -levels))
+            part[i] = np.int32(max(min(whole, levels), -levels))
         for i in range(count, 32):
-            work.integers[at + i] = 0
-        sums = 8 * (first_lane + (lane // 4 if uniform else lane))
+            part[i] = 0
+        place = lane // 4 if uniform else lane
+        sums = negative_sums[8 * place : 8 * place + 8]
         for i in range(8):
-            total = np.int32(0)
+            total = sums[i] if uniform and lane % 4 else np.int32(0)
             for j in range(4):
-                total -= np.int32(work.integers[at + 4 * i + j])
-            if uniform and lane % 4:
-                total += work.negative_sums[sums + i]
-            work.negative_sums[sums + i] = total
+                total -= np.int32(part[4 * i + j])
+            sums[i] = total
+
+
+@no_type_check
+@inlined
+def add_block(total, packed, weight, inputs, block):
+    """Add the products of a block whose lanes share their scales."""
+    start = load_sums(inputs.negative_sums, 8 * block)
+    sums = block_sums(start, packed, inputs.integers, 128 * block)
+    return add_scaled(total, sums, weight * inputs.scales[4 * block])
+
+
+@no_type_check
+@inlined
+def add_lanes(total, packed, scales, at, step, inputs, block):
+    """Add the products of a block whose lanes have scales of their own."""
+    lane = 4 * block
+    start = load_sums(inputs.negative_sums, 8 * lane)
+    sums = lane_sums(start, packed, 0, inputs.integers, 32 * lane)
+    total = add_scaled(total, sums, scales[at] * inputs.scales[lane])
+    start = load_sums(inputs.negative_sums, 8 * lane + 8)
+    sums = lane_sums(start, packed, 1, inputs.integers, 32 * lane + 32)
+    total = add_scaled(total, sums, scales[at + step] * inputs.scales[lane + 1])
+    start = load_sums(inputs.negative_sums, 8 * lane + 16)
+    sums = lane_sums(start, packed, 2, inputs.integers, 32 * lane + 64)
+    total = add_scaled(total, sums, scales[at + 2 * step] * inputs.scales[lane + 2])
+    start = load_sums(inputs.negative_sums, 8 * lane + 24)
+    sums = lane_sums(start, packed, 3, inputs.integers, 32 * lane + 96)
+    return add_scaled(total, sums, scales[at + 3 * step] * inputs.scales[lane + 3])
 
 
 @no_type_check
 @compiled
-def add_block(total, packed, weight, work, lanes, block):
-    """Add the products of a block whose lanes share their scales; `lanes` are before the text."""
-    start = load_sums(work.negative_sums, 8 * (lanes + block))
-    sums = block_sums(start, packed, work.integers, 32 * lanes + 128 * block)
-    return add_scaled(total, sums, weight * work.scales[lanes + 4 * block])
+def one_by_block(codes, scales, blocks, inputs, out):
+    for row in range(len(out)):
+        total = no_floats(scales[0])
+        for block in range(blocks):
+            at = row * blocks + block
+            total = add_block(total, load_codes(codes, 32 * at), scales[at], inputs, block)
+        out[row] = total_of(total)
 
 
 @no_type_check
 @compiled
-def add_lanes(total, packed, scales, at, step, work, first):
-    """Add the products of a block whose lanes have scales of their own; `first` is its lane."""
-    start = load_sums(work.negative_sums, 8 * first)
-    sums = lane_sums(start, packed, 0, work.integers, 32 * first)
-    total = add_scaled(total, sums, scales[at] * work.scales[first])
-    start = load_sums(work.negative_sums, 8 * first + 8)
-    sums = lane_sums(start, packed, 1, work.integers, 32 * first + 32)
-    total = add_scaled(total, sums, scales[at + step] * work.scales[first + 1])
-    start = load_sums(work.negative_sums, 8 * first + 16)
-    sums = lane_sums(start, packed, 2, work.integers, 32 * first + 64)
-    total = add_scaled(total, sums, scales[at + 2 * step] * work.scales[first + 2])
-    start = load_sums(work.negative_sums, 8 * first + 24)
-    sums = lane_sums(start, packed, 3, work.integers, 32 * first + 96)
-    return add_scaled(total, sums, scales[at + 3 * step] * work.scales[first + 3])
+def one_by_lane(codes, scales, blocks, step, inputs, out):
+    for row in range(len(out)):
+        total = no_floats(scales[0])
+        for block in range(blocks):
+            at = row * blocks + block
+            packed = load_codes(codes, 32 * at)
+            at = at * 4 if step else at
+            total = add_lanes(total, packed, scales, at, step, inputs, block)
+        out[row] = total_of(total)
+
+
+@no_type_check
+@compiled
+def four_by_block(codes, scales, blocks, a, b, c, d, out):
+    for row in range(out.shape[1]):
+        sum_a = sum_b = sum_c = sum_d = no_floats(scales[0])
+        for block in range(blocks):
+            at = row * blocks + block
+            packed, weight = load_codes(codes, 32 * at), scales[at]
+            sum_a = add_block(sum_a, packed, weight, a, block)
+            sum_b = add_block(sum_b, packed, weight, b, block)
+            sum_c = add_block(sum_c, packed, weight, c, block)
+            sum_d = add_block(sum_d, packed, weight, d, block)
+        out[0, row], out[1, row] = total_of(sum_a), total_of(sum_b)
+        out[2, row], out[3, row] = total_of(sum_c), total_of(sum_d)
+
+
+@no_type_check
+@compiled
+def four_by_lane(codes, scales, blocks, step, a, b, c, d, out):
+    for row in range(out.shape[1]):
+        sum_a = sum_b = sum_c = sum_d = no_floats(scales[0])
+        for block in range(blocks):
+            at = row * blocks + block
+            packed = load_codes(codes, 32 * at)
+            at = at * 4 if step else at
+            sum_a = add_lanes(sum_a, packed, scales, at, step, a, block)
+            sum_b = add_lanes(sum_b, packed, scales, at, step, b, block)
+            sum_c = add_lanes(sum_c, packed, scales, at, step, c, block)
+            sum_d = add_lanes(sum_d, packed, scales, at, step, d, block)
+        out[0, row], out[1, row] = total_of(sum_a), total_of(sum_b)
+        out[2, row], out[3, row] = total_of(sum_c), total_of(sum_d)
 
 
 @no_type_check
 @compiled
 def multiply(matrix, layer, first, last, texts, work, out):
     """Write rows `first` to `last` of the matrix times the quantised inputs of all texts."""
-    rows, blocks, by_block = matrix.sizes[0], matrix.sizes[1], matrix.sizes[4]
-    lanes = len(work.scales) // len(work.x)
-    for row in range(first, last):
-        codes = (layer * rows + row) * blocks * 32
-        scales = layer * matrix.sizes[2] + row * matrix.sizes[3]
-        text = 0
-        if matrix.sizes[7] == 1:
-            while text + 4 <= texts:
-                a = b = c = d = no_floats(matrix.scales[0])
-                for block in range(blocks):
-                    packed = load_codes(matrix.codes, codes + 32 * block)
-                    weight = matrix.scales[scales + by_block * block]
-                    a = add_block(a, packed, weight, work, text * lanes, block)
-                    b = add_block(b, packed, weight, work, (text + 1) * lanes, block)
-                    c = add_block(c, packed, weight, work, (text + 2) * lanes, block)
-                    d = add_block(d, packed, weight, work, (text + 3) * lanes, block)
-                out[text, row], out[text + 1, row] = total_of(a), total_of(b)
-                out[text + 2, row], out[text + 3, row] = total_of(c), total_of(d)
-                text += 4
-            while text < texts:
-                a = no_floats(matrix.scales[0])
-                for block in range(blocks):
-                    packed = load_codes(matrix.codes, codes + 32 * block)
-                    weight = matrix.scales[scales + by_block * block]
-                    a = add_block(a, packed, weight, work, text * lanes, block)
-                out[text, row] = total_of(a)
-                text += 1
-        while text < texts:
-            a = no_floats(matrix.scales[0])
-            for block in range(blocks):
-                packed = load_codes(matrix.codes, codes + 32 * block)
-                at = scales + by_block * block
-                first_lane = text * lanes + 4 * block
-                a = add_lanes(a, packed, matrix.scales, at, matrix.sizes[5], work, first_lane)
-            out[text, row] = total_of(a)
-            text += 1
+    blocks, per_block, uniform = matrix.sizes[1], matrix.sizes[2], matrix.sizes[4] == 1
+    start = (layer * matrix.sizes[0] + first) * blocks
+    codes, scales = matrix.codes[32 * start :], matrix.scales[per_block * start :]
+    step = per_block // 4
+    text = 0
+    while text + 4 <= texts:
+        a, b = inputs_of(work, text), inputs_of(work, text + 1)
+        c, d = inputs_of(work, text + 2), inputs_of(work, text + 3)
+        part = out[text : text + 4, first:last]
+        if uniform:
+            four_by_block(codes, scales, blocks, a, b, c, d, part)
+        else:
+            four_by_lane(codes, scales, blocks, step, a, b, c, d, part)
+        text += 4
+    while text < texts:
+        if uniform:
+            one_by_block(codes, scales, blocks, inputs_of(work, text), out[text, first:last])
+        else:
+            one_by_lane(codes, scales, blocks, step, inputs_of(work, text), out[text, first:last])
+        text += 1
+
+
+LOG2_E, LN_2, LN_2_REST = (np.float32(x) for x in (math.log2(math.e), 0.693359375, -2.12194440e-4))
+LEAST_EXPONENT, LARGEST_EXPONENT = np.float32(-87), np.float32(88)
+SERIES = [np.float32(1 / math.factorial(n)) for n in range(8)]
+"""Terms of e to the x: with |x| below 0.35, seven give float32's precision."""
+HALF = np.float32(0.5)
+
+
+def exponential(x: float) -> float:
+    """Return e to the x; for float32 in a form that loops do many at a time."""
+    return math.exp(x)
+
+
+@no_type_check
+@overload(exponential, inline="always")
+def exponential_of(x):
+    if x != numba.types.float32:
+        return lambda x: math.exp(x)
+    c1, c2, c3, c4, c5, c6, c7 = SERIES[1:]
+
+    def implementation(x):
+        x = min(max(x, LEAST_EXPONENT), LARGEST_EXPONENT)
+        whole = np.floor(x * LOG2_E + HALF)
+        x = (x - whole * LN_2) - whole * LN_2_REST
+        tail = c2 + x * (c3 + x * (c4 + x * (c5 + x * (c6 + x * c7))))
+        return (c1 + x * (c1 + x * tail)) * power_of_two(whole)
+
+    return implementation
 
 
 @no_type_check
@@ -223,6 +315,14 @@ def dot(a, b):
     for i in range(len(a)):
         total += a[i] * b[i]
     return total
+
+
+@no_type_check
+@compiled
+def copy(source, out):
+    """Copy numbers: an assignment of slices would take numba seconds to compile."""
+    for i in range(len(source)):
+        out[i] = source[i]
 
 
 @no_type_check
@@ -248,24 +348,25 @@ def read_streams(weights, connection, text, work):
     streams, mixing, x = work.streams[text], work.mixing[text], work.x[text]
     n, one = len(streams), x.dtype.type(1)
     if n == 1:
-        x[:] = streams[0]
+        copy(streams[0], x)
         return
     logits = mixing[2 * n + n * n :]
-    logits[:] = weights.bias[connection]
+    copy(weights.bias[connection], logits)
     if len(weights.map):
-        flat = streams.reshape(-1)
-        factor = inverse_root(flat, weights.constants[EPS])
+        total = x.dtype.type(0)
+        for s in range(n):
+            total += dot(streams[s], streams[s])
+        factor = one / math.sqrt(total / x.dtype.type(n * len(x)) + weights.constants[EPS])
         for k in range(len(logits)):
-            logits[k] += factor * dot(weights.map[connection, k], flat)
+            for s in range(n):
+                logits[k] += factor * dot(weights.map[connection, k, s], streams[s])
     for s in range(n):
-        mixing[s] = one / (one + math.exp(-logits[s]))
-        mixing[n + s] = weights.constants[POST_RANGE] / (one + math.exp(-logits[n + s]))
+        mixing[s] = one / (one + exponential(-logits[s]))
+        mixing[n + s] = weights.constants[POST_RANGE] / (one + exponential(-logits[n + s]))
     choices, matrix = logits[2 * n :], mixing[2 * n : 2 * n + n * n]
     softmax(choices)
-    matrix[:] = 0
-    for k in range(len(choices)):
-        for i in range(n * n):
-            matrix[i] += weights.permutations[k, i] * choices[k]
+    for i in range(n * n):
+        matrix[i] = dot(weights.permutations[i], choices)
     for i in range(len(x)):
         x[i] = mixing[0] * streams[0, i]
     for s in range(1, n):
@@ -281,7 +382,7 @@ def softmax(x):
         top = max(top, value)
     total = x.dtype.type(0)
     for i in range(len(x)):
-        x[i] = math.exp(x[i] - top)
+        x[i] = exponential(x[i] - top)
         total += x[i]
     for i in range(len(x)):
         x[i] /= total
@@ -309,7 +410,8 @@ def write_streams(weights, text, work):
         for t in range(n):
             for i in range(len(x)):
                 mixed[t, i] += mixing[2 * n + n * s + t] * streams[s, i]
-    streams[:] = mixed
+    for s in range(n):
+        copy(mixed[s], streams[s])
 
 
 @no_type_check
@@ -326,25 +428,30 @@ def rotate(x, cos, sin):
 @compiled
 def attend(weights, layer, head, slot, position, text, work):
     """Append a key and value to a cache, and let the query heads that share them attend."""
-    _, _, key_heads, _, size = work.keys.shape
-    heads = work.scores.shape[1]
+    heads, key_heads, size = work.scores.shape[1], work.keys.shape[2], work.keys.shape[3]
     qkv, cos, sin = work.qkv[text], weights.cos[position], weights.sin[position]
     keys, values = work.keys[layer, slot, head], work.values[layer, slot, head]
-    at = (heads + head) * size
-    keys[position] = qkv[at : at + size]
-    rotate(keys[position], cos, sin)
-    at += key_heads * size
-    values[position] = qkv[at : at + size]
+    key = qkv[(heads + head) * size : (heads + head + 1) * size]
+    rotate(key, cos, sin)
+    for j in range(size):
+        keys[j, position] = key[j]
+    first = (heads + key_heads + head) * size
+    copy(qkv[first : first + size], values[position])
     shared = heads // key_heads
     for number in range(head * shared, (head + 1) * shared):
         query = qkv[number * size : (number + 1) * size]
         rotate(query, cos, sin)
         scores = work.scores[text, number, : position + 1]
         for i in range(position + 1):
-            scores[i] = dot(query, keys[i]) * weights.constants[ATTENTION]
+            scores[i] = 0
+        for j in range(size):
+            factor = query[j] * weights.constants[ATTENTION]
+            for i in range(position + 1):
+                scores[i] += factor * keys[j, i]
         softmax(scores)
         x = work.x[text, number * size : (number + 1) * size]
-        x[:] = 0
+        for j in range(size):
+            x[j] = 0
         for i in range(position + 1):
             for j in range(size):
                 x[j] += scores[i] * values[i, j]
@@ -358,7 +465,7 @@ def run_chunk(kind, layer, chunk, chunks, tokens, slots, positions, weights, wor
     x = work.x[chunk % texts]
     if kind == BEGIN:
         for stream in range(work.streams.shape[1]):
-            work.streams[chunk, stream] = weights.embedding[tokens[chunk]]
+            copy(weights.embedding[tokens[chunk]], work.streams[chunk, stream])
     if kind == MIDDLE or kind == END or kind == LAST:
         write_streams(weights, chunk, work)
     if kind == BEGIN or kind == END:
@@ -394,7 +501,7 @@ def run_chunk(kind, layer, chunk, chunks, tokens, slots, positions, weights, wor
         for text in range(texts):
             inner = work.inner[text]
             for i in range(first, last):
-                inner[i] *= inner[rows + i] / (one + math.exp(-inner[i]))
+                inner[i] *= inner[rows + i] / (one + exponential(-inner[i]))
     elif kind == INNER:
         inner = work.inner[chunk, : weights.gate_up.sizes[0] // 2]
         if len(weights.inner_norms):
@@ -406,7 +513,7 @@ def run_chunk(kind, layer, chunk, chunks, tokens, slots, positions, weights, wor
         multiply(weights.down, layer, first, last, texts, work, work.x)
     elif kind == LAST:
         streams = work.streams[chunk]
-        x[:] = streams[0]
+        copy(streams[0], x)
         for stream in range(1, len(streams)):
             for i in range(len(x)):
                 x[i] += streams[stream, i]

@@ -215,3 +215,14 @@ def read_atomic(typing: Any, array: Any, index: Any):
         return builder.load_atomic(builder.gep(data, [index]), "seq_cst", align=8)
 
     return types.int64(array, index), generate
+
+
+@intrinsic
+def power_of_two(typing: Any, exponent: Any):
+    """Return 2 to the power of a float32 that is a whole number from -126 to 127."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        biased = builder.add(builder.fptosi(values[0], INT), ir.Constant(INT, 127))
+        return builder.bitcast(builder.shl(biased, ir.Constant(INT, 23)), ir.FloatType())
+
+    return types.float32(exponent), generate
