@@ -1,14 +1,15 @@
-"""Lay out the weights of a packed nanochat for `ostinato.kernels.step`, two bits a ternary weight."""
+"""Lay out the weights of a packed nanochat for `ostinato.kernels.step`: two bits a ternary one."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ostinato.kernels.step import Matrix, Weights
 from ostinato.layers import HyperConnection, PackedTernaryLinear, RMSNorm
+from ostinato.layers.hyper_connections import Logits
 from ostinato.models.nanochat import Block, NanoChat
 
 LANE, LANES = 32, 4
@@ -19,7 +20,9 @@ SMALLEST_SCALE, LEVELS = 1e-8, 127
 def pack_weights(model: NanoChat) -> Weights:
     """Return the weights; numbers keep their dtype, and embedding and head their memory."""
     blocks = [block for block in model.blocks if isinstance(block, Block)]
-    attentions, feedforwards = ([getattr(b, n) for b in blocks] for n in ("attention", "feedforward"))
+    attentions, feedforwards = (
+        [getattr(b, n) for b in blocks] for n in ("attention", "feedforward")
+    )
     connections = [
         connection
         for block in blocks
@@ -49,8 +52,10 @@ def pack_weights(model: NanoChat) -> Weights:
         down=pack_matrices([[f.down_proj] for f in feedforwards]),
         attention_norms=stacked([b.attention_norm for b in blocks], empty),
         attended_norms=stacked([a.sub_norm for a in attentions], empty),
+        attention_out_norms=stacked([b.attention_out_norm for b in blocks], empty),
         feedforward_norms=stacked([b.feedforward_norm for b in blocks], empty),
         inner_norms=stacked([f.sub_norm for f in feedforwards], empty),
+        feedforward_out_norms=stacked([b.feedforward_out_norm for b in blocks], empty),
         final_norm=array(model.final_norm.weight),
         bias=array(torch.stack(biases) if biases else empty),
         map=array(torch.stack(maps) if maps else embedding.new_zeros(0, 0, 0, 0)),
@@ -62,23 +67,26 @@ def pack_weights(model: NanoChat) -> Weights:
 
 
 def array(tensor: Tensor) -> np.ndarray:
+    """Return the numbers of a tensor, in its own memory if they lie there in order."""
     return tensor.detach().contiguous().numpy()
 
 
-def stacked(norms: Sequence[RMSNorm | None], empty: Tensor) -> np.ndarray:
-    """Return the weights of norms, a row each."""
-    weights = [norm.weight for norm in norms if norm is not None]
+def stacked(norms: Sequence[nn.Module | None], empty: Tensor) -> np.ndarray:
+    """Return the weights of norms, a row each; nothing if the blocks have none there."""
+    weights = [norm.weight for norm in norms if isinstance(norm, RMSNorm)]
     return array(torch.stack(weights) if weights else empty)
 
 
-def logits_of(connection: HyperConnection) -> tuple[torch.nn.Module, ...]:
+def logits_of(connection: HyperConnection) -> tuple[Logits, ...]:
+    """Return the three parts that the kernel computes as one."""
     return connection.pre, connection.post, connection.permutations
 
 
 def dynamic_map(connection: HyperConnection) -> Tensor:
     """Return the maps of a connection, multiplied by their gain and by the weight of its norm."""
     assert connection.norm is not None
-    maps = torch.cat([logits.gain * logits.map for logits in logits_of(connection)])
+    parts = [(logits.gain, logits.map) for logits in logits_of(connection)]
+    maps = torch.cat([gain * map_ for gain, map_ in parts if gain is not None and map_ is not None])
     return (maps * connection.norm.weight).unflatten(1, (connection.num_streams, -1))
 
 
@@ -107,9 +115,7 @@ def pack_matrices(blocks: Sequence[Sequence[PackedTernaryLinear]]) -> Matrix:
     uniform = same_weights and same_in_blocks(activation_groups, counts)
     per_block = 1 if same_weights else LANES
     sizes = [len(rows[0]), len(lanes) // LANES, per_block, group, int(uniform)]
-    return Matrix(
-        np.stack(codes).reshape(-1), np.stack(scales).reshape(-1), np.array(sizes), lanes
-    )
+    return Matrix(np.stack(codes).reshape(-1), np.stack(scales).reshape(-1), np.array(sizes), lanes)
 
 
 def deal_out(inputs: int, part: int) -> np.ndarray:

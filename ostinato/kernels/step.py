@@ -29,19 +29,23 @@ from ostinato.kernels.vectors import (
     total_of,
 )
 
-(BEGIN, QKV, ATTEND, ATTENDED, O_PROJ, MIDDLE, GATE_UP, INNER, DOWN, END, LAST, HEAD) = range(12)
-"""Kinds of phases, in the order of a pass; those from QKV to END once for each block."""
+(BEGIN, QKV, ATTEND, ATTENDED, O_PROJ, MIDDLE, GATE_UP, INNER, DOWN, END, LAST, AGAIN, HEAD) = (
+    range(13)
+)
+"""Kinds of phases, in their order. Those from QKV to END are for each block; LAST takes the place
+of the last END, and AGAIN begins a further loop."""
 EPS, LEAST, LEVELS, ATTENTION, POST_RANGE, COLLAPSE = range(6)
 """Places of constants: the norms' epsilon, the least magnitude that is quantised, the number of
-levels, the scale of attention, the range of h_post, and what the sum of streams is multiplied by."""
+levels, the scale of attention, the range of h_post, and the factor of the sum of streams."""
 COUNTERS = 16
 """Counters of a phase: the first and the ninth are used, so that they share no cache line."""
 
+# Without reference counts (_nrt), for nothing is allocated: this halves compilation and time
 compiled = numba.njit(
-    nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"}
+    nogil=True, cache=True, _nrt=False, error_model="numpy", fastmath={"contract", "reassoc", "nsz"}
 )
 
-inlined = numba.njit(nogil=True, error_model="numpy", forceinline=True)
+inlined = numba.njit(nogil=True, _nrt=False, error_model="numpy", forceinline=True)
 
 
 class Matrix(NamedTuple):
@@ -73,8 +77,10 @@ class Weights(NamedTuple):
     down: Matrix
     attention_norms: Any
     attended_norms: Any
+    attention_out_norms: Any
     feedforward_norms: Any
     inner_norms: Any
+    feedforward_out_norms: Any
     final_norm: Any
     bias: Any
     """For each connection the logits of h_pre, h_post and the permutations; empty: one stream."""
@@ -120,8 +126,9 @@ class Work(NamedTuple):
 
 
 @no_type_check
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@numba.njit(nogil=True, cache=True, _nrt=False, fastmath=True)
 def largest(x):
+    """Return the largest magnitude."""
     found = abs(x[0])
     for value in x:
         found = max(found, abs(value))
@@ -199,6 +206,7 @@ def add_lanes(total, packed, scales, at, step, inputs, block):
 @no_type_check
 @compiled
 def one_by_block(codes, scales, blocks, inputs, out):
+    """Multiply for one text, if the lanes of each block share their scales."""
     for row in range(len(out)):
         total = no_floats(scales[0])
         for block in range(blocks):
@@ -210,6 +218,7 @@ def one_by_block(codes, scales, blocks, inputs, out):
 @no_type_check
 @compiled
 def one_by_lane(codes, scales, blocks, step, inputs, out):
+    """Multiply for one text, if the lanes of a block have scales of their own."""
     for row in range(len(out)):
         total = no_floats(scales[0])
         for block in range(blocks):
@@ -223,6 +232,7 @@ def one_by_lane(codes, scales, blocks, step, inputs, out):
 @no_type_check
 @compiled
 def four_by_block(codes, scales, blocks, a, b, c, d, out):
+    """Multiply for the texts a to d: codes are taken apart once for all."""
     for row in range(out.shape[1]):
         sum_a = sum_b = sum_c = sum_d = no_floats(scales[0])
         for block in range(blocks):
@@ -239,6 +249,7 @@ def four_by_block(codes, scales, blocks, a, b, c, d, out):
 @no_type_check
 @compiled
 def four_by_lane(codes, scales, blocks, step, a, b, c, d, out):
+    """Do the same as `four_by_block` for lanes with scales of their own."""
     for row in range(out.shape[1]):
         sum_a = sum_b = sum_c = sum_d = no_floats(scales[0])
         for block in range(blocks):
@@ -279,7 +290,9 @@ def multiply(matrix, layer, first, last, texts, work, out):
         text += 1
 
 
-LOG2_E, LN_2, LN_2_REST = (np.float32(x) for x in (math.log2(math.e), 0.693359375, -2.12194440e-4))
+LOG2_E, LN_2 = np.float32(math.log2(math.e)), np.float32(0.693359375)
+LN_2_REST = np.float32(math.log(2) - 0.693359375)
+"""LN_2 has so few digits that its multiples are exact; the rest is added by itself."""
 LEAST_EXPONENT, LARGEST_EXPONENT = np.float32(-87), np.float32(88)
 SERIES = [np.float32(1 / math.factorial(n)) for n in range(8)]
 """Terms of e to the x: with |x| below 0.35, seven give float32's precision."""
@@ -294,6 +307,7 @@ def exponential(x: float) -> float:
 @no_type_check
 @overload(exponential, inline="always")
 def exponential_of(x):
+    """Choose the form of `exponential` for a type."""
     if x != numba.types.float32:
         return lambda x: math.exp(x)
     c1, c2, c3, c4, c5, c6, c7 = SERIES[1:]
@@ -311,6 +325,7 @@ def exponential_of(x):
 @no_type_check
 @compiled
 def dot(a, b):
+    """Return the sum of the products."""
     total = a.dtype.type(0)
     for i in range(len(a)):
         total += a[i] * b[i]
@@ -377,6 +392,7 @@ def read_streams(weights, connection, text, work):
 @no_type_check
 @compiled
 def softmax(x):
+    """Replace numbers by their softmax."""
     top = x[0]
     for value in x:
         top = max(top, value)
@@ -417,6 +433,7 @@ def write_streams(weights, text, work):
 @no_type_check
 @compiled
 def rotate(x, cos, sin):
+    """Apply the rotary position of a head, in place."""
     half = len(x) // 2
     for i in range(half):
         first, second = x[i], x[i + half]
@@ -426,11 +443,11 @@ def rotate(x, cos, sin):
 
 @no_type_check
 @compiled
-def attend(weights, layer, head, slot, position, text, work):
+def attend(weights, cache, head, slot, position, text, work):
     """Append a key and value to a cache, and let the query heads that share them attend."""
     heads, key_heads, size = work.scores.shape[1], work.keys.shape[2], work.keys.shape[3]
     qkv, cos, sin = work.qkv[text], weights.cos[position], weights.sin[position]
-    keys, values = work.keys[layer, slot, head], work.values[layer, slot, head]
+    keys, values = work.keys[cache, slot, head], work.values[cache, slot, head]
     key = qkv[(heads + head) * size : (heads + head + 1) * size]
     rotate(key, cos, sin)
     for j in range(size):
@@ -459,17 +476,23 @@ def attend(weights, layer, head, slot, position, text, work):
 
 @no_type_check
 @compiled
-def run_chunk(kind, layer, chunk, chunks, tokens, slots, positions, weights, work):
+def run_chunk(phase, chunk, tokens, slots, positions, weights, work):
     """Do one chunk of a phase: some rows of a matrix, or one text, or a key head of one."""
+    kind, layer, chunks, cache = phase[0], phase[1], phase[2], phase[3]
     texts, constants = len(tokens), weights.constants
     x = work.x[chunk % texts]
     if kind == BEGIN:
+        copy(weights.embedding[tokens[chunk]], x)
+    if kind in (BEGIN, AGAIN):
         for stream in range(work.streams.shape[1]):
-            copy(weights.embedding[tokens[chunk]], work.streams[chunk, stream])
-    if kind == MIDDLE or kind == END or kind == LAST:
+            copy(x, work.streams[chunk, stream])
+    if kind in (MIDDLE, END, LAST):
+        norms = weights.attention_out_norms if kind == MIDDLE else weights.feedforward_out_norms
+        if len(norms):
+            normalize(x, norms[layer], constants, x)
         write_streams(weights, chunk, work)
-    if kind == BEGIN or kind == END:
-        following = 0 if kind == BEGIN else layer + 1
+    if kind in (BEGIN, AGAIN, END):
+        following = layer + 1 if kind == END else 0
         read_streams(weights, 2 * following, chunk, work)
         normalize(x, weights.attention_norms[following], constants, x)
         quantize(x, weights.qkv, chunk, work, constants)
@@ -479,7 +502,7 @@ def run_chunk(kind, layer, chunk, chunks, tokens, slots, positions, weights, wor
         multiply(weights.qkv, layer, first, last, texts, work, work.qkv)
     elif kind == ATTEND:
         text, head = chunk // work.keys.shape[2], chunk % work.keys.shape[2]
-        attend(weights, layer, head, slots[text], positions[text], text, work)
+        attend(weights, cache, head, slots[text], positions[text], text, work)
     elif kind == ATTENDED:
         if len(weights.attended_norms):
             normalize(x, weights.attended_norms[layer], constants, x)
@@ -531,14 +554,14 @@ def run_chunk(kind, layer, chunk, chunks, tokens, slots, positions, weights, wor
 @no_type_check
 @compiled
 def step(phases, counters, tokens, slots, positions, weights, work):
-    """Run the phases: kind, block and number of chunks of each. Every thread calls this with the
-    same arguments; `counters` are zeros, and new for each pass."""
+    """Run the phases: kind, block, number of chunks, and place in the cache of each. Every thread
+    calls this with the same arguments; `counters` are zeros, and new for each pass."""
     for phase in range(len(phases)):
-        kind, layer, chunks = phases[phase, 0], phases[phase, 1], phases[phase, 2]
+        chunks = phases[phase, 2]
         taken, done = COUNTERS * phase, COUNTERS * phase + COUNTERS // 2
         chunk = add_atomic(counters, taken, 1)
         while chunk < chunks:
-            run_chunk(kind, layer, chunk, chunks, tokens, slots, positions, weights, work)
+            run_chunk(phases[phase], chunk, tokens, slots, positions, weights, work)
             add_atomic(counters, done, 1)
             chunk = add_atomic(counters, taken, 1)
         while read_atomic(counters, done) < chunks:

@@ -45,7 +45,8 @@ def floats(dtype: types.Float) -> Vector:
     return Vector(f"f{dtype.bitwidth}", BYTES // 4)
 
 
-def constant(kind: ir.VectorType, value: float) -> ir.Constant:
+def constant(kind: ir.VectorType, value: int) -> ir.Constant:
+    """Return a vector of equal elements."""
     return ir.Constant(kind, [value] * kind.count)
 
 
@@ -107,6 +108,8 @@ def picked(builder: Any, packed: Any, number: int) -> Any:
 
 
 def load_of(vector: Vector) -> Any:
+    """Return an intrinsic that loads such vectors."""
+
     @intrinsic
     def load(typing: Any, array: Any, index: Any) -> Any:
         """Return the vector that begins at element `index` of a flat array."""
@@ -159,7 +162,7 @@ def block_sums(typing: Any, start: Any, packed: Any, activations: Any, index: An
 def no_floats(typing: Any, like: Any):
     """Return a vector of zeros of the type of `like`."""
     vector = floats(like)
-    return vector(like), lambda context, builder, signature, values: constant(vector.llvm, 0.0)
+    return vector(like), lambda context, builder, signature, values: constant(vector.llvm, 0)
 
 
 @intrinsic
