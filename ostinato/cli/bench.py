@@ -159,7 +159,8 @@ class BenchSolve:
 class BenchGenerate:
     """Measure how fast a preset of nanochat generates one text, with random weights.
 
-    The machine's memory speed, which is the limit, is measured in turn with it.
+    The machine's memory speed, which is the limit, is measured in turn with it; so are other ways
+    to multiply, and llama.cpp on the exported file, if you ask for them.
     """
 
     preset: tyro.conf.Positional[str] = "nano-125m"
@@ -168,6 +169,16 @@ class BenchGenerate:
     """Write this many tokens in each repetition."""
     repeat: int = 5
     """Repeat the measurement this many times."""
+    ways: tuple[Literal["auto", "numba", "float", "int8"], ...] = ("auto",)
+    """Multiply with ternary weights in these ways, and compare the first with the others."""
+    against: Literal["llama.cpp"] | None = None
+    """Compare with llama.cpp too; it needs --num-streams 1 and the package xllamacpp."""
+    num_streams: Literal[1, 2, 4] | None = None
+    """Change the number of residual streams of the preset."""
+    group_size: int | None = None
+    """Change the number of inputs that share a weight scale."""
+    activation_group_size: int | None = None
+    """Change the number of inputs that share an activation scale."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
     forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
@@ -184,12 +195,16 @@ class BenchGenerate:
 
         config, device = preset_named(self.preset), pick_device(self.device)
         dtype: Any = choose_dtype(self.forward_dtype, device, config.forward_dtype)
+        names = ("num_streams", "group_size", "activation_group_size")
+        changed = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
         speed = bench_generation(
             self.preset,
-            replace(config, forward_dtype=dtype),
+            replace(config, forward_dtype=dtype, **changed),
             device,
             self.tokens,
             self.repeat,
+            self.ways,
+            self.against == "llama.cpp",
             report=say,
         )
         if self.json:

@@ -96,13 +96,16 @@ def print_generation(speed: GenerationSpeed) -> None:
         f"{speed.name}: {speed.parameters:,} weights, {speed.dtype}, on {speed.device} with "
         f"{speed.threads} threads; {speed.repetitions} × {speed.tokens} tokens"
     )
+    compared = [(f"{other}, tokens/s", spread, 1) for other, spread in speed.others.items()]
+    compared += [(f"× {other}", spread, 1) for other, spread in speed.times_others.items()]
     for what, spread, unit in (
-        ("tokens/s", speed.tokens_per_second, 1),
+        (f"{speed.way}, tokens/s", speed.tokens_per_second, 1),
+        *compared,
         ("memory read, GB/s", speed.memory_bytes_per_second, 1e9),
         ("share of that", speed.share_of_memory_speed, 1),
     ):
         median, low, high = (value / unit for value in asdict(spread).values())
-        print(f"  {what:<18} {median:8.4g}  ({low:.4g} – {high:.4g})")
+        print(f"  {what:<19} {median:8.4g}  ({low:.4g} – {high:.4g})")
     print(
         f"  a token reads {speed.bytes_per_token / 2**20:,.1f} MiB of weights; "
         f"peak memory {speed.peak_memory_bytes / 2**20:,.0f} MiB"

@@ -35,6 +35,9 @@ class Generate:
     """"auto": CUDA, else MPS, else CPU."""
     forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Dtype to compute in. "auto": as trained, but float32 on a CPU that is slow in bfloat16."""
+    product: Literal["auto", "numba", "float", "int8"] = "auto"
+    """Way to multiply with ternary weights. "auto": numba if it is installed (the extra fast),
+    else what is faster here; float keeps four bytes a weight, int8 one."""
     sampling: SamplingArguments = field(default_factory=SamplingArguments)
 
     def run(self) -> int:
@@ -48,7 +51,9 @@ class Generate:
         first, stop = self.sampling.drawn(), [unescaped(text) for text in self.stop]
         for number in range(self.texts):
             sampling = replace(first, seed=first.seed + number)
-            pieces = generate(model, self.prompt, None, sampling, self.max_tokens, stop)
+            pieces = generate(
+                model, self.prompt, None, sampling, self.max_tokens, stop, self.product
+            )
             if number == 0:
                 self.sampling.tell_seed(first)
             elif not self.json:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ostinato.inference.decoder import Decoder
 from ostinato.inference.generate import (
     Continuation,
     Piece,
@@ -21,7 +22,6 @@ from ostinato.inference.generate import (
     check_prompt,
     choose,
 )
-from ostinato.layers import RaggedCache
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 
 
@@ -50,8 +50,8 @@ class Writing:
 class Seated:
     """Hold what a text in the batch needs for its next token."""
 
-    def __init__(self, writing: Writing, tokenizer: Tokenizer, vocab_size: int):
-        self.writing = writing
+    def __init__(self, writing: Writing, tokenizer: Tokenizer, vocab_size: int, slot: int):
+        self.writing, self.slot = writing, slot
         self.text = Continuation(tokenizer, writing.tokens[-1], writing.max_tokens, writing.stop)
         self.rng = torch.Generator().manual_seed(writing.sampling.seed)
         self.seen = torch.zeros(vocab_size, dtype=torch.bool)
@@ -78,49 +78,30 @@ class Batch:
             raise ValueError(f"texts at a time must be at least 1, not {most}")
         self.model, self.tokenizer, self.most = model.packed(), tokenizer, most
         self.seats: list[Seated] = []
-        config, device = model.config, model.embed_tokens.weight.device
-        shape = (most, config.kv_heads, config.seq_len, config.head_dim)
-        self.cache = [RaggedCache(shape, config.dtype, device) for _ in model.new_cache(1, 1)]
+        self.decoder = Decoder(self.model, slots=most)
 
     @property
     def has_room(self) -> bool:
         return len(self.seats) < self.most
 
-    @torch.no_grad()
     def join(self, writing: Writing) -> None:
         """Read a prompt and write its first token."""
-        cache = self.model.new_cache(capacity=len(writing.tokens))
-        logits = self.model(self.rows([list(writing.tokens)]), cache)
-        seat = Seated(writing, self.tokenizer, self.model.config.vocab_size)
-        if seat.next(logits[0, -1].float().cpu()):
+        slot = min(set(range(self.most)) - {seat.slot for seat in self.seats})
+        self.decoder.clear(slot)
+        logits = self.decoder.read(writing.tokens, slot)
+        seat = Seated(writing, self.tokenizer, self.model.config.vocab_size, slot)
+        if seat.next(logits.float().cpu()):
             self.seats.append(seat)
-            for layer, of_text in zip(self.cache, cache, strict=True):
-                layer.join(of_text)
 
-    @torch.no_grad()
     def step(self) -> None:
         """Write a token of every text."""
-        for row in reversed(range(len(self.seats))):
-            if self.seats[row].writing.given_up:
-                self.leave(row)
+        self.seats = [seat for seat in self.seats if not seat.writing.given_up]
         if not self.seats:
             return
-        logits = self.model(self.rows([[seat.last] for seat in self.seats]), self.cache)
-        logits = logits[:, -1].float().cpu()
-        going = [seat.next(row) for seat, row in zip(self.seats, logits, strict=True)]
-        for row in reversed(range(len(going))):
-            if not going[row]:
-                self.leave(row)
-
-    def leave(self, row: int) -> None:
-        """Give a row away; the last text takes it."""
-        self.seats[row] = self.seats[-1]
-        self.seats.pop()
-        for layer in self.cache:
-            layer.leave(row)
-
-    def rows(self, tokens: list[list[int]]) -> Tensor:
-        return torch.tensor(tokens, device=self.model.embed_tokens.weight.device)
+        last, slots = zip(*((seat.last, seat.slot) for seat in self.seats), strict=True)
+        logits = self.decoder.step(last, slots).float().cpu()
+        rows = zip(self.seats, logits, strict=True)
+        self.seats = [seat for seat, row in rows if seat.next(row)]
 
 
 class Engine:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ostinato.data.text.tokenizer import TOKENIZER_FILE
 from ostinato.data.text.words import AnyTokenizer, read_tokenizer
-from ostinato.inference.exits import EarlyExit
+from ostinato.inference.decoder import Decoder, Way
 from ostinato.models.nanochat import NanoChat
 from ostinato.numbers import Seed, Share, check_numbers
 
@@ -110,13 +110,15 @@ def generate(
     sampling: Sampling = Sampling(),
     max_tokens: int | None = None,
     stop: Sequence[str] = (),
+    product: Way | Literal["auto"] = "auto",
 ) -> Iterator[Piece]:
     """Continue a text, one piece per token, until the model ends it or a limit is reached.
 
     `tokenizer` defaults to the one that the model was loaded with. `max_tokens` defaults to, and is
     bounded by, the room in the model's context. Text is cut before a stop string. The joined texts
     of all pieces are valid: bytes that form no UTF-8 character become �. They do not contain the
-    prompt. Raises ValueError at once for an empty or too long prompt and for settings out of range.
+    prompt. `product` is the way to multiply: see `ostinato.inference.decoder`. Raises ValueError
+    at once for an empty or too long prompt and for settings out of range.
     """
     tokenizer = tokenizer or tokenizer_of(model)
     tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
@@ -128,7 +130,7 @@ def generate(
     if sampling.exit_threshold < 1 and model.config.num_loops == 1:
         raise ValueError("the model has no loops to leave: set exit_threshold to 1")
     room = model.config.seq_len - len(tokens) + 1  # the model need not read the last token
-    return pieces(model, tokens, tokenizer, sampling, min(max_tokens or room, room), stop)
+    return pieces(model, tokens, tokenizer, sampling, min(max_tokens or room, room), stop, product)
 
 
 def tokenizer_of(model: NanoChat) -> AnyTokenizer:
@@ -172,10 +174,11 @@ def pieces(
     sampling: Sampling,
     max_tokens: int,
     stop: Sequence[str],
+    product: Way | Literal["auto"],
 ) -> Iterator[Piece]:
     """Run the loop of `generate` on checked arguments."""
     text = Continuation(tokenizer, tokens[-1], max_tokens, stop)
-    for token, logprob in next_tokens(model, tokens, sampling):
+    for token, logprob in next_tokens(model, tokens, sampling, product):
         piece = text.add(token, logprob)
         yield piece
         if piece.finish:
@@ -208,28 +211,27 @@ class Continuation:
 
 
 def next_tokens(
-    model: NanoChat, tokens: Sequence[int], sampling: Sampling
+    model: NanoChat,
+    tokens: Sequence[int],
+    sampling: Sampling,
+    product: Way | Literal["auto"] = "auto",
 ) -> Iterator[tuple[int, float]]:
     """Yield each next token and its log probability until the context is full.
 
     The weights are packed first if necessary: give a packed model to generate more than once.
     """
-    model = model.packed()
-    device = model.embed_tokens.weight.device
+    decoder = Decoder(model, product=product, exit_threshold=sampling.exit_threshold)
     rng = torch.Generator().manual_seed(sampling.seed)
-    cache = model.new_cache(capacity=model.config.seq_len)
-    early = sampling.exit_threshold < 1
-    read = EarlyExit(model, cache, sampling.exit_threshold) if early else None
-    new = torch.tensor([list(tokens)], device=device)
     seen = torch.zeros(model.config.vocab_size, dtype=torch.bool)
-    while cache[0].length + new.shape[1] <= model.config.seq_len:
-        # Re-entered for every token: a generator must not disable gradients for its caller
-        with torch.no_grad():
-            logits = (read(new) if read else model(new, cache)[0, -1]).float().cpu()
-        seen[new[0].cpu()] = True
+    seen[list(tokens)] = True
+    logits = decoder.read(tokens).float().cpu()
+    while True:
         token = choose(logits, seen, sampling, rng)
-        yield token, logits.log_softmax(-1)[token].item()
-        new = torch.tensor([[token]], device=device)
+        yield token, (logits[token] - logits.logsumexp(-1)).item()
+        if decoder.lengths[0] == model.config.seq_len:
+            return
+        seen[token] = True
+        logits = decoder.step([token], [0])[0].float().cpu()
 
 
 def choose(

@@ -28,6 +28,18 @@ class KeyValueCache:
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
 
+    @classmethod
+    def holding(
+        cls,
+        keys: Float[Tensor, "batch kv_heads capacity head_dim"],
+        values: Float[Tensor, "batch kv_heads capacity head_dim"],
+        length: int,
+    ) -> "KeyValueCache":
+        """Return a cache that writes to these tensors, whose first positions are filled."""
+        made = cls.__new__(cls)
+        made.keys, made.values, made.length = keys, values, length
+        return made
+
     @property
     def capacity(self) -> int:
         return self.keys.shape[2]
@@ -65,32 +77,18 @@ class KeyValueCache:
 
 
 class RaggedCache(KeyValueCache):
-    """Hold texts of different lengths, one in each of the first rows, and add a token to each."""
+    """Append a position to each of some rows of a larger cache, which are of different lengths."""
 
-    lengths: Int[Tensor, " texts"]
-
-    def __init__(self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device):
-        """Make an empty cache; `shape` is (most texts, key heads, capacity, head size)."""
-        super().__init__(shape, dtype, device)
-        self.set_lengths(torch.zeros(0, dtype=torch.long, device=device))
-
-    def set_lengths(self, lengths: Int[Tensor, " texts"]) -> None:
-        self.lengths = lengths
-        self.length = int(lengths.max()) if len(lengths) else 0
-
-    def join(self, text: KeyValueCache) -> None:
-        """Add the only text of another cache as the last row."""
-        row, length = len(self.lengths), text.length
-        self.keys[row, :, :length] = text.keys[0, :, :length]
-        self.values[row, :, :length] = text.values[0, :, :length]
-        self.set_lengths(torch.cat([self.lengths, self.lengths.new_tensor([length])]))
-
-    def leave(self, row: int) -> None:
-        """Remove a text; the last one takes its row."""
-        last = len(self.lengths) - 1
-        self.keys[row], self.values[row] = self.keys[last], self.values[last]
-        self.lengths[row] = self.lengths[last]
-        self.set_lengths(self.lengths[:last])
+    def __init__(
+        self,
+        keys: Float[Tensor, "slots kv_heads capacity head_dim"],
+        values: Float[Tensor, "slots kv_heads capacity head_dim"],
+        slots: Int[Tensor, " texts"],
+        lengths: Int[Tensor, " texts"],
+    ):
+        """Continue the rows `slots`, whose first `lengths` positions are filled."""
+        self.keys, self.values, self.slots, self.lengths = keys, values, slots, lengths
+        self.length = int(lengths.max())
 
     def angles(self, rotary: RotaryEmbedding, new: int) -> tuple[Tensor, Tensor]:
         return rotary.cos[self.lengths, None], rotary.sin[self.lengths, None]
@@ -108,12 +106,10 @@ class RaggedCache(KeyValueCache):
         Float[Tensor, "texts kv_heads length head_dim"],
     ]:
         """Append a position to every text; returns all up to the end of the longest."""
-        texts = torch.arange(len(self.lengths), device=self.lengths.device)
-        self.keys[texts, :, self.lengths] = keys[:, :, 0]
-        self.values[texts, :, self.lengths] = values[:, :, 0]
-        self.set_lengths(self.lengths + 1)
-        rows, end = slice(len(texts)), slice(self.length)
-        return self.keys[rows, :, end], self.values[rows, :, end]
+        self.keys[self.slots, :, self.lengths] = keys[:, :, 0]
+        self.values[self.slots, :, self.lengths] = values[:, :, 0]
+        self.lengths, self.length = self.lengths + 1, self.length + 1
+        return self.keys[self.slots, :, : self.length], self.values[self.slots, :, : self.length]
 
 
 class CausalAttention(nn.Module):

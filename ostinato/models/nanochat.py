@@ -24,7 +24,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -258,6 +258,8 @@ class NanoChat(nn.Module):
     tokenizer_json: str
     """Content of the `tokenizer.json` that the model was trained with; "" if not known. It is kept
     as text, because only `inference.generate` uses it."""
+    compiled: Any
+    """The weights once more, as `ostinato.inference.decoder` lays them out; None until needed."""
     chat_template: str
     """Jinja template of the conversations that the model was tuned on; "" if on none."""
 
@@ -265,6 +267,7 @@ class NanoChat(nn.Module):
         super().__init__()
         self.config = config
         self.tokenizer_json = self.chat_template = ""
+        self.compiled = None
         self.embed_tokens = Embedding(
             config.vocab_size, config.hidden_size, WEIGHT_STD, config.dtype
         )

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -37,8 +38,11 @@ def packed_bytes(config: NanoChatConfig) -> int:
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_token_reads_the_packed_weights(tied: bool):
     config = replace(SMALL, tied_head=tied)
-    speed = bench_generation("small", config, torch.device("cpu"), tokens=3, repetitions=2)
+    device = torch.device("cpu")
+    ways = ("int8", "float")
+    speed = bench_generation("small", config, device, tokens=3, repetitions=2, ways=ways)
     assert speed.bytes_per_token == packed_bytes(config)
+    assert speed.way == "int8" and {*speed.others} == {*speed.times_others} == {"float"}
     assert speed.parameters == sum(p.numel() for p in NanoChat(config).parameters())
     rate, share = speed.tokens_per_second, speed.share_of_memory_speed
     assert 0 < rate.low <= rate.median <= rate.high
@@ -53,6 +57,17 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert (content["name"], content["tokens"], content["repetitions"]) == ("small", 2, 1)
     assert main(words) == 0
     assert "tokens/s" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not find_spec("xllamacpp"), reason="needs xllamacpp")
+def test_llama_cpp_runs_the_exported_file(monkeypatch: pytest.MonkeyPatch):
+    config = replace(SMALL, num_streams=1, group_size=32, seq_len=64)
+    device = torch.device("cpu")
+    ways = ("int8",)
+    speed = bench_generation("small", config, device, 3, 1, ways=ways, llama_cpp=True)
+    assert speed.times_others["llama.cpp"].median > 0
+    with pytest.raises(ValueError, match="--num-streams 1"):
+        bench_generation("small", SMALL, device, 3, 1, ways=ways, llama_cpp=True)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,305 @@
+"""Continue texts token by token, from a cache with a place for each text.
+
+There are three ways to multiply with ternary weights. All are exact: the sums of integers are, and
+they are scaled as in training.
+
+| way     | needs           | how                                                              |
+|---------|-----------------|------------------------------------------------------------------|
+| `numba` | extra `fast`    | a whole pass in compiled code, two bits a weight                 |
+|         |                 | (`ostinato.kernels.step`); on the CPU, float32 or float64, with  |
+|         |                 | int8 activations                                                 |
+| `float` | PyTorch         | matrices of floats, codes times scales: four bytes a weight      |
+| `int8`  | PyTorch         | products of int8 for up to four texts, one byte a weight         |
+"""
+
+import importlib.util
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Timer
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ostinato.inference.exits import EarlyExit
+from ostinato.layers import KeyValueCache, PackedTernaryLinear, RaggedCache
+from ostinato.layers.ternary import faster_product
+from ostinato.models.nanochat import NanoChat
+
+if TYPE_CHECKING:
+    from ostinato.kernels.step import Work
+
+Way = Literal["numba", "float", "int8"]
+WAYS: tuple[Way, ...] = get_args(Way)
+SMALL_PASS = 3_000_000
+"""Multiplications of a pass that is not worth a second thread."""
+CHUNKS = 4
+"""Chunks of a matrix for each thread."""
+NOTICE_SECONDS = 1.0
+NOTICE = "the decoder is being compiled: half a minute, once on this machine"
+log = logging.getLogger(__name__)
+
+
+class Decoder:
+    """Hold the cache of up to `slots` texts, and continue any of them at a time.
+
+    `read` appends several tokens to a text, `step` one to each of some texts. `lengths` says how
+    long each is; `clear` and `copy` end and share texts.
+    """
+
+    def __init__(
+        self,
+        model: NanoChat,
+        slots: int = 1,
+        capacity: int | None = None,
+        product: Way | Literal["auto"] = "auto",
+        exit_threshold: float = 1.0,
+    ):
+        """Make empty places for texts of up to `capacity` tokens (default: the model's context).
+
+        With an `exit_threshold` below 1, the only text leaves loops early, and is not run by
+        `numba`. "auto" takes `numba` if it can be used, else what is faster here for a matrix of
+        the model. Raises ValueError if the way cannot be used.
+        """
+        self.model = model = model.packed()
+        config = model.config
+        assert exit_threshold == 1 or slots == 1
+        early = exit_threshold < 1
+        self.way: Way = choose_way(model, "float" if early and product == "auto" else product)
+        self.capacity = capacity or config.seq_len
+        layers = len(model.new_cache(capacity=1))
+        shape = (layers, slots, config.kv_heads, self.capacity, config.head_dim)
+        device = model.embed_tokens.weight.device
+        self.values = torch.zeros(shape, dtype=config.dtype, device=device)
+        self.keys = torch.zeros_like(self.values.mT.contiguous())
+        self.lengths = np.zeros(slots, np.int64)
+        self.early = EarlyExit(model, self.caches(0), exit_threshold) if early else None
+        self.compiled = compiled_model(model) if self.way == "numba" else None
+        self.passes: dict[tuple[int, int], tuple[np.ndarray, Work]] = {}
+        for layer in ternary_layers(model):
+            layer.product = "float" if self.way == "float" else "int8"
+
+    @torch.no_grad()
+    def read(self, tokens: Sequence[int], slot: int = 0) -> Float[Tensor, " vocab"]:
+        """Append tokens to a text; return the logits of the next one."""
+        new = torch.tensor([list(tokens)], device=self.keys.device)
+        logits = self.early(new) if self.early else self.model(new, self.caches(slot))[0, -1]
+        self.lengths[slot] += len(tokens)
+        return logits
+
+    def caches(self, slot: int) -> list[KeyValueCache]:
+        """Return the cache of a text, as the model takes it."""
+        length = int(self.lengths[slot])
+        return [
+            KeyValueCache.holding(keys[slot, None].mT, values[slot, None], length)
+            for keys, values in zip(self.keys, self.values, strict=True)
+        ]
+
+    @torch.no_grad()
+    def step(self, tokens: Sequence[int], slots: Sequence[int]) -> Float[Tensor, "texts vocab"]:
+        """Append a token to each of some texts; return the logits of each next one.
+
+        Raises ValueError if a text has no room for it.
+        """
+        where = np.array(slots)
+        lengths = self.lengths[where]
+        if lengths.max() >= self.capacity:
+            raise ValueError(f"a text has no room left: its cache holds {self.capacity} tokens")
+        if self.compiled is not None:
+            logits = self.compiled_step(np.array(tokens), where, lengths)
+        elif len(slots) == 1:
+            return self.read(tokens, slots[0])[None]
+        else:
+            places = torch.from_numpy(where).to(self.keys.device)
+            ends = torch.from_numpy(lengths).to(self.keys.device)
+            caches = [
+                RaggedCache(keys.mT, values, places, ends)
+                for keys, values in zip(self.keys, self.values, strict=True)
+            ]
+            new = torch.tensor(tokens, device=self.keys.device)[:, None]
+            logits = self.model(new, caches)[:, -1]
+        self.lengths[where] += 1
+        return logits
+
+    def clear(self, slot: int) -> None:
+        """Forget a text."""
+        self.lengths[slot] = 0
+
+    def copy(self, source: int, target: int) -> None:
+        """Make a text the same as another."""
+        length = self.lengths[target] = self.lengths[source]
+        self.keys[:, target, :, :, :length] = self.keys[:, source, :, :, :length]
+        self.values[:, target, :, :length] = self.values[:, source, :, :length]
+
+    def compiled_step(
+        self, tokens: np.ndarray, slots: np.ndarray, lengths: np.ndarray
+    ) -> Float[Tensor, "texts vocab"]:
+        from ostinato.kernels import step as kernel
+
+        assert self.compiled is not None
+        texts = len(tokens)
+        threads = self.compiled.threads(texts)
+        if (texts, threads) not in self.passes:
+            work = self.compiled.work(texts, self.keys.numpy(), self.values.numpy())
+            self.passes[texts, threads] = self.compiled.phases(texts, threads), work
+        phases, work = self.passes[texts, threads]
+        counters = np.zeros(kernel.COUNTERS * len(phases), np.int64)
+        arguments = (phases, counters, tokens, slots, lengths, self.compiled.weights, work)
+        self.compiled.run(arguments, threads)
+        return torch.from_numpy(work.logits.copy())
+
+
+class CompiledModel:
+    """Hold the weights of a model for `ostinato.kernels.step`, and the threads that run it."""
+
+    def __init__(self, model: NanoChat):
+        from ostinato.inference.packing import pack_weights
+
+        self.config = config = model.config
+        self.weights = pack_weights(model)
+        matrices = sum(layer.codes.numel() for layer in ternary_layers(model))
+        self.multiplications = config.num_loops * matrices + self.weights.head.size
+        self.pool: ThreadPoolExecutor | None = None
+        self.has_run = False
+        self.state = state_of(model)
+
+    def __deepcopy__(self, memo: Any) -> None:
+        """Let a copy of the model make its own: its weights may be changed."""
+        return None
+
+    @property
+    def matrix_bytes(self) -> int:
+        """Return the bytes of the ternary matrices, scales included."""
+        weights = self.weights
+        matrices = (weights.qkv, weights.o_proj, weights.gate_up, weights.down)
+        return sum(matrix.codes.nbytes + matrix.scales.nbytes for matrix in matrices)
+
+    def threads(self, texts: int) -> int:
+        """Return how many threads shall share a pass."""
+        small = texts * self.multiplications < SMALL_PASS
+        return 1 if small else torch.get_num_threads()
+
+    def run(self, arguments: tuple, threads: int) -> None:
+        """Run a pass; it is logged if the first has to be compiled."""
+        from ostinato.kernels.step import step
+
+        notice = Timer(NOTICE_SECONDS, log.warning, [NOTICE])
+        if not self.has_run:
+            notice.daemon = True
+            notice.start()
+        elif threads > 1:
+            # Threads that come too late find nothing left to do, and nobody waits for them
+            self.pool = self.pool or ThreadPoolExecutor(threads - 1)
+            for _ in range(threads - 1):
+                self.pool.submit(step, *arguments)
+        try:
+            step(*arguments)
+        finally:
+            notice.cancel()
+        self.has_run = True
+
+    def phases(self, texts: int, threads: int) -> np.ndarray:
+        """Return the phases of a pass: kind, block, number of chunks, and place in the cache."""
+        from ostinato.kernels import step as kernel
+
+        config = self.config
+        parts = 1 if threads == 1 and texts == 1 else CHUNKS * max(threads, texts)
+        block = [
+            (kernel.QKV, parts),
+            (kernel.ATTEND, texts * config.kv_heads),
+            (kernel.ATTENDED, texts),
+            (kernel.O_PROJ, parts),
+            (kernel.MIDDLE, texts),
+            (kernel.GATE_UP, parts),
+            (kernel.INNER, texts),
+            (kernel.DOWN, parts),
+            (kernel.END, texts),
+        ]
+        found = []
+        for loop in range(config.num_loops):
+            first = loop * config.num_layers
+            found.append((kernel.AGAIN if loop else kernel.BEGIN, 0, texts, 0))
+            for n in range(config.num_layers):
+                found += [(kind, n, chunks, first + n) for kind, chunks in block]
+            found[-1] = (kernel.LAST, *found[-1][1:])
+        return np.array([*found, (kernel.HEAD, 0, parts, 0)])
+
+    def work(self, texts: int, keys: np.ndarray, values: np.ndarray) -> "Work":
+        """Make room for the intermediate results of a pass."""
+        from ostinato.kernels.step import Work
+
+        config, weights = self.config, self.weights
+        matrices = (weights.qkv, weights.o_proj, weights.gate_up, weights.down)
+        lanes = max(len(matrix.lanes) for matrix in matrices)
+        streams = config.num_streams
+
+        def numbers(*shape: int) -> np.ndarray:
+            return np.zeros((texts, *shape), weights.embedding.dtype)
+
+        return Work(
+            keys=keys,
+            values=values,
+            streams=numbers(streams, config.hidden_size),
+            mixed=numbers(streams, config.hidden_size),
+            mixing=numbers(2 * streams + streams**2 + weights.bias.shape[1]),
+            integers=np.zeros((texts, 32 * lanes), np.int8),
+            negative_sums=np.zeros((texts, 8 * lanes), np.int32),
+            scales=numbers(lanes),
+            x=numbers(config.hidden_size),
+            qkv=numbers(int(weights.qkv.sizes[0])),
+            scores=numbers(config.num_heads, keys.shape[-1]),
+            inner=numbers(int(weights.gate_up.sizes[0])),
+            logits=numbers(config.vocab_size),
+        )
+
+
+def compiled_model(model: NanoChat) -> CompiledModel:
+    """Return the laid out weights of a packed model; they are kept with it while it is the same."""
+    known = model.compiled
+    if not isinstance(known, CompiledModel) or known.state != state_of(model):
+        known = model.compiled = CompiledModel(model)
+    return known
+
+
+def state_of(model: NanoChat) -> list[tuple[int, int]]:
+    """Return what changes with any of the weights."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+
+
+def choose_way(model: NanoChat, product: Way | Literal["auto"]) -> Way:
+    """Return the way to multiply; ValueError if the one asked for is impossible."""
+    reason = why_not_numba(model)
+    if product == "numba" and reason:
+        raise ValueError(f"the product numba cannot be used: {reason}")
+    if product != "auto":
+        return product
+    if not reason:
+        return "numba"
+    layers = ternary_layers(model)
+    return faster_product(max(layers, key=lambda layer: layer.codes.numel())) if layers else "float"
+
+
+def why_not_numba(model: NanoChat) -> str:
+    """Say why a packed model cannot run in compiled code; empty if it can."""
+    config, weight = model.config, model.embed_tokens.weight
+    layers = ternary_layers(model)
+    if not layers or not config.quantize_activations:
+        return "it needs ternary weights and int8 activations: choose float"
+    if weight.device.type != "cpu":
+        return f"it runs on the CPU, the model is on {weight.device}: choose float"
+    if config.dtype not in (torch.float32, torch.float64) or weight.dtype != config.dtype:
+        return (
+            f"it computes in float32, the model in {config.forward_dtype}: --forward-dtype float32"
+        )
+    if importlib.util.find_spec("numba") is None:
+        return "it needs a package: pip install 'ostinato[fast]'"
+    return ""
+
+
+def ternary_layers(model: NanoChat) -> list[PackedTernaryLinear]:
+    """Return the ternary layers of a packed model."""
+    return [module for module in model.modules() if isinstance(module, PackedTernaryLinear)]

@@ -1,0 +1,135 @@
+"""Lay out the weights of a packed nanochat for `ostinato.kernels.step`: two bits a ternary one."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ostinato.kernels.step import Matrix, Weights
+from ostinato.layers import HyperConnection, PackedTernaryLinear, RMSNorm
+from ostinato.layers.hyper_connections import Logits
+from ostinato.models.nanochat import Block, NanoChat
+
+LANE, LANES = 32, 4
+"""Inputs of a lane, and lanes of a block."""
+SMALLEST_SCALE, LEVELS = 1e-8, 127
+
+
+def pack_weights(model: NanoChat) -> Weights:
+    """Return the weights; numbers keep their dtype, and embedding and head their memory."""
+    blocks = [block for block in model.blocks if isinstance(block, Block)]
+    attentions, feedforwards = (
+        [getattr(b, n) for b in blocks] for n in ("attention", "feedforward")
+    )
+    connections = [
+        connection
+        for block in blocks
+        for connection in (block.attention_connection, block.feedforward_connection)
+        if isinstance(connection, HyperConnection)
+    ]
+    config, embedding = model.config, model.embed_tokens.weight
+    legacy = config.stream_mode == "legacy"
+    constants = [
+        config.rms_norm_eps,
+        SMALLEST_SCALE,
+        LEVELS,
+        config.head_dim**-0.5,
+        config.num_streams if legacy else 2,
+        1 / config.num_streams if legacy else 1,
+    ]
+    empty = embedding.new_zeros(0, 0)
+    permutations = connections[0].permutation_matrices.flatten(1) if connections else empty
+    biases = [torch.cat([part.bias for part in logits_of(c)]) for c in connections]
+    maps = [dynamic_map(c) for c in connections if c.norm is not None]
+    return Weights(
+        embedding=array(embedding),
+        head=array(embedding if model.lm_head is None else model.lm_head.weight),
+        qkv=pack_matrices([[a.q_proj, a.k_proj, a.v_proj] for a in attentions]),
+        o_proj=pack_matrices([[a.o_proj] for a in attentions]),
+        gate_up=pack_matrices([[f.gate_proj, f.up_proj] for f in feedforwards]),
+        down=pack_matrices([[f.down_proj] for f in feedforwards]),
+        attention_norms=stacked([b.attention_norm for b in blocks], empty),
+        attended_norms=stacked([a.sub_norm for a in attentions], empty),
+        attention_out_norms=stacked([b.attention_out_norm for b in blocks], empty),
+        feedforward_norms=stacked([b.feedforward_norm for b in blocks], empty),
+        inner_norms=stacked([f.sub_norm for f in feedforwards], empty),
+        feedforward_out_norms=stacked([b.feedforward_out_norm for b in blocks], empty),
+        final_norm=array(model.final_norm.weight),
+        bias=array(torch.stack(biases) if biases else empty),
+        map=array(torch.stack(maps) if maps else embedding.new_zeros(0, 0, 0, 0)),
+        permutations=array(permutations.T.to(embedding.dtype)),
+        cos=array(model.rotary.cos.to(embedding.dtype)),
+        sin=array(model.rotary.sin.to(embedding.dtype)),
+        constants=array(embedding.new_tensor(constants)),
+    )
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    """Return the numbers of a tensor, in its own memory if they lie there in order."""
+    return tensor.detach().contiguous().numpy()
+
+
+def stacked(norms: Sequence[nn.Module | None], empty: Tensor) -> np.ndarray:
+    """Return the weights of norms, a row each; nothing if the blocks have none there."""
+    weights = [norm.weight for norm in norms if isinstance(norm, RMSNorm)]
+    return array(torch.stack(weights) if weights else empty)
+
+
+def logits_of(connection: HyperConnection) -> tuple[Logits, ...]:
+    """Return the three parts that the kernel computes as one."""
+    return connection.pre, connection.post, connection.permutations
+
+
+def dynamic_map(connection: HyperConnection) -> Tensor:
+    """Return the maps of a connection, multiplied by their gain and by the weight of its norm."""
+    assert connection.norm is not None
+    parts = [(logits.gain, logits.map) for logits in logits_of(connection)]
+    maps = torch.cat([gain * map_ for gain, map_ in parts if gain is not None and map_ is not None])
+    return (maps * connection.norm.weight).unflatten(1, (connection.num_streams, -1))
+
+
+def pack_matrices(blocks: Sequence[Sequence[PackedTernaryLinear]]) -> Matrix:
+    """Pack matrices with the same inputs, whose rows are joined, of every block."""
+    first = blocks[0][0]
+    inputs, groups = first.codes.shape[1], first.scales.shape[1]
+    weight_group, group = inputs // groups, first.activation_group_size or inputs
+    lanes = deal_out(inputs, math.gcd(weight_group, group))
+    starts, counts = lanes.T
+    held = np.arange(LANE) < counts[:, None]
+    columns = np.where(held, starts[:, None] + np.arange(LANE), 0)
+    rows = [np.concatenate([array(m.codes) for m in matrices]) for matrices in blocks]
+    codes = []
+    for matrix in rows:
+        dealt = (matrix[:, columns] + 1).astype(np.uint8).reshape(len(matrix), -1, LANES, LANE)
+        shifts = np.arange(0, 2 * LANES, 2, dtype=np.uint8)[:, None]
+        codes.append((dealt << shifts).sum(2, dtype=np.uint8))
+    weight_groups, activation_groups = starts // weight_group, starts // group
+    same_weights = same_in_blocks(weight_groups, counts)
+    kept = weight_groups[:: LANES if same_weights else 1]
+    scales = [
+        np.concatenate([array(m.scales.expand(len(m.codes), -1))[:, kept] for m in matrices])
+        for matrices in blocks
+    ]
+    uniform = same_weights and same_in_blocks(activation_groups, counts)
+    per_block = 1 if same_weights else LANES
+    sizes = [len(rows[0]), len(lanes) // LANES, per_block, group, int(uniform)]
+    return Matrix(np.stack(codes).reshape(-1), np.stack(scales).reshape(-1), np.array(sizes), lanes)
+
+
+def deal_out(inputs: int, part: int) -> np.ndarray:
+    """Return the first input of each lane and their number; a lane has inputs of one part."""
+    lanes = [
+        (start, min(LANE, end - start))
+        for end in range(part, inputs + 1, part)
+        for start in range(end - part, end, LANE)
+    ]
+    lanes += [(0, 0)] * (-len(lanes) % LANES)
+    return np.array(lanes)
+
+
+def same_in_blocks(groups: np.ndarray, counts: np.ndarray) -> bool:
+    """Return whether the lanes of each block, the empty ones aside, are of one group."""
+    blocks = zip(groups.reshape(-1, LANES), counts.reshape(-1, LANES), strict=True)
+    return all(len(set(group[count > 0])) <= 1 for group, count in blocks)
