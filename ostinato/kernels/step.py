@@ -41,11 +41,13 @@ COUNTERS = 16
 """Counters of a phase: the first and the ninth are used, so that they share no cache line."""
 
 # Without reference counts (_nrt), for nothing is allocated: this halves compilation and time
-compiled = numba.njit(
+compiled = numba.njit(  # pyright: ignore[reportCallIssue] the stubs lack two options
     nogil=True, cache=True, _nrt=False, error_model="numpy", fastmath={"contract", "reassoc", "nsz"}
 )
 
-inlined = numba.njit(nogil=True, _nrt=False, error_model="numpy", forceinline=True)
+inlined = numba.njit(  # pyright: ignore[reportCallIssue]
+    nogil=True, _nrt=False, error_model="numpy", forceinline=True
+)
 
 
 class Matrix(NamedTuple):
@@ -126,7 +128,7 @@ class Work(NamedTuple):
 
 
 @no_type_check
-@numba.njit(nogil=True, cache=True, _nrt=False, fastmath=True)
+@numba.njit(nogil=True, cache=True, _nrt=False, fastmath=True)  # pyright: ignore[reportCallIssue]
 def largest(x):
     """Return the largest magnitude."""
     found = abs(x[0])
@@ -317,7 +319,7 @@ def exponential_of(x):
         whole = np.floor(x * LOG2_E + HALF)
         x = (x - whole * LN_2) - whole * LN_2_REST
         tail = c2 + x * (c3 + x * (c4 + x * (c5 + x * (c6 + x * c7))))
-        return (c1 + x * (c1 + x * tail)) * power_of_two(whole)
+        return (c1 + x * (c1 + x * tail)) * power_of_two(whole)  # pyright: ignore[reportCallIssue] an intrinsic
 
     return implementation
 

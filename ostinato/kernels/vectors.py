@@ -115,7 +115,7 @@ def load_of(vector: Vector) -> Any:
         """Return the vector that begins at element `index` of a flat array."""
 
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            place = address(context, builder, signature.args[0], *values, vector.llvm)
+            place = address(context, builder, signature.args[0], *values, vector.llvm)  # pyright: ignore
             return builder.load(place, align=1)
 
         return vector(array, index), generate

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ostinato.data.text.template import Message, prompt_tokens
+from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.inference.batch import Batch, Engine, Full, Writing
 from ostinato.inference.generate import Piece, Sampling, tokenizer_of
 from ostinato.models import NanoChat
@@ -30,7 +31,8 @@ from ostinato.web.openai import (
 
 def speaks(model: NanoChat) -> bool:
     """Return whether a model has learnt to answer, and not only to continue texts."""
-    return tokenizer_of(model).turn_start is not None
+    tokenizer = tokenizer_of(model)
+    return isinstance(tokenizer, BytePairTokenizer) and tokenizer.turn_start is not None
 
 
 RESPONSES = {200: {"content": {"text/event-stream": {}}, "description": "answers"}, **REFUSALS}
@@ -118,6 +120,8 @@ class Desk:
         """Answer in a conversation."""
         if asked.top_logprobs and not asked.logprobs:
             raise Refused(422, "top_logprobs: set logprobs to true as well")
+        if not isinstance(self.tokenizer, BytePairTokenizer):
+            raise Refused(400, "the model does not write language: use /v1/completions")
         try:
             messages = [Message(turn.role, turn.content) for turn in asked.messages]
             prompt = prompt_tokens(self.tokenizer, messages)
