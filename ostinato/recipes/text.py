@@ -53,6 +53,7 @@ def nanochat_tiny() -> TextRecipe:
             decay_by="time",
             eval_every=1000,
             checkpoint_every=500,
+            sample_prompts=("",),
         ),
     )
 
@@ -92,6 +93,7 @@ def nanochat_chat() -> TextRecipe:
             decay_by="steps",
             eval_every=250,
             checkpoint_every=250,
+            sample_prompts=("What colour is the sky?", "Tell me a story about a bear."),
         ),
     )
 

@@ -198,6 +198,7 @@ FREE_ON_RESUME = {
     "device",
     "compile",
     "track",
+    "sample_prompts",
 }
 """Settings that a resumed run may change, since they do not affect the mathematics of training."""
 
@@ -231,6 +232,9 @@ class TextTrainingConfig(LoopConfig):
     """Label smoothing of the loss; the reported loss is plain cross-entropy."""
     entropy_bonus: NonNegative = 0.0
     """Weight of the predictions' entropy, which is subtracted from the loss."""
+    sample_prompts: tuple[str, ...] = field(default=(), metadata={ABSENT: ()})
+    """Texts that the model continues after each validation, to be read; to a model that learns
+    conversations they are said. An empty one lets it begin a text."""
     init_from: str = field(default="", metadata={ABSENT: ""})
     """Weights to start from, with their tokenizer: a run, a weights file, or hf:owner/name."""
     exit_entropy: NonNegative = field(default=0.1, metadata={ABSENT: 0.1})

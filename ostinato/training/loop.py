@@ -162,12 +162,11 @@ class Loop:
     def validate(self, work: Work, tracker: Tracker | Silent) -> None:
         """Score the weights, and note how long that takes."""
         start = self.clock()
-        scores = work.validate()
+        scores, samples = work.validate(), work.samples()
         self.validation_seconds = self.clock() - start
         if not tracker.holds(scores):
             tracker.log(work.state.step, scores)
-        for line in work.samples():
-            tracker.note(line)
+        tracker.show(work.state.step, samples)
 
     def save(self, work: Work, used: float, validation_due: bool = False) -> None:
         """Save a checkpoint with all that a resumed session needs, and note how long that takes."""

@@ -18,6 +18,8 @@ class Sink(Protocol):
 
     def log(self, step: int, seconds: float, metrics: Mapping[str, int | float]) -> None: ...
 
+    def show(self, step: int, samples: str) -> None: ...
+
     def close(self, failed: bool) -> None: ...
 
 
@@ -33,6 +35,9 @@ class TensorBoard:
     def log(self, step: int, seconds: float, metrics: Mapping[str, int | float]) -> None:
         for key, value in metrics.items():
             self.writer.add_scalar(key, value, step)
+
+    def show(self, step: int, samples: str) -> None:
+        self.writer.add_text("samples", samples, step)
 
     def close(self, failed: bool) -> None:
         self.writer.close()
@@ -61,6 +66,9 @@ class WandB:
     def log(self, step: int, seconds: float, metrics: Mapping[str, int | float]) -> None:
         self.run.log({"step": step, "time": seconds, **metrics})
 
+    def show(self, step: int, samples: str) -> None:
+        self.run.log({"step": step, "samples": samples})
+
     def close(self, failed: bool) -> None:
         self.run.finish(exit_code=int(failed))
 
@@ -80,6 +88,9 @@ class Trackio:
 
     def log(self, step: int, seconds: float, metrics: Mapping[str, int | float]) -> None:
         self.run.log(dict(metrics), step=step)
+
+    def show(self, step: int, samples: str) -> None:
+        self.run.log({"samples": samples}, step=step)
 
     def close(self, failed: bool) -> None:
         self.run.finish()

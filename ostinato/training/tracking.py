@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -143,6 +143,14 @@ class Tracker:
             sink.log(step, seconds, metrics)
         self.progress.advance(step, {key: metrics[key] for key in self.shown if key in metrics})
 
+    def show(self, step: int, samples: Sequence[str]) -> None:
+        """Print what a model writes after `step` updates, and forward it."""
+        for sample in samples:
+            self.note(sample)
+        if samples:
+            for sink in self.sinks:
+                sink.show(step, "\n\n".join(samples))
+
     def note(self, message: str) -> None:
         """Print a line without disturbing the progress line."""
         self.progress.print(message)
@@ -162,6 +170,8 @@ class Silent:
 
     def holds(self, metrics: Mapping[str, int | float]) -> bool:
         return True
+
+    def show(self, step: int, samples: Sequence[str]) -> None: ...
 
     def note(self, message: str) -> None: ...
 

@@ -27,7 +27,10 @@ from ostinato.data.prompts import PromptData, PromptSet
 from ostinato.data.puzzle_files import read_puzzles
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.tasks import TASKS
+from ostinato.data.text.conversations import read_conversations, to_line
+from ostinato.data.text.corpora import read_corpus
 from ostinato.data.text.dataset import TextData
+from ostinato.data.text.template import Message
 from ostinato.data.text.token_set import TokenSet
 from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.data.text.words import WordTokenizer, load_tokenizer
@@ -41,6 +44,7 @@ from ostinato.training.checkpoint import load_checkpoint, save_checkpoint
 from ostinato.training.config import read_recipe
 from ostinato.training.config_file import write_config
 from ostinato.training.run_folder import RunFolder, read_json
+from ostinato.weights.files import template_beside
 from ostinato.weights.gguf_write import GGUFForm, write_gguf
 from ostinato.weights.official import write_official
 from ostinato.weights.save import describe, save_weights
@@ -237,6 +241,21 @@ PARSERS = {
         write_text,
         {"text.json": JSON, "train.documents.npy": ARRAY, "train.tokens": PLAIN},
         read_text,
+    ),
+    "conversations": one_file(
+        "talks.jsonl",
+        2 * to_line([Message("user", "a"), Message("assistant", "")]),
+        mutations.damaged_lines,
+        read_conversations,
+    ),
+    "a corpus in JSONL": one_file(
+        "texts.jsonl",
+        2 * '{"text": "a"}\n',
+        mutations.damaged_lines,
+        lambda p: read_corpus(str(p), "", ignore),
+    ),
+    "tokenizer_config.json": one_file(
+        "tokenizer_config.json", '{"chat_template": "a"}', JSON, template_beside
     ),
     "tokenizer.json": one_file(
         "tokenizer.json", TOKENIZER.to_json(), JSON, lambda p: tokenizer_works(p.parent)

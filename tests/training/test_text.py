@@ -26,6 +26,7 @@ from ostinato.training.optimizers import Lion
 from ostinato.training.run import run
 from ostinato.training.text import train_step
 from ostinato.training.text_state import TextState, make_optimizers, next_token_loss
+from ostinato.training.tracking import Tracker
 
 MODEL = NanoChatConfig(
     vocab_size=270, seq_len=16, hidden_size=16, num_layers=1, num_heads=2, group_size=16
@@ -280,3 +281,20 @@ def test_a_stopped_run_is_usable_at_once(
     path.write_bytes(content)
     with pytest.warns(Notice), pytest.raises(ValueError, match="is damaged"):
         ostinato.load(tmp_path / "run")
+
+
+def test_samples_of_fixed_prompts_are_shown_after_each_validation(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shown: dict[int, list[str]] = {}
+    monkeypatch.setattr(Tracker, "show", lambda self, step, lines: shown.update({step: lines}))
+    recipe = tiny(corpus, total_steps=4, eval_every=2, sample_prompts=("low", ""))
+    train(recipe, tmp_path / "run")
+    assert list(shown) == [2, 4] and [len(lines) for lines in shown.values()] == [2, 2]
+    model = ostinato.load(tmp_path / "run")
+    sampling = ostinato.Sampling(temperature=0.6, top_k=50)
+    for prompt, line in zip(("low", ""), shown[4], strict=True):
+        pieces = ostinato.generate(model, prompt, sampling=sampling, max_tokens=40)
+        assert line == f"{prompt!r}: {''.join(map(str, pieces))!r}"
+    with pytest.raises(ValueError, match="the model reads 16: shorten it"):
+        train(tiny(corpus, sample_prompts=("low " * 16,)), tmp_path / "other")

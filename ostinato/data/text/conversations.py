@@ -205,7 +205,7 @@ def read_chatterbot() -> Split:
     found = importlib.util.find_spec("chatterbot_corpus")
     if found is None or not found.submodule_search_locations:
         raise ValueError(
-            "the conversations chatterbot need a package: pip install chatterbot-corpus"
+            "the conversations chatterbot need a package: pip install 'ostinato[text]'"
         )
     folder = Path(found.submodule_search_locations[0]) / "data" / "english"
     conversations = []
