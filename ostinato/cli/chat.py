@@ -48,7 +48,7 @@ class Chat:
 
     def run(self) -> int:
         from ostinato.inference.chat import Dialogue
-        from ostinato.inference.generate import tokenizer_of
+        from ostinato.inference.generate import byte_tokenizer_of
         from ostinato.models import NanoChat
         from ostinato.training.run import pick_device
         from ostinato.weights.load import load
@@ -58,7 +58,7 @@ class Chat:
         device = pick_device(self.device)
         model = load(self.model, device, kind=NanoChat, forward_dtype=self.forward_dtype)
         sampling = self.sampling.drawn()
-        dialogue = Dialogue(model, tokenizer_of(model), sampling, self.max_tokens)
+        dialogue = Dialogue(model, byte_tokenizer_of(model), sampling, self.max_tokens)
         dialogue.reset(self.system)
         self.sampling.tell_seed(sampling)
         if not model.chat_template:

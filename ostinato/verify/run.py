@@ -197,6 +197,7 @@ class TextScores(Scores):
         context, then = recorded.get("context", 0), recorded.get("bits_per_byte")
         if type(context) is not int or not isinstance(then, float | int):
             raise ValueError(f"no bits per byte are recorded on {split}")
+        assert isinstance(self.recipe, TextRecipe)
         try:
             data = prepare(self.recipe, RunFolder(self.path), self.data_root, self.report)
         except ValueError as error:

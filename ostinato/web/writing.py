@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ostinato.data.text.template import Message, prompt_tokens
 from ostinato.inference.batch import Batch, Engine, Full, Writing
-from ostinato.inference.generate import Piece, Sampling, tokenizer_of
+from ostinato.inference.generate import Piece, Sampling, byte_tokenizer_of
 from ostinato.models import NanoChat
 from ostinato.web.limits import REFUSALS, Limits, Refused
 from ostinato.web.openai import (
@@ -30,7 +30,7 @@ from ostinato.web.openai import (
 
 def speaks(model: NanoChat) -> bool:
     """Return whether a model has learnt to answer, and not only to continue texts."""
-    return tokenizer_of(model).turn_start is not None
+    return byte_tokenizer_of(model).turn_start is not None
 
 
 RESPONSES = {200: {"content": {"text/event-stream": {}}, "description": "answers"}, **REFUSALS}
@@ -82,7 +82,7 @@ class Desk:
 
     def __init__(self, name: str, model: NanoChat, limits: Limits, registry: CollectorRegistry):
         self.name, self.limits = name, limits
-        self.tokenizer = tokenizer_of(model)
+        self.tokenizer = byte_tokenizer_of(model)
         self.engine = Engine(Batch(model, self.tokenizer, limits.texts_at_once), limits.max_waiting)
         self.written = Counter("ostinato_tokens_written", "Tokens written.", registry=registry)
         self.read = Counter("ostinato_tokens_read", "Tokens of prompts.", registry=registry)

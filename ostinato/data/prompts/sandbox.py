@@ -109,7 +109,7 @@ def _run(program: str, home: Path, limits: Limits, unsafe: bool) -> bool:
     with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as said:
         told.write(json.dumps(order).encode())
         told.seek(0)
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # pyright: ignore[reportCallIssue]
             command if unsafe else [*NAMESPACES, *command],
             stdin=told,
             stdout=said,
