@@ -47,9 +47,8 @@ class Chat:
     sampling: SamplingArguments = field(default_factory=SamplingArguments)
 
     def run(self) -> int:
-        from ostinato.data.text.tokenizer import BytePairTokenizer
         from ostinato.inference.chat import Dialogue
-        from ostinato.inference.generate import tokenizer_of
+        from ostinato.inference.generate import byte_tokenizer_of
         from ostinato.models import NanoChat
         from ostinato.training.run import pick_device
         from ostinato.weights.load import load
@@ -58,11 +57,8 @@ class Chat:
             raise ValueError(f"max_tokens must be at least 1, not {self.max_tokens}")
         device = pick_device(self.device)
         model = load(self.model, device, kind=NanoChat, forward_dtype=self.forward_dtype)
-        tokenizer = tokenizer_of(model)
-        if not isinstance(tokenizer, BytePairTokenizer):
-            raise ValueError(f"{self.model} does not write language: see ostinato generate")
         sampling = self.sampling.drawn()
-        dialogue = Dialogue(model, tokenizer, sampling, self.max_tokens)
+        dialogue = Dialogue(model, byte_tokenizer_of(model), sampling, self.max_tokens)
         dialogue.reset(self.system)
         self.sampling.tell_seed(sampling)
         if not model.chat_template:

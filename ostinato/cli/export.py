@@ -226,9 +226,11 @@ def real_tokens(model: "NanoChat", data_root: Path) -> "tuple[Int[Tensor, '1 seq
     import numpy as np
 
     from ostinato.data.text import load_texts
+    from ostinato.data.text.token_set import FACTS_FILE
     from ostinato.inference.inspect import probe_tokens
 
-    for path in sorted(data_root.glob(f"*/{TOKENIZER}")):
+    for facts in sorted(data_root.glob(f"*/{FACTS_FILE}")):
+        path = facts.with_name(TOKENIZER)
         # A run has the tokenizer of its data set, byte for byte
         if model.tokenizer_json and path.read_text("utf-8") == model.tokenizer_json:
             texts = load_texts(path.parent, "validation")

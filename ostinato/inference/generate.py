@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ostinato.data.text.tokenizer import TOKENIZER_FILE
+from ostinato.data.text.tokenizer import TOKENIZER_FILE, BytePairTokenizer
 from ostinato.data.text.words import AnyTokenizer, read_tokenizer
 from ostinato.inference.decoder import Decoder, Way
 from ostinato.models.nanochat import NanoChat
@@ -147,6 +147,17 @@ def tokenizer_of(model: NanoChat) -> AnyTokenizer:
         raise ValueError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}:"
             f" use the {TOKENIZER_FILE} that the model was trained with"
+        )
+    return tokenizer
+
+
+def byte_tokenizer_of(model: NanoChat) -> BytePairTokenizer:
+    """Return the tokenizer of a model, as `tokenizer_of`; ValueError if its tokens are words."""
+    tokenizer = tokenizer_of(model)
+    if not isinstance(tokenizer, BytePairTokenizer):
+        raise ValueError(
+            "the model's tokens are words, which neither conversations nor GGUF know: use "
+            "ostinato generate, or export it as safetensors"
         )
     return tokenizer
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from ostinato.data.text.words import WordTokenizer
 from ostinato.inference.generate import check_prompt, tokenizer_of
 from ostinato.layers import (
     HyperConnection,
@@ -178,10 +179,13 @@ def ternary_report(model: NanoChat) -> list[TernaryReading]:
 def probe_tokens(model: NanoChat, text: str = "") -> Int[Tensor, "1 seq"]:
     """Return the first tokens of `text`, as many as the model reads, on its device.
 
-    The default text is the source of Python's module textwrap, which is on every machine. Raises
-    ValueError if the model has no tokenizer, or one that does not fit.
+    The default text is the source of Python's module textwrap, which is on every machine, or all
+    words of a model of words. Raises ValueError if the model has no tokenizer, or one that does not
+    fit.
     """
     tokenizer = tokenizer_of(model)
+    if isinstance(tokenizer, WordTokenizer):
+        text = text or " ".join(tokenizer.words)
     tokens = tokenizer.encode(text or Path(textwrap.__file__).read_text("utf-8"))
     tokens = tokens[: model.config.seq_len]
     check_prompt(model, tokens)

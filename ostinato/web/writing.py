@@ -12,9 +12,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ostinato.data.text.template import Message, prompt_tokens
-from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.inference.batch import Batch, Engine, Full, Writing
-from ostinato.inference.generate import Piece, Sampling, tokenizer_of
+from ostinato.inference.generate import Piece, Sampling, byte_tokenizer_of
 from ostinato.models import NanoChat
 from ostinato.web.limits import REFUSALS, Limits, Refused
 from ostinato.web.openai import (
@@ -31,8 +30,7 @@ from ostinato.web.openai import (
 
 def speaks(model: NanoChat) -> bool:
     """Return whether a model has learnt to answer, and not only to continue texts."""
-    tokenizer = tokenizer_of(model)
-    return isinstance(tokenizer, BytePairTokenizer) and tokenizer.turn_start is not None
+    return byte_tokenizer_of(model).turn_start is not None
 
 
 RESPONSES = {200: {"content": {"text/event-stream": {}}, "description": "answers"}, **REFUSALS}
@@ -84,7 +82,7 @@ class Desk:
 
     def __init__(self, name: str, model: NanoChat, limits: Limits, registry: CollectorRegistry):
         self.name, self.limits = name, limits
-        self.tokenizer = tokenizer_of(model)
+        self.tokenizer = byte_tokenizer_of(model)
         self.engine = Engine(Batch(model, self.tokenizer, limits.texts_at_once), limits.max_waiting)
         self.written = Counter("ostinato_tokens_written", "Tokens written.", registry=registry)
         self.read = Counter("ostinato_tokens_read", "Tokens of prompts.", registry=registry)
@@ -120,8 +118,6 @@ class Desk:
         """Answer in a conversation."""
         if asked.top_logprobs and not asked.logprobs:
             raise Refused(422, "top_logprobs: set logprobs to true as well")
-        if not isinstance(self.tokenizer, BytePairTokenizer):
-            raise Refused(400, "the model does not write language: use /v1/completions")
         try:
             messages = [Message(turn.role, turn.content) for turn in asked.messages]
             prompt = prompt_tokens(self.tokenizer, messages)

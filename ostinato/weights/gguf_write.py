@@ -15,9 +15,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.files import atomic, make_folder
-from ostinato.inference.generate import tokenizer_of
+from ostinato.inference.generate import byte_tokenizer_of
 from ostinato.layers import PackedTernaryLinear, Ternary, TernaryLinear
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 from ostinato.weights.agreement import (
@@ -238,9 +237,7 @@ def add_tokenizer(writer: Any, model: NanoChat) -> None:
         return
     if model.chat_template:
         writer.add_string(TEMPLATE_KEY, model.chat_template)
-    tokenizer = tokenizer_of(model)
-    if not isinstance(tokenizer, BytePairTokenizer):
-        raise ValueError("GGUF knows no tokens that are words: export it as safetensors")
+    tokenizer = byte_tokenizer_of(model)
     content = json.loads(model.tokenizer_json)
     names = sorted(vocabulary := tokenizer.tokenizer.get_vocab(), key=vocabulary.__getitem__)
     special = tokenizer.tokenizer.get_added_tokens_decoder()

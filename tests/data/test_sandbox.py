@@ -89,6 +89,7 @@ def test_attacks_end_without_a_reward_and_leave_nothing(
 def test_programs_that_come_to_their_end_pass_and_what_they_leave_running_ends():
     before = traces()[1:]
     assert passes("import json, random, statistics\nassert 1 + 1 == 2")
+    assert passes("import os, time\nif os.fork():\n    time.sleep(0.2)")  # both come to the end
     assert passes(
         "import os\nif not os.fork():\n    os.setsid()\n    " + NAP.replace("\n", "\n    ")
     )
