@@ -76,6 +76,9 @@ class Export:
     model, bit for bit."""
     blocks: BlockType | Literal["auto"] = "auto"
     """gguf: block type of ternary matrices; "auto": tq2_0 if it fits the groups, else q4_0."""
+    tolerance: float | None = None
+    """gguf: accept this divergence of the predictions from the model's, in nats a token (default:
+    0.01), where a form rounds scales."""
     weights: Literal["fp32", "fp16", "int8"] = "fp32"
     """onnx, web: type that the matrices are stored in; they compute in float32. (The page stores
     fp16 wherever that loses nothing, and never int8.)"""
@@ -95,6 +98,8 @@ class Export:
 
         if self.format != "gguf" and (self.architecture, self.blocks) != ("auto", "auto"):
             raise ValueError("--architecture and --blocks are for --format gguf")
+        if self.tolerance is not None and (self.format != "gguf" or not self.tolerance > 0):
+            raise ValueError("--tolerance is for --format gguf, and above 0")
         if self.format not in ("onnx", "web") and (self.weights, self.puzzles) != ("fp32", None):
             raise ValueError("--weights and --puzzles are for --format onnx and web")
         if self.format != "onnx" and self.check_puzzles is not None:
@@ -130,8 +135,9 @@ class Export:
     def write_language_model(self, model: "NanoChat", folder: Path, notes: dict[str, Any]) -> Path:
         """Write the model, and report on standard error how well the file agrees with it."""
         from ostinato.models import NanoChat
-        from ostinato.weights.agreement import check
-        from ostinato.weights.gguf_write import export_gguf
+        from ostinato.weights.agreement import DIVERGENCE, check
+        from ostinato.weights.gguf import OURS
+        from ostinato.weights.gguf_write import SLOW, export_gguf
         from ostinato.weights.load import load
         from ostinato.weights.save import write_hub
 
@@ -139,9 +145,18 @@ class Export:
         if self.format == "gguf":
             path = folder / f"{file_name(str(notes.get('recipe', 'model')))}.gguf"
             form, agreement = export_gguf(
-                model, path, tokens, self.architecture, self.blocks, **notes
+                model,
+                path,
+                tokens,
+                self.architecture,
+                self.blocks,
+                self.tolerance or DIVERGENCE,
+                **notes,
             )
             print(f"{form}: {agreement} of {text}", file=sys.stderr)
+            if form.architecture != OURS and form.block_type in SLOW:
+                better = "q4_0 or tq2_0, for groups of 32 or of 256 ternary weights, are faster"
+                print(f"llama.cpp runs {form.block_type} slowly: {better}", file=sys.stderr)
         else:
             path = write_hub(model, folder, **notes)
             agreement = check(load(path, kind=NanoChat), model, tokens)

@@ -20,6 +20,7 @@ from ostinato.inference.generate import byte_tokenizer_of
 from ostinato.layers import PackedTernaryLinear, Ternary, TernaryLinear
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 from ostinato.weights.agreement import (
+    DIVERGENCE,
     TOLERANCE,
     Agreement,
     check,
@@ -59,6 +60,8 @@ FILE_TYPES = {
     "tq2_0": "MOSTLY_TQ2_0",
 }
 """Block type → name of the file's type in llama.cpp."""
+SLOW: tuple[BlockType, ...] = ("tq1_0", "f32")
+"""Block types that llama.cpp runs slowly."""
 BY_SIZE: tuple[BlockType, ...] = ("tq2_0", "q4_0", "f32")
 """Block types, smallest first. tq1_0 is left out because it is slow to unpack."""
 
@@ -80,6 +83,7 @@ def export_gguf(
     tokens: Int[Tensor, "1 seq"],
     architecture: Architecture | Literal["auto"] = "auto",
     block_type: BlockType | Literal["auto"] = "auto",
+    divergence: float = DIVERGENCE,
     **notes: Any,
 ) -> tuple[GGUFForm, Agreement]:
     """Write `path`, read it back and compare it with the model on `tokens`; see `choose_form`.
@@ -92,7 +96,8 @@ def export_gguf(
     with atomic(path) as file:
         write_gguf(model, Path(file.name), form, **notes)
         written = load(file.name, model.embed_tokens.weight.device, kind=NanoChat)
-        agreement = check(written, model, tokens, what_is_left(model, form, tokens))
+        left = what_is_left(model, form, tokens)
+        agreement = check(written, model, tokens, left, divergence)
     return form, agreement
 
 

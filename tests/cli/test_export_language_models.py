@@ -96,7 +96,15 @@ def test_gguf_takes_the_form_asked_for(tmp_path: Path, monkeypatch, capsys):
     save(tmp_path / "llama", replace(CONFIG, num_streams=1))
     words = "export llama --format gguf --output out"
     assert printed(words, capsys)[1].startswith("llama, q4_0: ")
-    assert "beside what the form itself costs" in printed(words, capsys)[1]
+    told = printed(words, capsys)[1]
+    assert "beside what the form itself costs" in told and "the same for" in told
+    assert "slowly" not in told and "runs f32 slowly" in printed(f"{words} --blocks f32", capsys)[1]
+    with pytest.raises(SystemExit):
+        main(f"{words} --tolerance 1e-30".split())
+    assert "too coarse for the model" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(f"{words} --tolerance 0".split())
+    assert "above 0" in capsys.readouterr().err
     for more, form in (
         ("--blocks f32", "llama, f32: largest logit error 0.0e+00"),
         ("--architecture ostinato-nanochat", "ostinato-nanochat, q4_0: largest"),

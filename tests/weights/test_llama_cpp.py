@@ -1,5 +1,6 @@
-"""llama.cpp itself on an exported file; needs the package llama-cpp-python, which is compiled."""
+"""llama.cpp itself on an exported file; needs the package xllamacpp or llama-cpp-python."""
 
+import ctypes
 import inspect
 import textwrap
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from ostinato.bench.llama_cpp import LlamaCpp
 from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 from ostinato.weights.gguf_blocks import BlockType
@@ -44,25 +46,34 @@ def trained(**settings: Any) -> tuple[NanoChat, torch.Tensor]:
     return model.eval(), row[: WINDOWS * LENGTH].view(WINDOWS, LENGTH)
 
 
+def tokenized(llama: LlamaCpp, text: str) -> list[int]:
+    """The tokens that llama.cpp makes of a text with the tokenizer in the file."""
+    library, data = llama.library, text.encode()
+    library.llama_model_get_vocab.restype = ctypes.c_void_p
+    vocabulary = library.llama_model_get_vocab(ctypes.c_void_p(llama.model))
+    tokens = (ctypes.c_int32 * (len(data) + 1))()
+    place = ctypes.c_void_p(vocabulary)
+    count = library.llama_tokenize(place, data, len(data), tokens, len(tokens), True, False)
+    return list(tokens[:count])
+
+
 def worst_and_same(
-    path: Path, model: NanoChat, tokens: torch.Tensor, cache: int
+    path: Path, model: NanoChat, tokens: torch.Tensor, f32: bool = False
 ) -> tuple[float, float]:
     """Largest difference of llama.cpp's logits from the model's, as a share of the largest logit of
     the window; and the share of tokens with the same likeliest next one."""
-    llama_cpp = pytest.importorskip("llama_cpp")
-    llama = llama_cpp.Llama(
-        str(path), n_ctx=LENGTH, logits_all=True, verbose=False, type_k=cache, type_v=cache
-    )
-    assert llama.tokenize(TEXT.encode(), add_bos=True)[:LENGTH] == tokens[0].tolist()
+    pytest.importorskip("xllamacpp")
+    llama = LlamaCpp(path, model.config.vocab_size, LENGTH, torch.get_num_threads(), f32)
+    assert tokenized(llama, TEXT)[:LENGTH] == tokens[0].tolist()
     worst, same = 0.0, 0
     for window in tokens:
-        llama.reset()
-        llama.eval(window.tolist())
-        theirs = torch.from_numpy(llama.scores[:LENGTH].copy())
+        llama.clear()
+        theirs = torch.stack([torch.tensor(llama.read([token])) for token in window.tolist()])
         with torch.no_grad():
             ours = model(window[None])[0]
         worst = max(worst, ((theirs - ours).abs().max() / ours.abs().max()).item())
         same += int((theirs.argmax(-1) == ours.argmax(-1)).sum())
+    llama.close()
     print(f"largest difference {worst:.2e}, {same} of {tokens.numel()} likeliest tokens the same")
     return worst, same / tokens.numel()
 
@@ -74,8 +85,6 @@ def with_exact_activations(model: NanoChat) -> NanoChat:
     return exact
 
 
-F32, F16 = 0, 1
-"""Types of llama.cpp's cache."""
 FORMS = [
     pytest.param({"num_kv_heads": 2}, "q4_0", 32, id="grouped keys"),
     pytest.param({"group_size": 256, "tied_head": False}, "tq2_0", 256, id="head of its own"),
@@ -92,7 +101,7 @@ def test_a_model_trained_for_llama_cpp_is_the_same_there(
     """Logits within 2 % of the largest, and the same likeliest token for 99 % of 1024 tokens."""
     model, tokens = trained(**settings, activation_group_size=inputs)
     export_gguf(model, tmp_path / "model.gguf", tokens[:1], block_type=blocks)
-    worst, same = worst_and_same(tmp_path / "model.gguf", model, tokens, F16)
+    worst, same = worst_and_same(tmp_path / "model.gguf", model, tokens)
     assert worst <= 0.02 and same >= 0.99
 
 
@@ -106,9 +115,9 @@ def test_a_model_with_a_scale_a_token_is_near_there(
     model, tokens = trained(**settings)
     export_gguf(model, tmp_path / "exact.gguf", tokens[:1], block_type="f32")
     worst, same = worst_and_same(
-        tmp_path / "exact.gguf", with_exact_activations(model), tokens, F32
+        tmp_path / "exact.gguf", with_exact_activations(model), tokens, f32=True
     )
     assert worst <= 1e-4 and same >= 0.999
     export_gguf(model, tmp_path / "model.gguf", tokens[:1], block_type=blocks)
-    worst, same = worst_and_same(tmp_path / "model.gguf", model, tokens, F16)
+    worst, same = worst_and_same(tmp_path / "model.gguf", model, tokens)
     assert worst <= 0.06 and same >= 0.98
