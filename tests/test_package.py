@@ -21,8 +21,12 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "ostinato").rglob("*.py"))
 README = (ROOT / "README.md").read_text("utf-8")
 
-NEED_EXTRAS = {"ostinato.web.openai", "ostinato.web.thinking", "ostinato.web.writing"}
-"""Modules that only `ostinato.web.server.create_app` imports, which says what to install."""
+NEED_EXTRAS = {
+    *("ostinato.web.openai", "ostinato.web.thinking", "ostinato.web.writing"),
+    *("ostinato.kernels.step", "ostinato.kernels.vectors", "ostinato.inference.packing"),
+}
+"""Modules that are imported late: by `ostinato.web.server.create_app`, which says what to install,
+and by `ostinato.inference.decoder`, which takes another way without numba."""
 
 # Forks, so that the libraries are loaded once and yet no folder finds another's modules loaded
 IMPORT_EACH_ALONE = """

@@ -50,7 +50,7 @@ def parse(words: list[str]) -> Command:
 def run(recipe: "AnyRecipe", arguments: Train) -> int:
     """Train, and print how it ended."""
     from ostinato.recipes.prompts import started
-    from ostinato.recipes.sizes import fitted
+    from ostinato.recipes.sizes import fitted, folder_of
     from ostinato.training.config import PromptRecipe
     from ostinato.training.distributed import is_first_process
     from ostinato.training.loop import CLOSED_PIPE, TrainingError
@@ -59,7 +59,7 @@ def run(recipe: "AnyRecipe", arguments: Train) -> int:
 
     if arguments.data_dir is not None:
         recipe = replace(recipe, data=stored_data(recipe, arguments.data_dir))
-    path = arguments.run_folder or Path("runs") / recipe.name
+    path = arguments.run_folder or folder_of(recipe)
     recipe = fitted(recipe, RunFolder(path))
     if isinstance(recipe, PromptRecipe):
         recipe = started(recipe, path)

@@ -57,6 +57,14 @@ MIXED = 256
 """Most cells for which a model mixes positions by an MLP; above, it uses attention."""
 
 
+def folder_of(recipe: AnyRecipe) -> Path:
+    """Return the folder of a recipe's run, unless the user names another."""
+    if recipe.name == "puzzle" and isinstance(recipe.data, GeneratedData):
+        assert isinstance(recipe, Recipe)
+        recipe = named(recipe, recipe.data)
+    return Path("runs") / recipe.name
+
+
 def fitted(recipe: AnyRecipe, folder: RunFolder) -> AnyRecipe:
     """Give a recipe for a user's puzzles the size asked for, and the shape of its data.
 

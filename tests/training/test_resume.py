@@ -15,9 +15,8 @@ import torch
 
 from ostinato.models import RecursiveConfig
 from ostinato.training.config import Recipe
-from ostinato.training.loop import TrainingError
+from ostinato.training.loop import Loop, TrainingError
 from ostinato.training.run import run
-from ostinato.training.tracking import Tracker
 from tests.tiny import assert_same_bits, final_state, tiny_config, tiny_recipe
 
 MLP = {"mlp_t": True, "pos_encodings": "none"}
@@ -179,7 +178,7 @@ def test_time_limit_saves_and_leaves(tmp_path, data_root):
 def test_a_decay_by_time_ends_with_the_time(tmp_path, data_root, monkeypatch):
     """With a clock that moves by 50 ms at every look."""
     clock = partial(next, itertools.count(step=0.05))
-    monkeypatch.setattr("ostinato.training.loop.Tracker", partial(Tracker, clock=clock))
+    monkeypatch.setattr("ostinato.training.puzzles.Loop", partial(Loop, clock=clock))
     recipe = tiny(total_steps=100_000, decay_by="time", lr_min_ratio=0.0, log_every=1)
     outcome = train(recipe, tmp_path / "run", data_root, time_limit=3.0)
     assert outcome.finished and 10 < outcome.step < 60
