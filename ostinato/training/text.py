@@ -11,13 +11,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ostinato.data.text import ChatData, ConversationSet, TokenSet, load_texts
-from ostinato.data.text.template import CHATML, Message, prompt_tokens
+from ostinato.data.text.template import CHATML
 from ostinato.data.text.token_set import IGNORE_LABEL
 from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.evaluation.conversations import score_answers
 from ostinato.evaluation.text import evaluate
 from ostinato.files import write_json
-from ostinato.inference.generate import Sampling, check_prompt, generate
+from ostinato.inference.samples import Samples
 from ostinato.training.config import TextRecipe
 from ostinato.training.distributed import World
 from ostinato.training.loop import Loop, Outcome, Work
@@ -25,10 +25,6 @@ from ostinato.training.run_folder import RunFolder
 from ostinato.training.text_state import TextState, mean_metrics, stream_health
 from ostinato.weights.load import read_pretrained
 from ostinato.weights.save import save_tokenizer, save_weights
-
-SAMPLING = Sampling(temperature=0.6, top_k=50)
-"""Settings of the samples that are written during training."""
-SAMPLE_TOKENS = 40
 
 
 def prepare(
@@ -140,14 +136,7 @@ class TextWork(Work):
         )
         device = state.model.embed_tokens.weight.device
         self.bytes_of_tokens = train_set.bytes_of_tokens().to(device)
-        self.prompts: dict[str, list[int]] = {}
-        for text in recipe.training.sample_prompts:
-            if state.model.chat_template:
-                tokens = prompt_tokens(train_set.tokenizer, [Message("user", text)])
-            else:
-                tokens = train_set.tokenizer.encode(text)
-            check_prompt(state.model, tokens)
-            self.prompts[text] = tokens
+        self.prompts = Samples(state.model, train_set.tokenizer, recipe.training.sample_prompts)
         self.since = time.monotonic()
 
     def update(self, time_used: float) -> dict[str, Tensor]:
@@ -167,16 +156,7 @@ class TextWork(Work):
         }
 
     def samples(self) -> list[str]:
-        """Continue the recipe's prompts, always with the same seed."""
-        if not (self.state.world.is_main and self.prompts):
-            return []
-        model = self.state.model.packed().eval()
-        found = []
-        for text, tokens in self.prompts.items():
-            written = generate(model, tokens, self.train_set.tokenizer, SAMPLING, SAMPLE_TOKENS)
-            found.append(f"{text!r}: {''.join(piece.text for piece in written)!r}")
-        self.state.model.train()
-        return found
+        return self.prompts.write(self.state.model) if self.state.world.is_main else []
 
     def validate(self) -> dict[str, float]:
         state, config, world = self.state, self.recipe.training, self.state.world
