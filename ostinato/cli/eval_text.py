@@ -84,6 +84,8 @@ class EvalText:
             ),
         )
         texts = load_texts(place, self.split)
+        if self.baselines and isinstance(texts, ConversationSet):
+            raise ValueError("--baselines is for plain texts: leave it out for conversations")
         if texts.tokenizer.to_json() != read_text(folder.tokenizer):
             raise ValueError(
                 f"{place} has another tokenizer than {self.model}: its corpus has changed since; "

@@ -151,7 +151,8 @@ def own_files(path: Path, separator: str, text_field: str, report: Report) -> Co
     documents, names = [], []
     for name, text in zip(corpus.names, corpus.documents, strict=True):
         if name.endswith(".jsonl"):
-            parts = json_documents(name, text, text_field)
+            file = path if path.is_file() else path / name
+            parts = json_documents(str(file), text, text_field)
         else:
             parts = split_documents(text, separator)
         documents += parts

@@ -86,7 +86,10 @@ AnyTokenizer = BytePairTokenizer | WordTokenizer
 
 def read_tokenizer(text: str, source: str = "tokenizer.json") -> AnyTokenizer:
     """Return the tokenizer in the content of a `tokenizer.json`; ValueError if it is damaged."""
-    content = decode_json(text, dict, source, "restore it")
+    try:
+        content = decode_json(text, dict, source, "restore it")
+    except ValueError as error:
+        raise ValueError(f"no tokenizer, or a damaged one: {error}") from None
     model = content.get("model")
     kind = WordTokenizer if isinstance(model, dict) and model.get("type") == "WordLevel" else None
     return (kind or BytePairTokenizer).of_json(text, source)
