@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Way = Literal["numba", "float", "int8"]
 WAYS: tuple[Way, ...] = get_args(Way)
-SMALL_PASS = 3_000_000
+SMALL_PASS = 10_000_000
 """Multiplications of a pass that is not worth a second thread."""
 CHUNKS = 4
 """Chunks of a matrix for each thread."""

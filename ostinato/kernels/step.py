@@ -445,6 +445,42 @@ def rotate(x, cos, sin):
 
 @no_type_check
 @compiled
+def add_rows(factors, rows, out):
+    """Add the rows times their factors, four at a time, so that `out` is read and written less."""
+    whole = len(factors) // 4 * 4
+    for n in range(0, whole, 4):
+        a, b, c, d = rows[n], rows[n + 1], rows[n + 2], rows[n + 3]
+        by_a, by_b, by_c, by_d = factors[n], factors[n + 1], factors[n + 2], factors[n + 3]
+        for i in range(len(out)):
+            out[i] += by_a * a[i] + by_b * b[i] + by_c * c[i] + by_d * d[i]
+    for n in range(whole, len(factors)):
+        for i in range(len(out)):
+            out[i] += factors[n] * rows[n, i]
+
+
+@no_type_check
+@compiled
+def multiply_head(head, first, last, x, logits):
+    """Write rows `first` to `last` of the head times the final states, four texts at a time."""
+    whole = len(x) // 4 * 4
+    for row in range(first, last):
+        weights = head[row]
+        for n in range(0, whole, 4):
+            a, b, c, d = x[n], x[n + 1], x[n + 2], x[n + 3]
+            sum_a = sum_b = sum_c = sum_d = x.dtype.type(0)
+            for i in range(len(weights)):
+                sum_a += weights[i] * a[i]
+                sum_b += weights[i] * b[i]
+                sum_c += weights[i] * c[i]
+                sum_d += weights[i] * d[i]
+            logits[n, row], logits[n + 1, row] = sum_a, sum_b
+            logits[n + 2, row], logits[n + 3, row] = sum_c, sum_d
+        for n in range(whole, len(x)):
+            logits[n, row] = dot(weights, x[n])
+
+
+@no_type_check
+@compiled
 def attend(weights, cache, head, slot, position, text, work):
     """Append a key and value to a cache, and let the query heads that share them attend."""
     heads, key_heads, size = work.scores.shape[1], work.keys.shape[2], work.keys.shape[3]
@@ -464,16 +500,13 @@ def attend(weights, cache, head, slot, position, text, work):
         for i in range(position + 1):
             scores[i] = 0
         for j in range(size):
-            factor = query[j] * weights.constants[ATTENTION]
-            for i in range(position + 1):
-                scores[i] += factor * keys[j, i]
+            query[j] *= weights.constants[ATTENTION]
+        add_rows(query, keys, scores)
         softmax(scores)
         x = work.x[text, number * size : (number + 1) * size]
         for j in range(size):
             x[j] = 0
-        for i in range(position + 1):
-            for j in range(size):
-                x[j] += scores[i] * values[i, j]
+        add_rows(scores, values, x)
 
 
 @no_type_check
@@ -548,9 +581,7 @@ def run_chunk(phase, chunk, tokens, slots, positions, weights, work):
     elif kind == HEAD:
         rows = len(weights.head)
         first, last = rows * chunk // chunks, rows * (chunk + 1) // chunks
-        for row in range(first, last):
-            for text in range(texts):
-                work.logits[text, row] = dot(weights.head[row], work.x[text])
+        multiply_head(weights.head, first, last, work.x, work.logits)
 
 
 @no_type_check
