@@ -39,14 +39,18 @@ RESPONSES = {200: {"content": {"text/event-stream": {}}, "description": "answers
 class Answers:
     """Hold all answers to a request while they are written."""
 
-    def __init__(self, engine: Engine, writings: list[Writing]):
-        """Queue the texts. Raises Refused if there is no room."""
+    def __init__(self, engine: Engine, writings: list[Writing], stream: bool):
+        """Queue the texts; without `stream`, only ends are told. Raises Refused if all is full."""
         self.answers = [Written(writing) for writing in writings]
         self.events: asyncio.Queue[tuple[int, Piece | Exception]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         for index, writing in enumerate(writings):
 
             def tell(piece: Piece | Exception, index: int = index) -> None:
+                if isinstance(piece, Piece):
+                    self.answers[index].pieces.append(piece)
+                    if not (stream or piece.finish):
+                        return  # every change of threads would cost as much as a token
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(self.events.put_nowait, (index, piece))
 
@@ -57,14 +61,13 @@ class Answers:
             raise Refused(503 if engine.closed else 429, str(error)) from None
 
     async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:
-        """Yield the pieces as they come; the texts are given up when nobody asks for more."""
+        """Yield what is told as it comes; texts are given up when nobody asks for more."""
         unfinished = len(self.answers)
         try:
             while unfinished:
                 index, piece = await self.events.get()
                 if isinstance(piece, Exception):
                     raise Refused(503, "the model has failed: look at the server's log")
-                self.answers[index].pieces.append(piece)
                 unfinished -= bool(piece.finish)
                 yield index, piece
         finally:
@@ -109,7 +112,7 @@ class Desk:
             prompts = asked.prompts(self.tokenizer)
         except ValueError as error:
             raise Refused(400, str(error)) from None
-        answers = Answers(self.engine, self.writings(prompts, asked))
+        answers = Answers(self.engine, self.writings(prompts, asked), asked.stream)
         return await self.respond(
             request, answers, TextForm(self.name, self.tokenizer, asked), asked
         )
@@ -123,7 +126,7 @@ class Desk:
             prompt = prompt_tokens(self.tokenizer, messages)
         except ValueError as error:
             raise Refused(400, str(error)) from None
-        answers = Answers(self.engine, self.writings([prompt], asked))
+        answers = Answers(self.engine, self.writings([prompt], asked), asked.stream)
         return await self.respond(
             request, answers, AnswerForm(self.name, self.tokenizer, asked), asked
         )
