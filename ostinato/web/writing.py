@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from ostinato.data.text.template import Message, prompt_tokens
+from ostinato.data.text.template import CHATML, Message, prompt_tokens
 from ostinato.inference.batch import Batch, Engine, Full, Writing
 from ostinato.inference.generate import Piece, Sampling, byte_tokenizer_of
 from ostinato.models import NanoChat
@@ -30,7 +30,7 @@ from ostinato.web.openai import (
 
 def speaks(model: NanoChat) -> bool:
     """Return whether a model has learnt to answer, and not only to continue texts."""
-    return byte_tokenizer_of(model).turn_start is not None
+    return model.chat_template == CHATML
 
 
 RESPONSES = {200: {"content": {"text/event-stream": {}}, "description": "answers"}, **REFUSALS}
@@ -84,7 +84,7 @@ class Desk:
     """Take requests for one model, and answer them."""
 
     def __init__(self, name: str, model: NanoChat, limits: Limits, registry: CollectorRegistry):
-        self.name, self.limits = name, limits
+        self.name, self.limits, self.speaks = name, limits, speaks(model)
         self.tokenizer = byte_tokenizer_of(model)
         self.engine = Engine(Batch(model, self.tokenizer, limits.texts_at_once), limits.max_waiting)
         self.written = Counter("ostinato_tokens_written", "Tokens written.", registry=registry)
@@ -121,6 +121,8 @@ class Desk:
         """Answer in a conversation."""
         if asked.top_logprobs and not asked.logprobs:
             raise Refused(422, "top_logprobs: set logprobs to true as well")
+        if not self.speaks:
+            raise Refused(400, "the model has not learnt to answer: use /v1/completions")
         try:
             messages = [Message(turn.role, turn.content) for turn in asked.messages]
             prompt = prompt_tokens(self.tokenizer, messages)

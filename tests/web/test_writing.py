@@ -15,7 +15,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from ostinato.data.text.template import Message, prompt_tokens
+from ostinato.data.text.template import CHATML, Message, prompt_tokens
 from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.inference.batch import Batch, Engine, Full, Writing
 from ostinato.inference.generate import Sampling, generate
@@ -47,7 +47,7 @@ def language_model(seq_len: int = 64) -> NanoChat:
     assert model.lm_head is not None
     with torch.no_grad():
         model.lm_head.weight *= 10
-    model.tokenizer_json = tokenizer.to_json()
+    model.tokenizer_json, model.chat_template = tokenizer.to_json(), CHATML
     return model.packed()
 
 
@@ -127,6 +127,15 @@ def test_chat_answers_by_the_template(client: openai.OpenAI):
     ]
     assert parts[0].role == "assistant"
     assert "".join(part.content or "" for part in parts) == alone(prompt, 8)
+
+
+def test_a_base_model_does_not_chat():
+    base = language_model()
+    base.chat_template = ""
+    with TestClient(create_app([Served("base", base)])) as client:
+        asked = {"messages": [{"role": "user", "content": "one?"}]}
+        answer = client.post("/v1/chat/completions", json=asked)
+    assert answer.status_code == 400 and "/v1/completions" in answer.text
 
 
 def test_a_stop_string_ends_the_text(client: openai.OpenAI):
