@@ -23,10 +23,11 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 NEED_EXTRAS = {
     *("ostinato.web.openai", "ostinato.web.thinking", "ostinato.web.writing"),
-    *("ostinato.kernels.step", "ostinato.kernels.vectors", "ostinato.inference.packing"),
+    *(f"ostinato.kernels.{name}" for name in ("vectors", "products", "layers", "step")),
+    "ostinato.inference.packing",
 }
-"""Modules that are imported late: by `ostinato.web.server.create_app`, which says what to install,
-and by `ostinato.inference.decoder`, which takes another way without numba."""
+"""Modules that only `ostinato.web.server.create_app` and `ostinato.inference.decoder` import, which
+say what to install."""
 
 # Forks, so that the libraries are loaded once and yet no folder finds another's modules loaded
 IMPORT_EACH_ALONE = """

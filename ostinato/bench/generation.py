@@ -101,7 +101,7 @@ def bench_generation(
 
         return write
 
-    chosen: list[Way] = list(dict.fromkeys(choose_way(model, way) for way in ways))
+    chosen: list[Way] = [*dict.fromkeys(choose_way(model, way) for way in ways)]
     runners: dict[str, Callable[[int], float]] = {way: writer(way) for way in chosen}
     with ExitStack() as stack:
         if llama_cpp:

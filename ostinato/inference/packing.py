@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ostinato.kernels.step import Matrix, Weights
+from ostinato.kernels.products import Matrix
+from ostinato.kernels.step import Weights
 from ostinato.layers import HyperConnection, PackedTernaryLinear, RMSNorm
 from ostinato.layers.hyper_connections import Logits
 from ostinato.models.nanochat import Block, NanoChat

@@ -10,9 +10,15 @@ from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
+
+# Without reference counts (_nrt), for nothing is allocated: this halves compilation and time
+OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "_nrt": False, "error_model": "numpy"}
+compiled: Any = njit(**OPTIONS, fastmath={"contract", "reassoc", "nsz"})
+compiled_for_finite: Any = njit(**OPTIONS, fastmath=True)
+inlined: Any = njit(**OPTIONS, forceinline=True)
 
 BYTES = 32
 """Bytes of a vector; 16- and 32-bit sums of a vector of bytes fill as many."""
@@ -115,7 +121,8 @@ def load_of(vector: Vector) -> Any:
         """Return the vector that begins at element `index` of a flat array."""
 
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            place = address(context, builder, signature.args[0], *values, vector.llvm)  # pyright: ignore
+            array, index = values
+            place = address(context, builder, signature.args[0], array, index, vector.llvm)
             return builder.load(place, align=1)
 
         return vector(array, index), generate

@@ -29,12 +29,7 @@ class KeyValueCache:
         self.values = torch.zeros(shape, dtype=dtype, device=device)
 
     @classmethod
-    def holding(
-        cls,
-        keys: Float[Tensor, "batch kv_heads capacity head_dim"],
-        values: Float[Tensor, "batch kv_heads capacity head_dim"],
-        length: int,
-    ) -> "KeyValueCache":
+    def holding(cls, keys: Tensor, values: Tensor, length: int) -> "KeyValueCache":
         """Return a cache that writes to these tensors, whose first positions are filled."""
         made = cls.__new__(cls)
         made.keys, made.values, made.length = keys, values, length

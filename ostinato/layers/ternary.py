@@ -6,8 +6,7 @@ and export use the integers and scales that the same two functions return.
 """
 
 import math
-import time
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int8
@@ -18,7 +17,6 @@ SMALLEST_SCALE = 1e-8
 ACTIVATION_LEVELS = 127
 Product = Literal["float", "int8"]
 """Way to multiply with a packed matrix: with floats that are made once, or with its codes."""
-MEASUREMENTS = 5
 FEW_ROWS = 4
 """Up to this many tokens, an integer product is faster than unpacking the weights."""
 
@@ -214,21 +212,3 @@ class PackedTernaryLinear(nn.Module):
         weight_scales = self.scales.T.repeat_interleave(parts // self.scales.shape[1], dim=0)
         scales = scales.repeat_interleave(parts // scales.shape[-1], dim=-1)
         return (sums * weight_scales * scales[..., None]).sum(-2).to(x.dtype)
-
-
-@torch.no_grad()
-def faster_product(layer: PackedTernaryLinear) -> Product:
-    """Return the way that multiplies one token faster on this machine, measured in a few ms."""
-    x = torch.ones(1, layer.codes.shape[1], dtype=layer.scales.dtype, device=layer.codes.device)
-    kept, seconds = layer.product, dict[Product, float]()
-    for product in get_args(Product):
-        layer.product = product
-        layer(x)
-        times = []
-        for _ in range(MEASUREMENTS):
-            start = time.perf_counter()
-            layer(x)
-            times.append(time.perf_counter() - start)
-        seconds[product] = min(times)
-    layer.product = kept
-    return min(seconds, key=seconds.__getitem__)

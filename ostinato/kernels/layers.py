@@ -1,0 +1,227 @@
+"""Compute what lies between the ternary matrices: norms, streams, attention and the head."""
+
+import math
+from typing import no_type_check
+
+import numba
+import numpy as np
+from numba.extending import overload
+
+from ostinato.kernels.products import ATTENTION, EPS, POST_RANGE
+from ostinato.kernels.vectors import compiled, power_of_two
+
+LOG2_E, LN_2 = np.float32(math.log2(math.e)), np.float32(0.693359375)
+LN_2_REST = np.float32(math.log(2) - 0.693359375)
+"""LN_2 has so few digits that its multiples are exact; the rest is added by itself."""
+LEAST_EXPONENT, LARGEST_EXPONENT = np.float32(-87), np.float32(88)
+SERIES = [np.float32(1 / math.factorial(n)) for n in range(8)]
+"""Terms of e to the x: with |x| below 0.35, seven give float32's precision."""
+HALF = np.float32(0.5)
+
+
+def exponential(x: float) -> float:
+    """Return e to the x; for float32 in a form that loops do many at a time."""
+    return math.exp(x)
+
+
+@no_type_check
+@overload(exponential, inline="always")
+def exponential_of(x):
+    """Choose the form of `exponential` for a type."""
+    if x != numba.types.float32:
+        return lambda x: math.exp(x)
+    c1, c2, c3, c4, c5, c6, c7 = SERIES[1:]
+
+    def implementation(x):
+        x = min(max(x, LEAST_EXPONENT), LARGEST_EXPONENT)
+        whole = np.floor(x * LOG2_E + HALF)
+        x = (x - whole * LN_2) - whole * LN_2_REST
+        tail = c2 + x * (c3 + x * (c4 + x * (c5 + x * (c6 + x * c7))))
+        return (c1 + x * (c1 + x * tail)) * power_of_two(whole)  # pyright: ignore[reportCallIssue]
+
+    return implementation
+
+
+@no_type_check
+@compiled
+def copy(source, out):
+    """Copy numbers: an assignment of slices would take numba seconds to compile."""
+    for i in range(len(source)):
+        out[i] = source[i]
+
+
+@no_type_check
+@compiled
+def dot(a, b):
+    """Return the sum of the products."""
+    total = a.dtype.type(0)
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total
+
+
+@no_type_check
+@compiled
+def inverse_root(x, eps):
+    """Return 1 / the root of the mean square of x, as in `rms_norm`."""
+    return x.dtype.type(1) / math.sqrt(dot(x, x) / x.dtype.type(len(x)) + eps)
+
+
+@no_type_check
+@compiled
+def normalize(x, weight, constants, out):
+    """Compute `RMSNorm`."""
+    factor = inverse_root(x, constants[EPS])
+    for i in range(len(x)):
+        out[i] = x[i] * factor * weight[i]
+
+
+@no_type_check
+@compiled
+def softmax(x):
+    """Replace numbers by their softmax."""
+    top = x[0]
+    for value in x:
+        top = max(top, value)
+    total = x.dtype.type(0)
+    for i in range(len(x)):
+        x[i] = exponential(x[i] - top)
+        total += x[i]
+    for i in range(len(x)):
+        x[i] /= total
+
+
+@no_type_check
+@compiled
+def read_streams(weights, connection, text, work):
+    """Compute `HyperConnection.mixing`, and return the streams weighted by h_pre, as `work.x`."""
+    streams, mixing, x = work.streams[text], work.mixing[text], work.x[text]
+    n, one = len(streams), x.dtype.type(1)
+    if n == 1:
+        copy(streams[0], x)
+        return
+    logits = mixing[2 * n + n * n :]
+    copy(weights.bias[connection], logits)
+    if len(weights.map):
+        total = x.dtype.type(0)
+        for s in range(n):
+            total += dot(streams[s], streams[s])
+        factor = one / math.sqrt(total / x.dtype.type(n * len(x)) + weights.constants[EPS])
+        for k in range(len(logits)):
+            for s in range(n):
+                logits[k] += factor * dot(weights.map[connection, k, s], streams[s])
+    for s in range(n):
+        mixing[s] = one / (one + exponential(-logits[s]))
+        mixing[n + s] = weights.constants[POST_RANGE] / (one + exponential(-logits[n + s]))
+    choices, matrix = logits[2 * n :], mixing[2 * n : 2 * n + n * n]
+    softmax(choices)
+    for i in range(n * n):
+        matrix[i] = dot(weights.permutations[i], choices)
+    for i in range(len(x)):
+        x[i] = mixing[0] * streams[0, i]
+    for s in range(1, n):
+        for i in range(len(x)):
+            x[i] += mixing[s] * streams[s, i]
+
+
+@no_type_check
+@compiled
+def write_streams(weights, text, work):
+    """Mix the streams, and let them take in the output of a sub-layer, which is `work.x`."""
+    streams, mixed, mixing = work.streams[text], work.mixed[text], work.mixing[text]
+    x, n = work.x[text], len(streams)
+    if n == 1:
+        for i in range(len(x)):
+            streams[0, i] += x[i]
+        return
+    dynamic = len(weights.map) > 0
+    for s in range(n):
+        for i in range(len(x)):
+            if dynamic:
+                mixed[s, i] = mixing[n + s] * x[i]
+            else:
+                mixed[s, i] = 0
+                streams[s, i] += mixing[n + s] * x[i]
+    for s in range(n):
+        for t in range(n):
+            for i in range(len(x)):
+                mixed[t, i] += mixing[2 * n + n * s + t] * streams[s, i]
+    for s in range(n):
+        copy(mixed[s], streams[s])
+
+
+@no_type_check
+@compiled
+def rotate(x, cos, sin):
+    """Apply the rotary position of a head, in place."""
+    half = len(x) // 2
+    for i in range(half):
+        first, second = x[i], x[i + half]
+        x[i] = first * cos[i] - second * sin[i]
+        x[i + half] = second * cos[i] + first * sin[i]
+
+
+@no_type_check
+@compiled
+def add_rows(factors, rows, out):
+    """Add the rows times their factors, four at a time, so that `out` is read and written less."""
+    whole = len(factors) // 4 * 4
+    for n in range(0, whole, 4):
+        a, b, c, d = rows[n], rows[n + 1], rows[n + 2], rows[n + 3]
+        by_a, by_b, by_c, by_d = factors[n], factors[n + 1], factors[n + 2], factors[n + 3]
+        for i in range(len(out)):
+            out[i] += by_a * a[i] + by_b * b[i] + by_c * c[i] + by_d * d[i]
+    for n in range(whole, len(factors)):
+        for i in range(len(out)):
+            out[i] += factors[n] * rows[n, i]
+
+
+@no_type_check
+@compiled
+def attend(weights, cache, head, slot, position, text, work):
+    """Append a key and value to a cache, and let the query heads that share them attend."""
+    heads, key_heads, size = work.scores.shape[1], work.keys.shape[2], work.keys.shape[3]
+    qkv, cos, sin = work.qkv[text], weights.cos[position], weights.sin[position]
+    keys, values = work.keys[cache, slot, head], work.values[cache, slot, head]
+    key = qkv[(heads + head) * size : (heads + head + 1) * size]
+    rotate(key, cos, sin)
+    for j in range(size):
+        keys[j, position] = key[j]
+    first = (heads + key_heads + head) * size
+    copy(qkv[first : first + size], values[position])
+    shared = heads // key_heads
+    for number in range(head * shared, (head + 1) * shared):
+        query = qkv[number * size : (number + 1) * size]
+        rotate(query, cos, sin)
+        scores = work.scores[text, number, : position + 1]
+        for i in range(position + 1):
+            scores[i] = 0
+        for j in range(size):
+            query[j] *= weights.constants[ATTENTION]
+        add_rows(query, keys, scores)
+        softmax(scores)
+        x = work.x[text, number * size : (number + 1) * size]
+        for j in range(size):
+            x[j] = 0
+        add_rows(scores, values, x)
+
+
+@no_type_check
+@compiled
+def multiply_head(head, first, last, x, logits):
+    """Write rows `first` to `last` of the head times the final states, four texts at a time."""
+    whole = len(x) // 4 * 4
+    for row in range(first, last):
+        weights = head[row]
+        for n in range(0, whole, 4):
+            a, b, c, d = x[n], x[n + 1], x[n + 2], x[n + 3]
+            sum_a = sum_b = sum_c = sum_d = x.dtype.type(0)
+            for i in range(len(weights)):
+                sum_a += weights[i] * a[i]
+                sum_b += weights[i] * b[i]
+                sum_c += weights[i] * c[i]
+                sum_d += weights[i] * d[i]
+            logits[n, row], logits[n + 1, row] = sum_a, sum_b
+            logits[n + 2, row], logits[n + 3, row] = sum_c, sum_d
+        for n in range(whole, len(x)):
+            logits[n, row] = dot(weights, x[n])
