@@ -46,12 +46,12 @@ class GenerationSpeed:
     """Tokens that each repetition writes, after a prompt of four."""
     repetitions: int
     way: Way
-    """How it multiplies with ternary weights: see `ostinato.inference.decoder`."""
+    """Way to multiply with ternary weights: see `ostinato.inference.decoder`."""
     tokens_per_second: Spread
     others: dict[str, Spread]
     """Tokens per second of other ways, and of llama.cpp on the exported file, in turn with it."""
     times_others: dict[str, Spread]
-    """How many times as fast as each of those it is."""
+    """Its speed in units of that of each of those."""
     bytes_per_token: int
     """Bytes of packed weights that a token reads; an embedding that is not also the head counts as
     one row."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def some_puzzles(
     model: "RecursiveModel", path: Path | None, count: int, seed: int = 0
 ) -> "Int[Tensor, 'puzzles seq']":
-    """The first `count` puzzles of a file; without one, as many generated ones of all levels.
+    """Return the first `count` puzzles of a file; without one, as many generated ones of all levels.
 
     A model that does not name its puzzles gets random tokens.
     """
@@ -50,7 +50,7 @@ def some_puzzles(
 
 
 def written_puzzles(model: "RecursiveModel", path: Path, most: int = 100) -> list[str]:
-    """The first puzzles of a file, each on one line."""
+    """Return the first puzzles of a file, each on one line."""
     from ostinato.data.tasks import task_named
 
     task = task_named(model.config.task)

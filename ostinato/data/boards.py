@@ -42,7 +42,7 @@ class Board:
 
 
 def board_of(task_name: str, seq_len: int, vocab_size: int) -> Board:
-    """The board of a kind of puzzle; a plain one if the kind is not known."""
+    """Return the board of a kind of puzzle; a plain one if the kind is not known."""
     task = find_task(task_name)
     if isinstance(task, Sudoku):
         digits = list(task.symbols[BLANK + 1 :])

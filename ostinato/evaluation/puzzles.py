@@ -105,7 +105,7 @@ class Evaluation:
     exact_by_step: list[float]
     """Exact accuracy of the answers after step 1, 2, …"""
     drift_by_step: list[float]
-    """How far step 1, 2, … moved the states, relative to their norm, on average;
+    """Movement of the states in step 1, 2, …, relative to their norm, on average;
     1 for the first step. It goes to 0 where the model settles."""
     exact_by_rating: list[RatingRange]
     """From easy to hard; empty if the puzzles have no ratings."""

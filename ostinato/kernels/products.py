@@ -48,7 +48,7 @@ class Inputs(NamedTuple):
     """For each 32-bit sum of a lane, or of a block whose lanes share their scales, what the codes
     0, 1, 2 count too much."""
     scales: Any
-    """Of each lane."""
+    """Scale of each lane."""
 
 
 @no_type_check

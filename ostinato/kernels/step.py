@@ -51,7 +51,7 @@ class Weights(NamedTuple):
     bias: Any
     """For each connection the logits of h_pre, h_post and the permutations; empty: one stream."""
     map: Any
-    """What a normalised input adds to those logits, if the connections are dynamic; else empty."""
+    """Share of a normalised input in those logits, if the connections are dynamic; else empty."""
     permutations: Any
     cos: Any
     sin: Any

@@ -78,7 +78,7 @@ def plot_thinking(model: RecursiveModel, puzzle: str, output: Path) -> Path:
 
 
 def picture(figure: Any) -> Any:
-    """A figure as an image of few colours."""
+    """Return a figure as an image of few colours."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image  # which matplotlib needs too
 
@@ -88,7 +88,7 @@ def picture(figure: Any) -> Any:
 
 
 class Passes:
-    """The passes about one puzzle, each of which can be drawn."""
+    """Return the passes about one puzzle, each of which can be drawn."""
 
     def __init__(
         self, model: RecursiveModel, puzzle: Integer[np.ndarray, " cells"], steps: list[Step]

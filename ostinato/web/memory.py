@@ -46,7 +46,7 @@ def place_all(buffers: list[Buffer], start: int, together: bool) -> int:
 
 
 def pack(weight: Float[Tensor, "outer inner"]) -> Float[Tensor, "panels inner columns"]:
-    """A weight in panels of `COLUMNS` outputs, as the kernel reads it, padded with zeros."""
+    """Return a weight in panels of `COLUMNS` outputs, as the kernel reads it, padded with zeros."""
     outer, inner = weight.shape
     padded = torch.zeros(round_up(outer, COLUMNS), inner)
     padded[:outer] = weight
@@ -54,7 +54,7 @@ def pack(weight: Float[Tensor, "outer inner"]) -> Float[Tensor, "panels inner co
 
 
 def row_stride(layout: Tensor) -> int | None:
-    """How far the rows of a value are from each other; None if it is no matrix of whole rows."""
+    """Return the distance of the rows of a value; None if it is no matrix of whole rows."""
     if layout.stride(-1) != 1:
         return None
     shape, strides = collapsed([layout[..., 0]])
@@ -64,7 +64,7 @@ def row_stride(layout: Tensor) -> int | None:
 
 
 def collapsed(layouts: list[Tensor]) -> list[list[int]]:
-    """The common shape and the strides of each, with as few axes as possible."""
+    """Return the common shape and the strides of each, with as few axes as possible."""
     axes = [
         (size, *(layout.stride(axis) for layout in layouts))
         for axis, size in enumerate(layouts[0].shape)
@@ -81,5 +81,5 @@ def collapsed(layouts: list[Tensor]) -> list[list[int]]:
 
 
 def round_up(number: int, multiple: int) -> int:
-    """The next multiple of `multiple`."""
+    """Return the next multiple of `multiple`."""
     return -(-number // multiple) * multiple

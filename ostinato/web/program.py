@@ -45,7 +45,7 @@ FUNCTIONS = ("square", "rsqrt", "sigmoid", "silu")
 
 @dataclass(frozen=True)
 class View:
-    """Where a value lies: the buffer, and a tensor without data that has its shape and strides."""
+    """Hold the place of a value: its buffer, and a tensor without data for shape and strides."""
 
     buffer: int
     layout: Tensor
@@ -58,7 +58,7 @@ class Program:
     size: int
     constants: Float[np.ndarray, " constants"]
     seams: list[int]
-    """Where one of the constants begins."""
+    """Hold the place where a constant begins."""
     instructions: list[dict[str, Any]]
     inputs: dict[str, int]
     """Place of tokens, puzzle_ids (integers), z_H and z_L, which the instructions renew."""
@@ -67,7 +67,7 @@ class Program:
 
 
 def program_of(model: RecursiveModel) -> Program:
-    """The instructions for one H-cycle of one puzzle. `model` has to be in float32.
+    """Return the instructions for one H-cycle of one puzzle. `model` has to be in float32.
 
     Raises ValueError if it does what there is no instruction for.
     """
@@ -113,7 +113,7 @@ class Lowering:
         self.known: dict[tuple[int, bool], View] = {}
 
     def lower(self, node: torch.fx.Node, args: tuple) -> Any:
-        """The value of a node; its arguments are views, constants (tensors), numbers and lists."""
+        """Return the value of a node; its arguments are views, constants (tensors), numbers and lists."""
         name = getattr(node.target, "__name__", str(node.target)).partition(".")[0]
         if name == "getitem":
             return args[0][args[1]]
@@ -164,7 +164,7 @@ class Lowering:
         return View(len(self.buffers) - 1, torch.empty(shape, device="meta"))
 
     def place(self, value: View | Tensor, packed: bool = False) -> View:
-        """The value, or where a constant lies; `packed` as the kernel reads a weight."""
+        """Return the value, or the place of a constant; `packed` as the kernel reads a weight."""
         if isinstance(value, View):
             return value
         key = id(value), packed
@@ -250,7 +250,7 @@ class Lowering:
         return out if bias is None else self.zip("add", out, self.place(bias))
 
     def attention(self, q: View, k: View, v: View) -> View:
-        """The result lies as [length, heads, dim], because the projection behind it wants it so."""
+        """Write the result as [length, heads, dim], as the projection behind it wants it."""
         _, heads, length, dim = q.layout.shape
         if dim % COLUMNS:
             raise ValueError(f"the page needs heads of a multiple of {COLUMNS}, not of {dim}")

@@ -21,7 +21,7 @@ class Served:
     name: str
     model: RecursiveModel | NanoChat
     source: str = ""
-    """Where it was loaded from."""
+    """Name or path that it was loaded from."""
 
 
 def create_app(

@@ -76,7 +76,7 @@ def write_all(folder: Path, contents: dict[str, bytes], page: str) -> Path:
 
 
 def narrowed(program: Program, half: bool) -> tuple[list[dict[str, Any]], bytes]:
-    """The constants in as few bytes as they need, and how many have which form."""
+    """Return the constants in as few bytes as they need, and how many have which form."""
     segments: list[dict[str, Any]] = []
     parts = []
     for start, stop in zip(

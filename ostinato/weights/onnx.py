@@ -43,7 +43,7 @@ LOST = 0.01
 
 
 class HCycle(nn.Module):
-    """One H-cycle of a model, as a function of tensors alone."""
+    """Run one H-cycle of a model, as a function of tensors alone."""
 
     def __init__(self, model: RecursiveModel):
         super().__init__()
@@ -132,7 +132,7 @@ def export_onnx(
 
 
 def in_float32(model: RecursiveModel) -> RecursiveModel:
-    """The same weights, computed with in float32 on the CPU."""
+    """Return the same weights, computed with in float32 on the CPU."""
     if model.config.forward_dtype == "float32" and model.H_init.device.type == "cpu":
         return model
     twin = type(model)(replace(model.config, forward_dtype="float32"))
@@ -141,7 +141,7 @@ def in_float32(model: RecursiveModel) -> RecursiveModel:
 
 
 def traced(model: RecursiveModel) -> Any:
-    """The H-cycle as an ONNX ModelProto in float32, for any batch size."""
+    """Return the H-cycle as an ONNX ModelProto in float32, for any batch size."""
     batch = torch.export.Dim("batch", min=1, max=65536)
     logging.disable(logging.WARNING)  # the exporter warns of packages that it does not need
     with torch.no_grad(), warnings.catch_warnings():
@@ -199,7 +199,7 @@ def narrow(graph: Any, weights: Weights) -> None:
 
 
 def output_axes(graph: Any) -> dict[str, int]:
-    """The axis of outputs of each matrix that something is multiplied with.
+    """Return the axis of outputs of each matrix that something is multiplied with.
 
     The exporter transposes small weights itself, and leaves the others to a node.
     """
@@ -240,7 +240,7 @@ def metadata(model: RecursiveModel, weights: Weights, notes: dict[str, Any]) -> 
 
 
 def hash_of(model: RecursiveModel) -> str:
-    """The SHA-256 of the weights, in float32 and in the order of their names."""
+    """Return the SHA-256 of the weights, in float32 and in the order of their names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
@@ -248,7 +248,7 @@ def hash_of(model: RecursiveModel) -> str:
 
 
 def encoded(vector: Float[Tensor, " dim"]) -> str:
-    """A vector of float32 in base64."""
+    """Return a vector of float32 in base64."""
     return base64.b64encode(vector.float().cpu().numpy().astype("<f4").tobytes()).decode()
 
 
@@ -280,7 +280,7 @@ def compare(
 def answers_of(
     model: RecursiveModel, puzzles: Int[Tensor, "puzzles seq"]
 ) -> Iterator[tuple[np.ndarray, bool]]:
-    """The answer to every puzzle, and whether it keeps the rules, if they are known."""
+    """Yield the answer to every puzzle, and whether it keeps the rules, if they are known."""
     task = task_named(model.config.task) if model.config.task else None
     questions = (Question(tokens.to(torch.int32)) for tokens in puzzles)
     for thought in think_stream(model, questions, EARLY_EXIT):

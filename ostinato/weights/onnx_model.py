@@ -51,7 +51,7 @@ class OnnxModel(RecursiveModel):
         H_cycles: int | None = None,
         relax: Relaxation = REPLACE,
     ) -> tuple[State, Output]:
-        """One supervision step, or fewer `H_cycles`. Raises ValueError for `puzzle_rows`."""
+        """Take one supervision step, or fewer `H_cycles`. Raises ValueError for `puzzle_rows`."""
         if puzzle_rows is not None:
             raise ValueError(f"{self.path} cannot be trained: use the model that it was made of")
         if not relax.replaces:
@@ -79,7 +79,7 @@ class OnnxModel(RecursiveModel):
 
 
 def open_session(path: Path) -> Any:
-    """An onnxruntime session with as many threads as PyTorch; ValueError if it cannot be opened."""
+    """Return an onnxruntime session with as many threads as PyTorch; ValueError if it cannot be opened."""
     try:
         import onnxruntime
     except ImportError as error:
