@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def some_puzzles(
     model: "RecursiveModel", path: Path | None, count: int, seed: int = 0
 ) -> "Int[Tensor, 'puzzles seq']":
-    """Return the first `count` puzzles of a file; without one, as many generated ones of all levels.
+    """Return the first `count` puzzles of a file, or as many generated ones of all levels.
 
     A model that does not name its puzzles gets random tokens.
     """

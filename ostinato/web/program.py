@@ -113,7 +113,7 @@ class Lowering:
         self.known: dict[tuple[int, bool], View] = {}
 
     def lower(self, node: torch.fx.Node, args: tuple) -> Any:
-        """Return the value of a node; its arguments are views, constants (tensors), numbers and lists."""
+        """Return the value of a node; its arguments are views, tensors, numbers and lists."""
         name = getattr(node.target, "__name__", str(node.target)).partition(".")[0]
         if name == "getitem":
             return args[0][args[1]]

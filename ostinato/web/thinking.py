@@ -155,7 +155,7 @@ class Line:
             tell(("solution", {"number": index, **asdict(solution)}))
 
     def written(self, step: Step) -> dict[str, Any]:
-        """Return a step of all views that are thought about together; the answer only of a single one."""
+        """Return a step of views that are thought about at once; with the answer if it is one."""
         alone = len(step.answer) == 1
         return {
             "step": round(step.number, 3),

@@ -79,7 +79,7 @@ class OnnxModel(RecursiveModel):
 
 
 def open_session(path: Path) -> Any:
-    """Return an onnxruntime session with as many threads as PyTorch; ValueError if it cannot be opened."""
+    """Return an onnxruntime session with the threads of PyTorch; ValueError if it does not open."""
     try:
         import onnxruntime
     except ImportError as error:
