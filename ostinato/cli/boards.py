@@ -14,13 +14,19 @@ from rich.text import Text
 from ostinato.data.puzzle_files import WrittenPuzzle
 from ostinato.data.task import Task
 from ostinato.data.tasks import task_named
-from ostinato.inference.pursuit import Question
+from ostinato.inference.pursuit import Look, Question
 from ostinato.inference.search import Search
 from ostinato.inference.solve import Solution, suited, tokens_of
 from ostinato.inference.stream import think_stream
-from ostinato.inference.think import Step, shortly
+from ostinato.inference.think import shortly
 from ostinato.models import RecursiveModel
 
+ATTEMPTS = {
+    "symmetry": "symmetric views",
+    "noise": "attempts with noise",
+    "restart": "random starts",
+    "guess": "boards with guesses",
+}
 PAUSE = 0.25
 """Seconds for which each picture of an animation is shown."""
 
@@ -35,14 +41,13 @@ def show(
 ) -> Solution:
     """Solve a puzzle and print the answer as a board, with the verdict.
 
-    With `watch`, the answer after every step is shown: on a terminal in the same place, elsewhere
-    one below the other.
+    With `watch`, the surest answer after every step is shown: on a terminal in the same place,
+    elsewhere one below the other.
     """
     (tokens,) = tokens_of(model, puzzle)
     search = suited(search, model)
     givens = answer = tokens.numpy()
     task = task_named(model.config.task)
-    num_steps = search.depth * (max_steps or model.config.halt_max_steps)
     animated = watch and screen.is_terminal and not screen.is_dumb_terminal
     stage = Live(console=screen, auto_refresh=False, transient=True) if animated else nullcontext()
     gap = ""  # between a step without a board and the next picture
@@ -55,11 +60,13 @@ def show(
                 live.update(Group(Text(title), board), refresh=True)
                 time.sleep(PAUSE)
 
-        def on_step(step: Step) -> None:
+        def on_look(look: Look) -> None:
             nonlocal answer, gap
-            before, answer = answer, step.answer[0].cpu().numpy()
-            sure = f"{torch.sigmoid(step.q_halt[0]).item():.0%} sure"
-            title = f"step {shortly(step.number)} of {num_steps}: {sure}"
+            before, answer = answer, look.answer
+            sure = f"{torch.tensor(max(look.q_halt)).sigmoid().item():.0%} sure"
+            name = ATTEMPTS.get(look.way)  # plain thinking has one attempt
+            crowd = f", the surest of {len(look.q_halt)} {name}" if name else ""
+            title = f"step {shortly(look.step)} of {look.max_steps}{crowd}: {sure}"
             if live is None and (before == answer).all():
                 screen.print(f"{title}, nothing changed")
                 gap = "\n"
@@ -70,7 +77,7 @@ def show(
         if watch:
             picture("the puzzle", Text(task.draw(givens), style="bold"))
         (thought,) = think_stream(
-            model, [Question(tokens)], search, max_steps, on_step=on_step if watch else None
+            model, [Question(tokens)], search, max_steps, on_look=on_look if watch else None
         )
     solution, answer = Solution.of(model, search, thought), thought.attempt.answer
     if animated or not watch:

@@ -72,8 +72,6 @@ class Solve:
     def run(self) -> int:
         if self.watch and self.json:
             raise ValueError("--watch draws boards and --json prints objects: choose one of them")
-        if self.watch and (self.how.views or self.how.rollouts or self.how.guesses):
-            raise ValueError("--watch shows plain thinking: leave it out, or the search")
         paths, words = find_models(list(self.words))
         sources = find_puzzles(words, self.file)
 

@@ -51,6 +51,20 @@ class Thought:
     """Supervision steps of all attempts, with fractions: the cost of the answer."""
 
 
+class Look(NamedTuple):
+    """Hold what is seen of the attempts at a puzzle, after each step or part of one."""
+
+    way: Way
+    """Stage of the search."""
+    step: float
+    """Steps that the surest attempt has taken, with fractions, of at most `max_steps`."""
+    max_steps: int
+    answer: Integer[np.ndarray, " seq"]
+    """Answer of the surest attempt, in the puzzle's own view."""
+    q_halt: list[float]
+    """Logit of each attempt that its answer is right."""
+
+
 class Pursuit:
     """Take a question through the stages of a search."""
 
@@ -170,6 +184,10 @@ class Turn:
     def puzzle(self) -> Int[Tensor, " seq"]:
         """Return the puzzle to check an answer against: the view, or the one without guesses."""
         return self.tokens if self.undo is not None else self.pursuit.question.tokens
+
+    def own(self, answer: Int[Tensor, " seq"]) -> Int[Tensor, " seq"]:
+        """Return an answer to the attempt's view in the puzzle's own view."""
+        return answer if self.undo is None else self.undo.apply(answer[None])[0]
 
 
 class Board(NamedTuple):

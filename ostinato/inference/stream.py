@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ostinato.data.task import Task
 from ostinato.data.tasks import task_named
-from ostinato.inference.pursuit import Pursuit, Question, Thought, Turn
+from ostinato.inference.pursuit import Look, Pursuit, Question, Thought, Turn
 from ostinato.inference.search import FIXED, RESIDUAL_STEPS, Attempt, Search
 from ostinato.inference.think import Step, check_tokens, take_step, usual_batch_size
 from ostinato.layers import Relaxation
@@ -41,13 +42,15 @@ def think_stream(
     max_steps: int | None = None,
     batch_size: int | None = None,
     on_step: Callable[[Step], None] | None = None,
+    on_look: Callable[[Look], None] | None = None,
 ) -> Iterator[Thought]:
     """Think about every question as `search` says; yield thoughts in the order of the questions.
 
     `max_steps` is the usual number of steps, the unit of the search's depths (default: as in
     training). Questions are read as seats become free, starting with `batch_size` of them (default:
     see `usual_batch_size`). `on_step` is called at each look at the answers; it gets the views as
-    they sit in the batch, and the step number of the first seat. Raises ValueError for tokens that
+    they sit in the batch, and the step number of the first seat. `on_look`, for a single question,
+    gets the surest of its attempts. Raises ValueError for tokens that
     do not fit the model, and for a search that needs the rules of an unknown kind of puzzle.
     """
     usual = model.config.halt_max_steps if max_steps is None else max_steps
@@ -93,7 +96,7 @@ def think_stream(
         seats.add([waiting.popleft() for _ in range(min(free, len(waiting)))])
         if not seats.turns:
             return
-        for pursuit in seats.think(on_step):
+        for pursuit in seats.think(on_step, on_look):
             if pursuit.limit == 0:  # attempts that wait for a seat need not begin
                 needless = [turn for turn in waiting if turn.pursuit is pursuit]
                 for turn in needless:
@@ -155,7 +158,11 @@ class Seats:
         if self.search.select == "residual":
             self.logits, self.moves = self.logits[index], self.moves[index]
 
-    def think(self, on_step: Callable[[Step], None] | None) -> list[Pursuit]:
+    def think(
+        self,
+        on_step: Callable[[Step], None] | None = None,
+        on_look: Callable[[Look], None] | None = None,
+    ) -> list[Pursuit]:
         """Continue all attempts until the next look at the answers.
 
         Attempts that end leave their seats. Return their pursuits, each once.
@@ -173,6 +180,8 @@ class Seats:
         )
         if on_step is not None:
             on_step(step)
+        if on_look is not None:
+            on_look(self.look(step))
         halts = wants_to_halt(step.output, self.model.config)
         changed = (step.answer != self.answer).any(1)
         # One transfer for everything that the host needs to decide
@@ -197,6 +206,14 @@ class Seats:
         if self.search.early_exit:
             over |= accepted
         return self.leave(sorted(over), accepted, facts[2], step.output.logits) if over else []
+
+    def look(self, step: Step) -> Look:
+        """Return what is seen of the attempts after a step."""
+        q_halt = step.q_halt.float().tolist()
+        row = int(np.argmax(q_halt))
+        turn = self.turns[row]
+        answer = turn.own(step.answer[row].cpu()).numpy()
+        return Look(turn.way, float(turn.steps + self.stride), turn.max_steps, answer, q_halt)
 
     def accepted(self, changed: list[float]) -> set[int]:
         """Return the seats with accepted answers; without early exit, only ended attempts count."""

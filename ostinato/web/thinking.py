@@ -9,6 +9,7 @@ a short queue, and what does not fit there is refused with status 429.
 
 import asyncio
 import json
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,18 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
-import torch
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel, ConfigDict, Field
 
 from ostinato.data.tasks import task_named
-from ostinato.inference.pursuit import Question
+from ostinato.inference.pursuit import Look, Question
 from ostinato.inference.search import CONFIRMED, SEARCHES
 from ostinato.inference.solve import Solution, read_puzzle
 from ostinato.inference.stream import think_stream
-from ostinato.inference.think import Step
 from ostinato.models import RecursiveModel
 from ostinato.web.limits import REFUSALS, Limits, Refused
 
@@ -141,24 +140,24 @@ class Line:
         end = time.monotonic() + self.limits.max_seconds
         for index, question in enumerate(questions):
 
-            def on_step(step: Step, index: int = index) -> None:
+            def on_look(look: Look, index: int = index) -> None:
                 if stop.is_set():
                     raise Stopped("the client has gone")
                 if time.monotonic() > end:
                     raise Stopped(f"no answer in {self.limits.max_seconds:g} s: ask for less")
-                tell(("step", {"number": index, **self.written(step)}))
+                tell(("step", {"number": index, **self.written(look)}))
 
             if stop.is_set():
                 raise Stopped("the client has gone")
-            (thought,) = think_stream(self.model, [question], search, max_steps, on_step=on_step)
+            (thought,) = think_stream(self.model, [question], search, max_steps, on_look=on_look)
             solution = Solution.of(self.model, search, thought)
             tell(("solution", {"number": index, **asdict(solution)}))
 
-    def written(self, step: Step) -> dict[str, Any]:
-        """Return a step of views that are thought about at once; with the answer if it is one."""
-        alone = len(step.answer) == 1
+    def written(self, look: Look) -> dict[str, Any]:
+        """Return what is seen of a puzzle: the surest answer, and how sure each attempt is."""
         return {
-            "step": round(step.number, 3),
-            "confidence": [round(q, 4) for q in torch.sigmoid(step.q_halt.float()).tolist()],
-            "answer": self.task.format(step.answer[0].cpu().numpy()) if alone else None,
+            "way": look.way,
+            "step": round(look.step, 3),
+            "confidence": [round(1 / (1 + math.exp(-q)), 4) for q in look.q_halt],
+            "answer": self.task.format(look.answer),
         }

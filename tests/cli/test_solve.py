@@ -172,6 +172,21 @@ def test_watch_ends_when_the_puzzle_is_solved(capsys, look_up):
     assert code == 0 and "step 2 of 4" in out and "step 3" not in out
 
 
+def test_watch_shows_the_surest_view_as_the_puzzle_has_it(capsys, look_up):
+    words = [look_up, PUZZLE, "--watch", "--max-steps", "1", "--search", "symmetries"]
+    code, out, _ = solve(capsys, *words, "--views", "3")
+    assert code == 0
+    *_, last, _ = out.rstrip("\n").split("\n\n")
+    assert last.splitlines() == ["step 2 of 2, the surest of 3 symmetric views: 100% sure", *BOARD]
+
+
+@pytest.mark.parametrize("search", ["noise", "restarts", "guesses", "cascade"])
+def test_every_search_can_be_watched(search: str, capsys, look_up):
+    words = [look_up, UNSOLVABLE, "--watch", "--max-steps", "1", "--search", search]
+    code, out, _ = solve(capsys, *words)
+    assert code == 1 and "step 1 of " in out and "0% sure, nothing changed" in out
+
+
 def test_a_search_goes_on_where_plain_thinking_ends(capsys, look_up):
     """The stand-in needs two steps, and is given one at first."""
     words = [look_up, PUZZLE, "--max-steps", "1", "--json"]
@@ -320,7 +335,6 @@ def test_the_model_is_a_folder_or_a_file(capsys, run_folder):
         (["RUN", PUZZLE, "--search", "deep"], "no search 'deep': choose one of depth, symm"),
         (["RUN", PUZZLE, "--search"], "there is no search"),
         (["RUN", PUZZLE, "--sigma", "0.5"], "sigma does nothing without rollouts"),
-        (["RUN", PUZZLE, "--watch", "--search", "noise"], "--watch shows plain thinking"),
         (["RUN", PUZZLE, "--max-steps", "many"], "--max-steps.*'many'"),
     ],
 )
