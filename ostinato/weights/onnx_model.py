@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ostinato.layers import REPLACE, Relaxation
+from ostinato.layers import REPLACE, Relaxation, SparseEmbedding
 from ostinato.models import Output, RecursiveConfig, RecursiveModel, State
 from ostinato.weights.memory import without_memory
 
@@ -41,6 +41,11 @@ class OnnxModel(RecursiveModel):
         assert isinstance(layers, RecursiveModel)
         self.layers = layers
         self.eval()
+
+    @property
+    def puzzle_emb(self) -> SparseEmbedding | None:  # pyright: ignore
+        """Return the puzzle rows, without their numbers."""
+        return self.layers.puzzle_emb
 
     def forward(
         self,

@@ -98,6 +98,15 @@ def test_export_and_solve_from_the_command_line(tmp_path: Path, capsys: pytest.C
     path = printed.out.strip()
     assert "3 of 3 answers the same" in printed.err
     assert cli.main(["solve", path, ".1..3..12..4..3."]) == 1  # it is untrained
+    table = tmp_path / "puzzles.csv"
+    table.write_text("question,answer\n.1..3..12..4..3.,4123324123141432\n")
+    capsys.readouterr()
+    found = []
+    for model in (path, str(tmp_path / "model.safetensors")):
+        words = ["eval", model, "--data", str(table), "--data-root", str(tmp_path), "--json"]
+        assert cli.main([*words, "--forward-dtype", "float32"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["cell_accuracy"] == found[1]["cell_accuracy"]
     for words, reason in [
         (["solve", path, "--compile", ".1..3..12..4..3."], "leave out compile"),
         (["solve", path, "--forward-dtype", "bfloat16", "1" * 16], "float32"),
