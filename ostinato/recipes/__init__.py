@@ -11,7 +11,7 @@ from typing import get_args
 from ostinato.models import MODELS
 from ostinato.training.config import AnyRecipe
 
-MODULES = ("sudoku", "maze", "arc", "own", "hrm", "text", "prompts")
+MODULES = ("sudoku", "sudoku_extreme", "maze", "arc", "own", "hrm", "text", "prompts")
 FOR_A_GPU = re.compile(r": for (a GPU|GPUs)\.$")
 
 

@@ -1,4 +1,4 @@
-"""Where numbers lie for the page: buffers in one memory, strides, panels of weights."""
+"""Lay out numbers for the page: buffers in one memory, strides, panels of weights."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 ROWS, COLUMNS = 6, 8
-"""What the page's matrix kernel computes at a time; outputs are padded to multiples of it."""
+"""Rows and columns that the page's matrix kernel computes at once; outputs are padded to them."""
 
 
 @dataclass

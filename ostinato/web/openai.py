@@ -6,6 +6,7 @@ Settings that would do nothing here are refused. Two that OpenAI lacks are taken
 import json
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -51,14 +52,14 @@ class Asked(Strict):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     @property
+    @abstractmethod
     def most_tokens(self) -> int | None:
         """Return the most tokens to write; None: as many as there is room for."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def likeliest(self) -> int:
         """Return how many likeliest tokens to report for each token."""
-        raise NotImplementedError
 
 
 class AskedText(Asked):
@@ -121,7 +122,7 @@ class Written:
         return "".join(piece.text for piece in self.pieces)
 
 
-class Form:
+class Form(ABC):
     """Write the answers to a request."""
 
     prefix: str
@@ -146,17 +147,17 @@ class Form:
         content = self.head | {"object": self.chunk, "choices": choices, **more}
         return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
 
+    @abstractmethod
     def first(self, writing: Writing) -> dict[str, Any] | None:
         """Return what a stream says before the first token."""
-        raise NotImplementedError
 
+    @abstractmethod
     def delta(self, piece: Piece) -> dict[str, Any]:
         """Return what a stream says of a token."""
-        raise NotImplementedError
 
+    @abstractmethod
     def choice(self, answer: Written) -> dict[str, Any]:
         """Return a whole answer."""
-        raise NotImplementedError
 
     def end(self, pieces: Sequence[Piece]) -> dict[str, Any]:
         """Return the reason to stop, and what the tokens were."""
@@ -164,9 +165,9 @@ class Form:
         logprobs = self.table(pieces) if self.wants_tokens and pieces else None
         return {"finish_reason": finish, "logprobs": logprobs}
 
+    @abstractmethod
     def table(self, pieces: Sequence[Piece]) -> dict[str, Any]:
         """Return the tokens of pieces and their log probabilities."""
-        raise NotImplementedError
 
 
 class TextForm(Form):

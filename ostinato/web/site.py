@@ -22,7 +22,7 @@ PAGE = files("ostinato.web") / "page"
 PAGE_FILES = ("index.html", "style.css", "page.js", "worker.js", "rules.js", "tensors.js")
 CHAT_FILES = ("style.css", "chat.js")
 FORMS = (torch.float16, torch.bfloat16, torch.float32)
-"""How numbers may be held, the first that loses nothing."""
+"""Forms of numbers; the first that loses nothing is taken."""
 VIEWS = 8
 """Symmetric views that the page may try."""
 SAMPLES = 12

@@ -54,7 +54,7 @@ class ChatData:
     num_conversations: Count = 20_000
     """Number of training conversations, where they are generated."""
     too_long: Literal["cut", "refuse"] = "cut"
-    """What to do with a conversation that is longer than the model's context: cut it behind the
+    """Treatment of a conversation that is longer than the model's context: cut it behind the
     last answer that fits (leave it out if none does), or refuse it."""
     num_validation: Natural = 0
     """Number of validation conversations. 0: a twentieth of all, at most 200."""
