@@ -25,6 +25,8 @@ def truncated_normal_(
         raise ValueError(f"truncated_normal_: lower ({lower}) must be below upper ({upper})")
     if std == 0:
         return tensor.zero_()
+    if tensor.is_meta:  # nothing to fill; drawing would import torch's compiler, for a second
+        return tensor
 
     lower_cdf, upper_cdf = math.erf(lower / math.sqrt(2)), math.erf(upper / math.sqrt(2))
     mass = (upper_cdf - lower_cdf) / 2
