@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
 from itertools import chain, islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from ostinato.data.puzzle_files import (
     WrittenPuzzle,
     read_puzzles,
 )
-from ostinato.inference.search import CONFIRMED, SEARCHES, Search
+from ostinato.inference.search import LONGER, SEARCHES, Search
 from ostinato.numbers import to_json
 from ostinato.weights import DEFAULTS, packaged
 from ostinato.weights.words import is_meant_as_model, names_model, unknown_model
@@ -55,7 +55,8 @@ class Solve:
     json: bool = False
     """Print a line with a JSON object for each puzzle."""
     max_steps: int | None = None
-    """Think about a puzzle for this many steps at most (default: as many as in training)."""
+    """Think about a puzzle for this many steps at most (default: as many as in training;
+    twice as many by default where it may stop early)."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""
     forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
@@ -67,7 +68,7 @@ class Solve:
     """Compile the model: takes a minute or two, worth it for many puzzles; needs a C++ compiler."""
     search: Annotated[str | None, tyro.conf.arg(metavar="|".join(SEARCHES))] = None
     """Search for puzzles that the model misses; the flags below change its settings."""
-    how: Search = CONFIRMED
+    how: Search = LONGER
 
     def run(self) -> int:
         if self.watch and self.json:
@@ -98,6 +99,10 @@ class Solve:
                 model.compile_reasoning(dynamic=True)
             return model
 
+        how = self.how
+        limited = self.max_steps is not None or not how.early_exit
+        if limited and self.search is None and how.depth == LONGER.depth:
+            how = replace(how, depth=1)
         models = [partial(model_of, path) for path in paths]
         screen = Console(highlight=False, soft_wrap=True)
         config = models[0]().config
@@ -110,13 +115,13 @@ class Solve:
         many = len(first_two) > 1
         as_boards = self.watch or not (many or self.json)
         if as_boards:
-            how, steps = self.how, self.max_steps
+            steps = self.max_steps
             solutions = (
                 show(first_to_accept(models, p, how, steps), p, how, steps, self.watch, screen)
                 for p in puzzles
             )
         else:
-            solutions = solve_in_turn(models, puzzles, self.how, self.max_steps, self.batch_size)
+            solutions = solve_in_turn(models, puzzles, how, self.max_steps, self.batch_size)
 
         total = solved = hopeless = 0
         for solution in solutions:
@@ -133,8 +138,9 @@ class Solve:
                 screen.print(Text.assemble(text, (verdict(solution), style)))
         if many and not self.json:
             screen.print(f"{solved} of {total} puzzles solved")
-        if solved + hopeless < total and not (self.json or self.watch or self.how.tries_again):
-            name = "guesses" if self.how.verify and task.guessable else "cascade"
+        searches = len(how.stages(1)) > 1 or how.depth > LONGER.depth
+        if solved + hopeless < total and not (self.json or self.watch or searches):
+            name = "guesses" if how.verify and task.guessable else "cascade"
             screen.print(f"--search {name} tries more.", style="dim")
         return 0 if solved == total else 1
 

@@ -46,8 +46,9 @@ class Search:
     verify: bool = False
     """Accept an answer if it keeps the rules of the puzzle, instead of when the model halts."""
     patience: int = 2
-    """Accept an answer after this many consecutive H-cycles in which the model halts on it (fewer
-    at the last step). With 1, a model is often sure too early; 2 was enough in all measurements."""
+    """Accept an answer after this many consecutive H-cycles in which the model halts on it (of
+    all, where an attempt has fewer). With 1, a model is often sure too early; 2 was enough in all
+    measurements."""
     depth: int = 1
     """Steps of plain thinking, in units of the usual number."""
     views: int = 0
@@ -164,6 +165,9 @@ FIXED = Search()
 """Evaluate as the published models are: take all steps, and the answer after the last."""
 CONFIRMED = Search(early_exit=True, verify=True)
 """Think until the answer keeps the rules. This loses nothing, because such an answer is right."""
+LONGER = replace(CONFIRMED, depth=2)
+"""Think so for up to twice as long as in training: of 300 hard Sudokus `sudoku9-large` then solves
+92.7 % instead of 90.3 %, none of them wrongly sure (lab book, 2026-11-29)."""
 SEARCHES = {
     "depth": Search(early_exit=True, depth=4),
     "symmetries": Search(early_exit=True, views=8, select="first"),

@@ -224,10 +224,7 @@ class Seats:
         ]
         if not self.search.verify:
             return {
-                row
-                for row in asked
-                if (turn := self.turns[row]).halts
-                and (turn.halts >= self.search.patience or turn.steps == turn.max_steps)
+                row for row in asked if self.turns[row].halts >= self.looks_needed(self.turns[row])
             }
         if self.search.early_exit:  # unchanged answers were checked before
             asked = [row for row in asked if changed[row]]
@@ -239,6 +236,12 @@ class Seats:
             for row, answer in zip(asked, answers, strict=True)
             if self.task.check(self.turns[row].puzzle.numpy(), answer) is None
         }
+
+    def looks_needed(self, turn: Turn) -> int:
+        """Return at how many looks in a row the model must halt, to be believed."""
+        if not self.search.early_exit:
+            return 1
+        return min(self.search.patience, max(1, int(turn.max_steps / self.stride)))
 
     def leave(
         self,

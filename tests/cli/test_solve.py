@@ -18,7 +18,7 @@ from ostinato.cli import boards, main, parse
 from ostinato.cli import solve as solve_verb
 from ostinato.data import sudoku
 from ostinato.data.puzzle_files import WrittenPuzzle
-from ostinato.inference.search import FIXED
+from ostinato.inference.search import FIXED, LONGER
 from ostinato.weights import FOLDER
 from ostinato.weights.save import save_weights
 from tests.data.test_sudoku_oracle import is_solved
@@ -69,7 +69,8 @@ def test_it_thinks_in_the_dtype_that_it_is_told_to(capsys, run_folder):
     sure = {}
     for dtype in ("float32", "bfloat16"):
         _, out, _ = solve(capsys, run_folder, PUZZLE, "--json", "--forward-dtype", dtype)
-        (expected,) = ostinato.solve(ostinato.load(run_folder, forward_dtype=dtype), [PUZZLE])
+        model = ostinato.load(run_folder, forward_dtype=dtype)
+        (expected,) = ostinato.solve(model, [PUZZLE], search=LONGER)
         sure[dtype] = json.loads(out)["confidence"]
         assert sure[dtype] == pytest.approx(expected.confidence)
     assert sure["float32"] != pytest.approx(sure["bfloat16"])
@@ -169,7 +170,9 @@ def test_watch_prints_the_steps_one_after_another(capsys, look_up):
 
 def test_watch_ends_when_the_puzzle_is_solved(capsys, look_up):
     code, out, _ = solve(capsys, look_up, PUZZLE, "--watch")
-    assert code == 0 and "step 2 of 4" in out and "step 3" not in out
+    assert code == 0 and "step 2 of 8" in out and "step 3" not in out
+    code, out, _ = solve(capsys, look_up, PUZZLE, "--watch", "--max-steps", "4")
+    assert code == 0 and "step 2 of 4" in out
 
 
 def test_watch_shows_the_surest_view_as_the_puzzle_has_it(capsys, look_up):
@@ -195,9 +198,9 @@ def test_a_search_goes_on_where_plain_thinking_ends(capsys, look_up):
         code, out, _ = solve(capsys, *words, "--search", search)
         found = json.loads(out)
         assert (code, found["way"], found["accepted_by"]) == (0, way, "rules")
-    code, out, _ = solve(capsys, *words, "--search=symmetries", "--views", "3", "--no-verify")
+    code, out, _ = solve(capsys, *words, "--search=symmetries", "--view-depth=3", "--no-verify")
     found = json.loads(out)
-    assert (found["accepted_by"], found["total_steps"]) == ("q", 1 + 3 * 2)
+    assert (found["accepted_by"], found["total_steps"]) == ("q", 1 + 8 * 3)
     code, out, _ = solve(capsys, look_up, PUZZLE, "--max-steps", "1", "--search", "symmetries")
     assert code == 0 and out.endswith(
         "Solved in 2 steps in a symmetric view; the model is 100% sure.\n"

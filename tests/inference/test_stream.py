@@ -88,6 +88,11 @@ def test_patience_waits_until_the_answer_has_been_confirmed():
         search = Search(early_exit=True, patience=patience)
         for thought in think_stream(LookUp(halt_max_steps=6), QUESTIONS, search, batch_size=5):
             assert thought.total_steps == steps_needed(thought.tokens) + patience - 1
+    # The last step is no proof, unless there is no other
+    for question in QUESTIONS:
+        needed = steps_needed(question.tokens)
+        (thought,) = think_stream(LookUp(), [question], search, max_steps=needed)
+        assert thought.attempt.accepted == (needed == 1)
     # With a change of mind the count starts again, although the model was sure all the time
     search = Search(early_exit=True, patience=2)
     for thought in think_stream(Sure(halt_max_steps=6), QUESTIONS, search):
