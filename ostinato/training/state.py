@@ -239,7 +239,15 @@ def start_from(model: RecursiveModel, config: TrainingConfig) -> None:
     The model keeps its own settings, such as cycles and dtype. Raises ValueError, with the remedy,
     if the file cannot be read, or if a tensor is missing, extra or mis-shaped.
     """
-    load_pretrained(model, read_pretrained(config.init_from), config.puzzle_embeddings)
+    found = read_pretrained(config.init_from)
+    for name, unit in (("seq_len", "cells"), ("vocab_size", "symbols")):
+        given, needed = (found.settings or {}).get(name), getattr(model.config, name)
+        if given not in (None, needed):
+            raise ValueError(
+                f"{found.source} knows puzzles of {given} {unit}, these have {needed}: start from "
+                "weights for the same kind, or from none"
+            )
+    load_pretrained(model, found, config.puzzle_embeddings)
 
 
 def freeze_weights(model: RecursiveModel) -> None:

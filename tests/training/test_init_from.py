@@ -226,6 +226,8 @@ def test_what_does_not_fit_is_refused(given: Path, tmp_path: Path):
     trm = TRMConfig(**shared)
     with pytest.raises(ValueError, match=r"does not know: H_level\.layers\.0"):
         start(trm)
+    with pytest.raises(ValueError, match=r"6 symbols, these have 30: start from"):
+        start(replace(wide, vocab_size=30), puzzle_embeddings="mean")
     with pytest.raises(ValueError, match="does not exist"):
         start(wide, init_from=str(tmp_path / "missing"))
     save_weights(tmp_path / "bare", bare := HRM(replace(MODEL, puzzle_emb_ndim=0)))
