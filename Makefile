@@ -26,7 +26,7 @@ demo: $(VENV)/installed
 	@echo "  $(BIN)/ostinato --help                           everything else"
 
 test: lint
-	$(BIN)/pytest --no-header --numprocesses auto --maxprocesses 8 --dist loadfile --durations 5
+	$(BIN)/pytest --no-header --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder --durations 5
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

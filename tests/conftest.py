@@ -18,6 +18,15 @@ hypothesis.settings.register_profile("ostinato", derandomize=True, **shared)
 hypothesis.settings.register_profile("fuzz", max_examples=20_000, print_blob=True, **shared)
 hypothesis.settings.load_profile("ostinato")
 
+LONGEST = ("test_documented_commands.py", "test_tour.py", "test_onnx.py")
+"""Files that take minutes: they come first, so that no process is left alone with one of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the longest files to the front."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 check_function = JaxtypingTransformer.visit_FunctionDef
 
 
