@@ -115,7 +115,9 @@ class Serve:
                 limit_concurrency=self.limits.max_connections,
                 timeout_graceful_shutdown=5,
             )
-        except SystemExit as error:  # uvicorn has told why
+        except SystemExit as error:
+            if error.code not in (1, 3):  # of uvicorn, which has told why; others are signals
+                raise
             raise ValueError(
                 f"cannot listen at {self.host}:{self.port}: choose another --port"
             ) from error

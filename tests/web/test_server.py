@@ -16,6 +16,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from ostinato.cli.serve import Serve
 from ostinato.web.limits import Limits
 from ostinato.web.server import Served, create_app
 from tests.inference.stand_in import LookUp
@@ -160,3 +161,15 @@ def test_without_the_server_s_packages_it_is_said_what_to_install(monkeypatch: p
     monkeypatch.setitem(sys.modules, "fastapi", None)
     with pytest.raises(ValueError, match=r"pip install 'ostinato\[web\]'"):
         create_app([Served("look-up", LookUp())])
+
+
+@pytest.mark.parametrize(("code", "error"), [(1, ValueError), (128 + 15, SystemExit)])
+def test_an_address_in_use_is_told_from_a_signal(
+    code: int, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+):
+    def run(*_: object, **__: object) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(uvicorn, "run", run)
+    with pytest.raises(error):
+        Serve(()).listen(None)
