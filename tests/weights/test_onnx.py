@@ -1,6 +1,7 @@
 """ONNX files: the same answers as PyTorch, every form of the weights, and refusals."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_export_and_solve_from_the_command_line(tmp_path: Path, capsys: pytest.C
     assert cli.main(words) == 0
     printed = capsys.readouterr()
     path = printed.out.strip()
-    assert "3 of 3 answers the same" in printed.err
+    assert "3 of 3 answers the same, 0 of the 0 that the model is sure of" in printed.err
     assert cli.main(["solve", path, ".1..3..12..4..3."]) == 1  # it is untrained
     table = tmp_path / "puzzles.csv"
     table.write_text("question,answer\n.1..3..12..4..3.,4123324123141432\n")
@@ -130,3 +131,12 @@ def test_files_of_others_are_refused(tmp_path: Path):
     for name, reason in (("text.onnx", "cannot be opened"), ("other.onnx", "export again")):
         with pytest.raises(ValueError, match=reason):
             ostinato.load(tmp_path / name)
+
+
+def test_in_full_precision_answers_that_the_model_is_sure_of_must_be_the_same():
+    agreement = writer.OnnxAgreement(0.0, 1.0, puzzles=100, same=96, sure=(95, 94), solved=None)
+    writer.check(agreement, "fp32")
+    worse = replace(agreement, sure=(95, 93))
+    writer.check(worse, "int8")
+    with pytest.raises(ValueError, match="93 of the 95 that the model is sure of"):
+        writer.check(worse, "fp32")
