@@ -1,4 +1,4 @@
-"""What every test shares: one thread, no network, repeatable examples, shapes checked or not."""
+"""Every test has one thread, no network, and repeatable examples; shapes are checked or not."""
 
 import ast
 import os

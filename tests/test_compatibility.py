@@ -14,7 +14,7 @@ from ostinato.inference.search import FIXED
 
 RUN = Path(__file__).parent / "golden" / "run_0_1"
 LOSS_OF_0_1 = 2.0826759338378906
-"""Of step 9 to 12, when 0.1 went on from there."""
+"""Loss of steps 9 to 12, when 0.1 went on from there."""
 
 
 def test_it_answers_as_it_did():

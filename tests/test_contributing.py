@@ -140,7 +140,7 @@ def insert(path: Path, marker: str, text: str, behind: bool = True) -> None:
 
 
 class Result(NamedTuple):
-    """How one command ended."""
+    """Hold the end of a command."""
 
     code: int
     out: str

@@ -48,7 +48,7 @@ class Block:
     """Name of the file to save it as; empty: it is run."""
 
     def lines(self) -> list[str]:
-        """What a reader types; for `make`, the `ostinato` commands that it runs."""
+        """Return what a reader types; for `make`, the `ostinato` commands that it runs."""
         if self.language not in SHELL:
             return []
         lines = self.text.replace("\\\n", " ").replace(".venv/bin/", "").splitlines()
@@ -109,7 +109,7 @@ def simple_commands(line: str) -> list[list[str]]:
 
 
 def ostinato_arguments(command: list[str]) -> list[str] | None:
-    """What follows `ostinato`, also behind `python -m` and `torchrun … -m`; None without it."""
+    """Return the words behind `ostinato`, also after `python -m` or `torchrun … -m`, or None."""
     for index, word in enumerate(command):
         if Path(word).name == "ostinato" and (index == 0 or command[index - 1] == "-m"):
             return command[index + 1 :]

@@ -69,7 +69,7 @@ def expected(path: Path, puzzles: PuzzleSet, max_steps: int | None = None) -> di
 
 
 def part(content: dict, other: dict) -> dict:
-    """What `content` says of the keys of `other`."""
+    """Return the part of `content` that has the keys of `other`."""
     return {key: content[key] for key in other}
 
 

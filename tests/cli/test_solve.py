@@ -228,7 +228,7 @@ def test_watch_on_a_terminal(look_up):
 
 
 def left_on_screen(output: str) -> list[str]:
-    """What a terminal shows in the end, by the few control sequences that an animation needs."""
+    """Return a terminal's last screen, by the few control sequences that an animation needs."""
     lines, row = [""], 0
     for part in re.findall(r"\x1b\[[?\d;]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", output):
         if part == "\n":

@@ -52,7 +52,7 @@ def simple_paths(board: np.ndarray) -> list[list[tuple[int, int]]]:
 
 
 def touches_itself(path: list[tuple[int, int]]) -> bool:
-    """Whether two cells of a path are neighbours without following each other."""
+    """Tell whether two cells of a path are neighbours without following each other."""
     return any(
         abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1
         for place, a in enumerate(path)

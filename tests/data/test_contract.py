@@ -1,4 +1,4 @@
-"""What every kind of puzzle keeps: a new one is tested here by its line in `KINDS` and a recipe."""
+"""Every kind of puzzle keeps this contract: a line in `KINDS` and a recipe test a new one here."""
 
 from functools import cache
 

@@ -14,7 +14,7 @@ GRIDS = st.tuples(st.integers(1, 6), st.integers(1, 6)).map(
 
 
 def moved(grid: np.ndarray, number: int) -> np.ndarray:
-    """What each number means, cell by cell: new[r, c] is an old cell counted from some corner."""
+    """Define each number, cell by cell: new[r, c] is an old cell counted from some corner."""
     rows, cols = grid.shape
     new = {
         0: (rows, cols, lambda r, c: (r, c)),

@@ -75,7 +75,7 @@ def test_the_distribution_is_that_of_drawing_until_one_fits():
 
 
 def first(cells: np.ndarray, symbol: str) -> bool:
-    """Whether the symbol stands in a corner, where paths are long."""
+    """Tell whether the symbol stands in a corner, where paths are long."""
     return symbol in (cells[0, 0], cells[0, -1], cells[-1, 0], cells[-1, -1])
 
 

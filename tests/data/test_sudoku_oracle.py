@@ -1,4 +1,4 @@
-"""What the other Sudoku tests compare with, written without the package, and known facts about it.
+"""A reference for the other Sudoku tests, written without the package, and known facts about it.
 
 Boards are strings of digits and dots.
 """

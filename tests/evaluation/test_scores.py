@@ -1,4 +1,4 @@
-"""What a kind of puzzle measures besides exactness: mazes, with answers that are known."""
+"""A kind of puzzle may measure more than exactness: mazes, with answers that are known."""
 
 from dataclasses import replace
 

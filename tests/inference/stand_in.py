@@ -52,7 +52,7 @@ class StandIn(RecursiveModel, ABC):
 
     @abstractmethod
     def reply(self, state: State, inputs: Tensor, puzzle_ids: Tensor) -> Output:
-        """What it answers in this state, the step included."""
+        """Return its answer in this state, the step included."""
 
 
 class LookUp(StandIn):

@@ -218,7 +218,7 @@ class Erratic(LookUp):
 @BATCHES
 @pytest.mark.parametrize("select", ["first", "q", "residual"])
 def test_selection_is_by_all_rollouts_run_alone(batch_size, select):
-    """What a pool of seats cuts short must not be what would have won."""
+    """A pool of seats must not cut short the attempt that would have won."""
     search = Search(
         early_exit=True,
         patience=1,

@@ -1,4 +1,4 @@
-"""What every model of `MODELS` keeps: a new one is tested here by its line there."""
+"""Every model of `MODELS` keeps this contract: a new one is tested here by its line there."""
 
 import os
 import signal

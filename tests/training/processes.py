@@ -16,7 +16,7 @@ CONTEXT.set_forkserver_preload(["pytest", "torch._dynamo", "ostinato.training.ru
 
 
 def in_processes(size: int, work: Callable[..., object], *arguments: object) -> list[Any]:
-    """What `work(*arguments)` returns in each of `size` processes that can `World.join`."""
+    """Return what `work(*arguments)` gives in each of `size` processes that can `World.join`."""
     with tempfile.TemporaryDirectory() as folder:
         codes = exit_codes(size, store_result, Path(folder), work, *arguments)
         assert not any(codes), f"exit codes {codes}: see what was written on standard error"
@@ -24,7 +24,7 @@ def in_processes(size: int, work: Callable[..., object], *arguments: object) -> 
 
 
 def store_result(folder: Path, work: Callable[..., object], *arguments: object) -> None:
-    """Where `in_processes` finds it."""
+    """Store a result where `in_processes` finds it."""
     torch.save(work(*arguments), folder / os.environ["RANK"])
 
 

@@ -122,7 +122,7 @@ def largest_differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str,
 
 
 def batches_with_shared_rows(settings: Recipe, size: int) -> int:
-    """Of the batches of a run: how many hold an id for two of the ranks, and other ids too."""
+    """Count the batches of a run that hold an id for two of the ranks, and other ids too."""
     batches = training_batches(DATA, settings.training.global_batch_size, settings.training.seed)
     count = 0
     for batch in islice(batches, settings.training.total_steps):

@@ -35,7 +35,7 @@ def on_machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
 
 
 def train(folder: Path, steps: int, recipe: Recipe | None = None) -> str:
-    """What a session says that takes a run up to so many steps."""
+    """Return the output of a session that takes a run up to so many steps."""
     said: list[str] = []
     recipe = recipe or Recipe("tiny", MODEL, DATA, TRAINING)
     recipe = replace(recipe, training=replace(recipe.training, total_steps=steps))
@@ -48,7 +48,7 @@ def config(folder: Path) -> dict[str, Any]:
 
 
 def dtypes(folder: Path) -> tuple[str, str]:
-    """Of the model and of Muon, as recorded; the weights have the same."""
+    """Return the dtypes of the model and of Muon, as recorded; the weights have the same."""
     found = config(folder)
     assert load(folder).config.forward_dtype == found["model"]["forward_dtype"]
     return found["model"]["forward_dtype"], found["training"]["muon_dtype"]

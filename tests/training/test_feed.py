@@ -1,4 +1,4 @@
-"""What slots are given, against a queue kept by hand."""
+"""Slots are given what a queue kept by hand holds."""
 
 from itertools import count
 

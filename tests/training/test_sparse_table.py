@@ -29,7 +29,7 @@ from tests.tiny import tiny_config
 
 SHAPE = {"puzzle_emb_ndim": 24, "puzzle_emb_len": 2, "halt_max_steps": 3}
 IDS = [5, 2, 5, 0, 2, 5, 9, 7]
-"""Of a batch: some occur more than once."""
+"""Ids of a batch: some occur more than once."""
 
 
 def models(rows: int) -> dict[str, RecursiveConfig]:

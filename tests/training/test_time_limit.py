@@ -45,7 +45,7 @@ class SlowWork(Work):
     clock: Clock
     state: Any = field(default_factory=State)
     shares: list[float] = field(default_factory=list)
-    """What each update was told of the time used."""
+    """Share of the time used, as each update was told."""
     validated: list[int] = field(default_factory=list)
     unit, units_per_step, shown = "examples", 1, ()
 
@@ -160,7 +160,7 @@ def test_a_validation_that_has_to_wait_comes_once_and_first(tmp_path: Path):
 def test_a_resumed_run_shows_what_is_left_of_its_time(
     decay_by: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """Of the run's where the rate decays by time, else of the session's."""
+    """Count the run's time where the rate decays by time, else the session's."""
     session(tmp_path, 100.0, total_steps=5, decay_by=decay_by)
     used = lines(tmp_path)[-1]["time"]
     assert used == 5 * STEP + SAVING + VALIDATION

@@ -1,4 +1,4 @@
-"""What is logged is in metrics.jsonl once, and the progress line tells the truth."""
+"""Each logged value is in metrics.jsonl once, and the progress line tells the truth."""
 
 import io
 import json

@@ -12,7 +12,7 @@ import pytest
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is wrong, where, which text becomes which, and who notices."""
+    """Name a fault, its place, the text that becomes another one, and who notices."""
 
     name: str
     target: str

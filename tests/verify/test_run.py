@@ -69,7 +69,7 @@ def copy(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def failures(path: Path) -> dict[str, str]:
-    """What is found wrong."""
+    """Return the faults that are found."""
     found = verify_run(path, Path("data"), torch.device("cpu"), lambda line: None)
     return {finding.name: finding.found for finding in found if not finding.passed}
 

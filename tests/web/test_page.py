@@ -47,7 +47,7 @@ async ([tokens, id, passes]) => {
 
 
 def answered(page: Any) -> str:
-    """What the page says at the end of thinking."""
+    """Return the page's words at the end of thinking."""
     page.wait_for_selector("#think:text-is('Think')")
     return page.inner_text("#verdict")
 

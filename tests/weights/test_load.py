@@ -356,7 +356,7 @@ class Hub:
         return str(self.snapshot)
 
     def fetched(self) -> set[str]:
-        """What was downloaded; the next call starts with an empty cache."""
+        """Return what was downloaded; the next call starts with an empty cache."""
         found = {str(p.relative_to(self.snapshot)) for p in self.snapshot.rglob("*") if p.is_file()}
         shutil.rmtree(self.snapshot)
         return found
