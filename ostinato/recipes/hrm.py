@@ -8,7 +8,7 @@ from dataclasses import replace
 from ostinato.data.sudoku import SudokuData
 from ostinato.models import HRMConfig
 from ostinato.recipes.arc import arc_1, arc_2
-from ostinato.recipes.maze import MAZE_HARD
+from ostinato.recipes.maze import MAZE_HARD, maze_tiny
 from ostinato.recipes.sudoku import SMALL
 from ostinato.training.config import Recipe, TrainingConfig
 
@@ -42,6 +42,27 @@ def hrm_sudoku4_tiny() -> Recipe:
         ),
         training=replace(
             SMALL, total_steps=1500, slot_turns=4, eval_every=250, checkpoint_every=250
+        ),
+    )
+
+
+def hrm_maze_tiny() -> Recipe:
+    """HRM on 9×9 mazes without loops: the twin of maze-tiny.
+
+    It has the same data, steps and width, and a block in each of its two modules.
+
+    ostinato train hrm-maze-tiny --compile --time-limit 5m
+    """
+    twin = maze_tiny()
+    return replace(
+        twin,
+        name="hrm-maze-tiny",
+        model=replace(
+            hrm_sudoku4_tiny().model,
+            task="maze9",
+            seq_len=81,
+            halt_max_steps=2,
+            forward_dtype="auto",
         ),
     )
 
