@@ -142,7 +142,8 @@ def sudoku9_easy() -> Recipe:
             puzzle_emb_ndim=192,
             puzzle_emb_len=1,
             halt_max_steps=8,
-            forward_dtype="float32",
+            normalize_swiglu=True,
+            forward_dtype="auto",
         ),
         data=SudokuData(
             size=9,
@@ -153,11 +154,13 @@ def sudoku9_easy() -> Recipe:
             num_test=2000,
         ),
         training=replace(
-            SMALL,
-            total_steps=3400,
+            LARGE_STEPS,
+            total_steps=4000,
+            slot_turns=64,
             warmup_steps=50,
-            decay_start=0.421,
-            eval_every=500,
+            decay_start=0.1,
+            ema_decay=0.998,
+            eval_every=1000,
             checkpoint_every=500,
         ),
     )
@@ -182,7 +185,7 @@ def sudoku9() -> Recipe:
     """
     return Recipe(
         name="sudoku9",
-        model=replace(sudoku9_easy().model, normalize_swiglu=True, halt_max_steps=16),
+        model=replace(sudoku9_easy().model, halt_max_steps=16, forward_dtype="float32"),
         data=SudokuData(
             source="sudoku-extreme",
             num_train=31_000,
@@ -192,15 +195,5 @@ def sudoku9() -> Recipe:
             min_givens=24,
             max_givens=40,
         ),
-        training=replace(
-            LARGE_STEPS,
-            total_steps=6300,
-            slot_turns=64,
-            warmup_steps=50,
-            decay_start=0.1,
-            ema_decay=0.998,
-            eval_every=1000,
-            eval_batch_size=32,
-            checkpoint_every=500,
-        ),
+        training=replace(sudoku9_easy().training, total_steps=6300, eval_batch_size=32),
     )
