@@ -242,6 +242,8 @@ def real_tokens(model: "NanoChat", data_root: Path) -> "tuple[Int[Tensor, '1 seq
 
     from ostinato.data.text import load_texts
     from ostinato.data.text.token_set import FACTS_FILE
+    from ostinato.data.text.words import WordTokenizer
+    from ostinato.inference.generate import tokenizer_of
     from ostinato.inference.inspect import probe_tokens
 
     for facts in sorted(data_root.glob(f"*/{FACTS_FILE}")):
@@ -252,7 +254,8 @@ def real_tokens(model: "NanoChat", data_root: Path) -> "tuple[Int[Tensor, '1 seq
             length = min(len(texts), model.config.seq_len)
             tokens = texts.windows(np.zeros(1, np.int64), length)
             return tokens.to(model.embed_tokens.weight.device), f"{path.parent}, validation"
-    return probe_tokens(model), "Python's module textwrap"
+    of_words = isinstance(tokenizer_of(model), WordTokenizer)
+    return probe_tokens(model), "all its words" if of_words else "Python's module textwrap"
 
 
 def check_overwrites_nothing(folder: Path, source: Path) -> None:
