@@ -76,7 +76,7 @@ class Decoder:
         shape = (layers, slots, config.kv_heads, self.capacity, config.head_dim)
         device = model.embed_tokens.weight.device
         self.values = torch.zeros(shape, dtype=config.dtype, device=device)
-        self.keys = torch.zeros_like(self.values.mT.contiguous())
+        self.keys = torch.zeros_like(self.values)
         self.lengths = np.zeros(slots, np.int64)
         self.early = EarlyExit(model, self.caches(0), exit_threshold) if early else None
         self.compiled = compiled_model(model) if self.way == "numba" else None
@@ -96,11 +96,10 @@ class Decoder:
         """Return the cache of a text, as the model takes it."""
         length = int(self.lengths[slot])
         return [
-            KeyValueCache.holding(keys[slot, None].mT, values[slot, None], length)
+            KeyValueCache.holding(keys[slot, None], values[slot, None], length)
             for keys, values in zip(self.keys, self.values, strict=True)
         ]
 
-    @torch.no_grad()
     def step(self, tokens: Sequence[int], slots: Sequence[int]) -> Float[Tensor, "texts vocab"]:
         """Append a token to each of some texts; return the logits of each next one.
 
@@ -110,21 +109,24 @@ class Decoder:
         lengths = self.lengths[where]
         if lengths.max() >= self.capacity:
             raise ValueError(f"a text has no room left: its cache holds {self.capacity} tokens")
-        if self.compiled is not None:
-            logits = self.compiled_step(np.array(tokens), where, lengths)
-        elif len(slots) == 1:
+        if self.compiled is None and len(slots) == 1:
             return self.read(tokens, slots[0])[None]
-        else:
-            places = torch.from_numpy(where).to(self.keys.device)
-            ends = torch.from_numpy(lengths).to(self.keys.device)
-            caches = [
-                RaggedCache(keys.mT, values, places, ends)
-                for keys, values in zip(self.keys, self.values, strict=True)
-            ]
-            new = torch.tensor(tokens, device=self.keys.device)[:, None]
-            logits = self.model(new, caches)[:, -1]
-        self.lengths[where] += 1
+        run = self.step_together if self.compiled is None else self.compiled_step
+        logits = run(np.array(tokens), where, lengths)
+        self.lengths[where] = lengths + 1
         return logits
+
+    @torch.no_grad()
+    def step_together(
+        self, tokens: np.ndarray, slots: np.ndarray, lengths: np.ndarray
+    ) -> Float[Tensor, "texts vocab"]:
+        device = self.keys.device
+        places, ends = torch.from_numpy(slots).to(device), torch.from_numpy(lengths).to(device)
+        caches = [
+            RaggedCache(keys, values, places, ends)
+            for keys, values in zip(self.keys, self.values, strict=True)
+        ]
+        return self.model(torch.from_numpy(tokens).to(device)[:, None], caches)[:, -1]
 
     def clear(self, slot: int) -> None:
         """Forget a text."""
@@ -133,7 +135,7 @@ class Decoder:
     def copy(self, source: int, target: int) -> None:
         """Make a text the same as another."""
         length = self.lengths[target] = self.lengths[source]
-        self.keys[:, target, :, :, :length] = self.keys[:, source, :, :, :length]
+        self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
         self.values[:, target, :, :length] = self.values[:, source, :, :length]
 
     def compiled_step(
@@ -254,7 +256,7 @@ class CompiledModel:
             scales=numbers(lanes),
             x=numbers(config.hidden_size),
             qkv=numbers(int(weights.qkv.sizes[0])),
-            scores=numbers(config.num_heads, keys.shape[-1]),
+            scores=numbers(config.num_heads, keys.shape[-2]),
             inner=numbers(int(weights.gate_up.sizes[0])),
             logits=numbers(config.vocab_size),
         )

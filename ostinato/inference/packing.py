@@ -105,18 +105,25 @@ def pack_matrices(blocks: Sequence[Sequence[PackedTernaryLinear]]) -> Matrix:
     for matrix in rows:
         dealt = (matrix[:, columns] + 1).astype(np.uint8).reshape(len(matrix), -1, LANES, LANE)
         shifts = np.arange(0, 2 * LANES, 2, dtype=np.uint8)[:, None]
-        codes.append((dealt << shifts).sum(2, dtype=np.uint8))
+        codes.append(in_pairs((dealt << shifts).sum(2, dtype=np.uint8)))
     weight_groups, activation_groups = starts // weight_group, starts // group
     same_weights = same_in_blocks(weight_groups, counts)
     kept = weight_groups[:: LANES if same_weights else 1]
     scales = [
-        np.concatenate([array(m.scales.expand(len(m.codes), -1))[:, kept] for m in matrices])
+        in_pairs(
+            np.concatenate([array(m.scales.expand(len(m.codes), -1))[:, kept] for m in matrices])
+        )
         for matrices in blocks
     ]
     uniform = same_weights and same_in_blocks(activation_groups, counts)
     per_block = 1 if same_weights else LANES
     sizes = [len(rows[0]), len(lanes) // LANES, per_block, group, int(uniform)]
     return Matrix(np.stack(codes).reshape(-1), np.stack(scales).reshape(-1), np.array(sizes), lanes)
+
+
+def in_pairs(rows: np.ndarray) -> np.ndarray:
+    """Put the blocks of every two rows side by side."""
+    return rows.reshape(len(rows) // 2, 2, *rows.shape[1:]).swapaxes(1, 2).copy()
 
 
 def deal_out(inputs: int, part: int) -> np.ndarray:

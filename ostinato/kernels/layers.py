@@ -178,27 +178,42 @@ def add_rows(factors, rows, out):
 
 @no_type_check
 @compiled
+def multiply_rows(rows, x, out):
+    """Write the product of each row with x, four rows at a time."""
+    whole = len(rows) // 4 * 4
+    for n in range(0, whole, 4):
+        a, b, c, d = rows[n], rows[n + 1], rows[n + 2], rows[n + 3]
+        sum_a = sum_b = sum_c = sum_d = x.dtype.type(0)
+        for i in range(len(x)):
+            sum_a += a[i] * x[i]
+            sum_b += b[i] * x[i]
+            sum_c += c[i] * x[i]
+            sum_d += d[i] * x[i]
+        out[n], out[n + 1], out[n + 2], out[n + 3] = sum_a, sum_b, sum_c, sum_d
+    for n in range(whole, len(rows)):
+        out[n] = dot(rows[n], x)
+
+
+@no_type_check
+@compiled
 def attend(weights, cache, head, slot, position, text, work):
     """Append a key and value to a cache, and let the query heads that share them attend."""
-    heads, key_heads, size = work.scores.shape[1], work.keys.shape[2], work.keys.shape[3]
+    heads, key_heads, size = work.scores.shape[1], work.keys.shape[2], work.keys.shape[4]
     qkv, cos, sin = work.qkv[text], weights.cos[position], weights.sin[position]
-    keys, values = work.keys[cache, slot, head], work.values[cache, slot, head]
-    key = qkv[(heads + head) * size : (heads + head + 1) * size]
-    rotate(key, cos, sin)
-    for j in range(size):
-        keys[j, position] = key[j]
+    keys = work.keys[cache, slot, head, : position + 1]
+    values = work.values[cache, slot, head, : position + 1]
+    copy(qkv[(heads + head) * size : (heads + head + 1) * size], keys[position])
+    rotate(keys[position], cos, sin)
     first = (heads + key_heads + head) * size
     copy(qkv[first : first + size], values[position])
     shared = heads // key_heads
     for number in range(head * shared, (head + 1) * shared):
         query = qkv[number * size : (number + 1) * size]
         rotate(query, cos, sin)
-        scores = work.scores[text, number, : position + 1]
-        for i in range(position + 1):
-            scores[i] = 0
         for j in range(size):
             query[j] *= weights.constants[ATTENTION]
-        add_rows(query, keys, scores)
+        scores = work.scores[text, number, : position + 1]
+        multiply_rows(keys, query, scores)
         softmax(scores)
         x = work.x[text, number * size : (number + 1) * size]
         for j in range(size):
@@ -211,7 +226,7 @@ def attend(weights, cache, head, slot, position, text, work):
 def multiply_head(head, first, last, x, logits):
     """Write rows `first` to `last` of the head times the final states, four texts at a time."""
     whole = len(x) // 4 * 4
-    for row in range(first, last):
+    for row in range(first, last if whole else first):
         weights = head[row]
         for n in range(0, whole, 4):
             a, b, c, d = x[n], x[n + 1], x[n + 2], x[n + 3]
@@ -223,5 +238,5 @@ def multiply_head(head, first, last, x, logits):
                 sum_d += weights[i] * d[i]
             logits[n, row], logits[n + 1, row] = sum_a, sum_b
             logits[n + 2, row], logits[n + 3, row] = sum_c, sum_d
-        for n in range(whole, len(x)):
-            logits[n, row] = dot(weights, x[n])
+    for n in range(whole, len(x)):
+        multiply_rows(head[first:last], x[n], logits[n, first:last])

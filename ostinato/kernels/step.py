@@ -63,9 +63,9 @@ class Work(NamedTuple):
     """Hold the cache, and the intermediate results of a pass, a row for each text."""
 
     keys: Any
-    """Rotated keys: layers, slots, key heads, head size, positions."""
+    """Rotated keys: layers, slots, key heads, positions, head size."""
     values: Any
-    """The same, but layers, slots, key heads, positions, head size."""
+    """Values, in the same order."""
     streams: Any
     mixed: Any
     mixing: Any
@@ -78,6 +78,14 @@ class Work(NamedTuple):
     scores: Any
     inner: Any
     logits: Any
+
+
+@no_type_check
+@compiled
+def share_of(rows, chunk, chunks):
+    """Return the first row of a chunk and the one behind its last; but for the end, eights."""
+    eights = (rows + 7) // 8
+    return min(eights * chunk // chunks * 8, rows), min(eights * (chunk + 1) // chunks * 8, rows)
 
 
 @no_type_check
@@ -104,7 +112,7 @@ def run_chunk(phase, chunk, tokens, slots, positions, weights, work):
         quantize(x, weights.qkv, chunk, work, constants)
     elif kind == QKV:
         rows = weights.qkv.sizes[0]
-        first, last = rows * chunk // chunks, rows * (chunk + 1) // chunks
+        first, last = share_of(rows, chunk, chunks)
         multiply(weights.qkv, layer, first, last, texts, work, work.qkv)
     elif kind == ATTEND:
         text, head = chunk // work.keys.shape[2], chunk % work.keys.shape[2]
@@ -115,7 +123,7 @@ def run_chunk(phase, chunk, tokens, slots, positions, weights, work):
         quantize(x, weights.o_proj, chunk, work, constants)
     elif kind == O_PROJ:
         rows = weights.o_proj.sizes[0]
-        first, last = rows * chunk // chunks, rows * (chunk + 1) // chunks
+        first, last = share_of(rows, chunk, chunks)
         multiply(weights.o_proj, layer, first, last, texts, work, work.x)
     elif kind == MIDDLE:
         read_streams(weights, 2 * layer + 1, chunk, work)
@@ -123,7 +131,7 @@ def run_chunk(phase, chunk, tokens, slots, positions, weights, work):
         quantize(x, weights.gate_up, chunk, work, constants)
     elif kind == GATE_UP:
         rows = weights.gate_up.sizes[0] // 2
-        first, last = rows * chunk // chunks, rows * (chunk + 1) // chunks
+        first, last = share_of(rows, chunk, chunks)
         multiply(weights.gate_up, layer, first, last, texts, work, work.inner)
         multiply(weights.gate_up, layer, rows + first, rows + last, texts, work, work.inner)
         one = x.dtype.type(1)
@@ -138,7 +146,7 @@ def run_chunk(phase, chunk, tokens, slots, positions, weights, work):
         quantize(inner, weights.down, chunk, work, constants)
     elif kind == DOWN:
         rows = weights.down.sizes[0]
-        first, last = rows * chunk // chunks, rows * (chunk + 1) // chunks
+        first, last = share_of(rows, chunk, chunks)
         multiply(weights.down, layer, first, last, texts, work, work.x)
     elif kind == LAST:
         streams = work.streams[chunk]
@@ -151,7 +159,7 @@ def run_chunk(phase, chunk, tokens, slots, positions, weights, work):
         normalize(x, weights.final_norm, constants, x)
     elif kind == HEAD:
         rows = len(weights.head)
-        first, last = rows * chunk // chunks, rows * (chunk + 1) // chunks
+        first, last = share_of(rows, chunk, chunks)
         multiply_head(weights.head, first, last, work.x, work.logits)
 
 
