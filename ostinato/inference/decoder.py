@@ -31,7 +31,7 @@ from ostinato.layers.ternary import Product
 from ostinato.models.nanochat import NanoChat
 
 if TYPE_CHECKING:
-    from ostinato.kernels.step import Work
+    from ostinato.kernels.kept import Kept
 
 Way = Literal["numba", "float", "int8"]
 WAYS: tuple[Way, ...] = get_args(Way)
@@ -80,7 +80,7 @@ class Decoder:
         self.lengths = np.zeros(slots, np.int64)
         self.early = EarlyExit(model, self.caches(0), exit_threshold) if early else None
         self.compiled = compiled_model(model) if self.way == "numba" else None
-        self.passes: dict[tuple[int, int], tuple[np.ndarray, Work]] = {}
+        self.passes: dict[tuple[int, int], tuple[np.ndarray, Kept]] = {}
         for layer in ternary_layers(model):
             layer.product = "float" if self.way == "float" else "int8"
 
@@ -151,9 +151,9 @@ class Decoder:
             self.passes[texts, threads] = self.compiled.phases(texts, threads), work
         phases, work = self.passes[texts, threads]
         counters = np.zeros(kernel.COUNTERS * len(phases), np.int64)
-        arguments = (phases, counters, tokens, slots, lengths, self.compiled.weights, work)
+        arguments = (phases, counters, tokens, slots, lengths, self.compiled.kept, work)
         self.compiled.run(arguments, threads)
-        return torch.from_numpy(work.logits.copy())
+        return torch.from_numpy(work.value.logits.copy())
 
 
 class CompiledModel:
@@ -161,9 +161,11 @@ class CompiledModel:
 
     def __init__(self, model: NanoChat):
         from ostinato.inference.packing import pack_weights
+        from ostinato.kernels.kept import Kept
 
         self.config = config = model.config
         self.weights = pack_weights(model)
+        self.kept = Kept(self.weights)
         matrices = sum(layer.codes.numel() for layer in ternary_layers(model))
         self.multiplications = config.num_loops * matrices + self.weights.head.size
         self.pool: ThreadPoolExecutor | None = None
@@ -233,8 +235,9 @@ class CompiledModel:
             found[-1] = (kernel.LAST, *found[-1][1:])
         return np.array([*found, (kernel.HEAD, 0, parts, 0)])
 
-    def work(self, texts: int, keys: np.ndarray, values: np.ndarray) -> "Work":
+    def work(self, texts: int, keys: np.ndarray, values: np.ndarray) -> "Kept":
         """Make room for the intermediate results of a pass."""
+        from ostinato.kernels.kept import Kept
         from ostinato.kernels.step import Work
 
         config, weights = self.config, self.weights
@@ -245,7 +248,7 @@ class CompiledModel:
         def numbers(*shape: int) -> np.ndarray:
             return np.zeros((texts, *shape), weights.embedding.dtype)
 
-        return Work(
+        work = Work(
             keys=keys,
             values=values,
             streams=numbers(streams, config.hidden_size),
@@ -260,6 +263,7 @@ class CompiledModel:
             inner=numbers(int(weights.gate_up.sizes[0])),
             logits=numbers(config.vocab_size),
         )
+        return Kept(work)
 
 
 def compiled_model(model: NanoChat) -> CompiledModel:

@@ -223,20 +223,32 @@ def attend(weights, cache, head, slot, position, text, work):
 
 @no_type_check
 @compiled
+def multiply_rows_by_four(row, other, x, out, other_out):
+    """Write the products of two rows with each of four vectors."""
+    a, b, c, d = x[0], x[1], x[2], x[3]
+    sum_a = sum_b = sum_c = sum_d = other_a = other_b = other_c = other_d = x.dtype.type(0)
+    for i in range(len(row)):
+        sum_a += row[i] * a[i]
+        sum_b += row[i] * b[i]
+        sum_c += row[i] * c[i]
+        sum_d += row[i] * d[i]
+        other_a += other[i] * a[i]
+        other_b += other[i] * b[i]
+        other_c += other[i] * c[i]
+        other_d += other[i] * d[i]
+    out[0], out[1], out[2], out[3] = sum_a, sum_b, sum_c, sum_d
+    other_out[0], other_out[1], other_out[2], other_out[3] = other_a, other_b, other_c, other_d
+
+
+@no_type_check
+@compiled
 def multiply_head(head, first, last, x, logits):
     """Write rows `first` to `last` of the head times the final states, four texts at a time."""
     whole = len(x) // 4 * 4
-    for row in range(first, last if whole else first):
-        weights = head[row]
+    for row in range(first, last if whole else first, 2):
+        other = min(row + 1, last - 1)
         for n in range(0, whole, 4):
-            a, b, c, d = x[n], x[n + 1], x[n + 2], x[n + 3]
-            sum_a = sum_b = sum_c = sum_d = x.dtype.type(0)
-            for i in range(len(weights)):
-                sum_a += weights[i] * a[i]
-                sum_b += weights[i] * b[i]
-                sum_c += weights[i] * c[i]
-                sum_d += weights[i] * d[i]
-            logits[n, row], logits[n + 1, row] = sum_a, sum_b
-            logits[n + 2, row], logits[n + 3, row] = sum_c, sum_d
+            outs = logits[n : n + 4, row], logits[n : n + 4, other]
+            multiply_rows_by_four(head[row], head[other], x[n : n + 4], *outs)
     for n in range(whole, len(x)):
         multiply_rows(head[first:last], x[n], logits[n, first:last])

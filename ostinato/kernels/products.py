@@ -181,15 +181,17 @@ def four_texts(codes, scales, step, blocks, texts, out):
 
 @no_type_check
 @compiled
-def multiply_texts(codes, scales, step, blocks, texts, work, out):
+def multiply_texts(codes, scales, step, blocks, rows, texts, work, out):
     """Multiply for all texts."""
+    first, last = rows
     whole = texts // 4 * 4
     for text in range(0, whole, 4):
         a, b = inputs_of(work, text), inputs_of(work, text + 1)
         c, d = inputs_of(work, text + 2), inputs_of(work, text + 3)
-        four_texts(codes, scales, step, blocks, (a, b, c, d), out[text : text + 4])
+        part = out[text : text + 4, first:last]
+        four_texts(codes, scales, step, blocks, (a, b, c, d), part)
     for text in range(whole, texts):
-        one_text(codes, scales, step, blocks, inputs_of(work, text), out[text])
+        one_text(codes, scales, step, blocks, inputs_of(work, text), out[text, first:last])
 
 
 @no_type_check
@@ -199,8 +201,8 @@ def multiply(matrix, layer, first, last, texts, work, out):
     blocks, per_block, uniform = matrix.sizes[1], matrix.sizes[2], matrix.sizes[4] == 1
     start = (layer * matrix.sizes[0] + first) * blocks
     codes, scales = matrix.codes[32 * start :], matrix.scales[per_block * start :]
-    part = out[:, first:last]
+    rows = first, last
     if uniform:
-        multiply_texts(codes, scales, None, blocks, texts, work, part)
+        multiply_texts(codes, scales, None, blocks, rows, texts, work, out)
     else:
-        multiply_texts(codes, scales, per_block // 4, blocks, texts, work, part)
+        multiply_texts(codes, scales, per_block // 4, blocks, rows, texts, work, out)

@@ -11,6 +11,7 @@ Numbers stay in the dtype of the model: a Python number times a float32 would be
 
 from typing import Any, NamedTuple, no_type_check
 
+from ostinato.kernels.kept import value_of
 from ostinato.kernels.layers import (
     attend,
     copy,
@@ -165,9 +166,11 @@ def run_chunk(phase, chunk, tokens, slots, positions, weights, work):
 
 @no_type_check
 @compiled
-def step(phases, counters, tokens, slots, positions, weights, work):
+def step(phases, counters, tokens, slots, positions, kept_weights, kept_work):
     """Run the phases: kind, block, number of chunks, and place in the cache of each. Every thread
-    calls this with the same arguments; `counters` are zeros, and new for each pass."""
+    calls this with the same arguments, the last two as `Kept`; `counters` are zeros, and new for
+    each pass."""
+    weights, work = value_of(kept_weights), value_of(kept_work)
     for phase in range(len(phases)):
         chunks = phases[phase, 2]
         taken, done = COUNTERS * phase, COUNTERS * phase + COUNTERS // 2
