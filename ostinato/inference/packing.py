@@ -8,13 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from ostinato.kernels.products import Matrix
-from ostinato.kernels.step import Weights
+from ostinato.kernels.step import PackedHead, Weights
 from ostinato.layers import HyperConnection, PackedTernaryLinear, RMSNorm
 from ostinato.layers.hyper_connections import Logits
 from ostinato.models.nanochat import Block, NanoChat
 
 LANE, LANES = 32, 4
 """Inputs of a lane, and lanes of a block."""
+HEAD_INPUTS = 16
+"""Inputs of the head in a vector."""
+PACKED_ROWS = 4096
+"""Rows of the head that are packed at a time."""
 SMALLEST_SCALE, LEVELS = 1e-8, 127
 
 
@@ -44,9 +48,11 @@ def pack_weights(model: NanoChat) -> Weights:
     permutations = connections[0].permutation_matrices.flatten(1) if connections else empty
     biases = [torch.cat([part.bias for part in logits_of(c)]) for c in connections]
     maps = [dynamic_map(c) for c in connections if c.norm is not None]
+    head = array(embedding if model.lm_head is None else model.lm_head.weight)
     return Weights(
         embedding=array(embedding),
-        head=array(embedding if model.lm_head is None else model.lm_head.weight),
+        head=head,
+        packed_head=pack_head(head),
         qkv=pack_matrices([[a.q_proj, a.k_proj, a.v_proj] for a in attentions]),
         o_proj=pack_matrices([[a.o_proj] for a in attentions]),
         gate_up=pack_matrices([[f.gate_proj, f.up_proj] for f in feedforwards]),
@@ -65,6 +71,25 @@ def pack_weights(model: NanoChat) -> Weights:
         sin=array(model.rotary.sin.to(embedding.dtype)),
         constants=array(embedding.new_tensor(constants)),
     )
+
+
+def pack_head(head: np.ndarray) -> PackedHead:
+    """Return the head as integers of 24 bits: as exact as float32, and faster to read.
+
+    It stays empty for numbers of another kind, and for a width that does not fill vectors.
+    """
+    if head.dtype != np.float32 or head.shape[1] % HEAD_INPUTS:
+        return PackedHead(np.zeros(0, np.uint8), np.zeros(0, head.dtype))
+    scales = np.maximum(np.abs(head).max(1), SMALLEST_SCALE).astype(np.float64) / (2**23 - 2)
+    codes = np.zeros(3 * head.size + 16, np.uint8)
+    rows = codes[: 3 * head.size].reshape(len(head), -1, 3)
+    for start in range(0, len(head), PACKED_ROWS):
+        part = slice(start, start + PACKED_ROWS)
+        wanted = head[part] / scales[part, None]
+        low = np.rint(wanted).astype("<i4") & 255  # it stands twice: see `load_integers`
+        integers = np.rint(wanted - low / 256).astype("<i4")
+        rows[part] = integers[..., None].view(np.uint8)[..., :3]
+    return PackedHead(codes, (scales / 256).astype(np.float32))
 
 
 def array(tensor: Tensor) -> np.ndarray:

@@ -8,7 +8,15 @@ import numpy as np
 from numba.extending import overload
 
 from ostinato.kernels.products import ATTENTION, EPS, POST_RANGE
-from ostinato.kernels.vectors import compiled, power_of_two
+from ostinato.kernels.vectors import (
+    add_product,
+    compiled,
+    load_integers,
+    load_numbers,
+    no_floats,
+    power_of_two,
+    totals_of,
+)
 
 LOG2_E, LN_2 = np.float32(math.log2(math.e)), np.float32(0.693359375)
 LN_2_REST = np.float32(math.log(2) - 0.693359375)
@@ -219,6 +227,52 @@ def attend(weights, cache, head, slot, position, text, work):
         for j in range(size):
             x[j] = 0
         add_rows(scores, values, x)
+
+
+@no_type_check
+@compiled
+def multiply_packed_head(head, first, last, x, logits):
+    """Do the same as `multiply_head` with a head of 24-bit integers."""
+    codes, width, like = head.codes, x.shape[1], x[0, 0]
+    whole = len(x) // 4 * 4
+    for row in range(first, last if whole else first, 2):
+        other = min(row + 1, last - 1)
+        at, other_at = 3 * width * row, 3 * width * other
+        for n in range(0, whole, 4):
+            a = b = c = d = other_a = other_b = other_c = other_d = no_floats(like)
+            for i in range(0, width, 16):
+                weights = load_integers(codes, at + 3 * i, like)
+                others = load_integers(codes, other_at + 3 * i, like)
+                given = load_numbers(x[n], i)
+                a, other_a = add_product(a, weights, given), add_product(other_a, others, given)
+                given = load_numbers(x[n + 1], i)
+                b, other_b = add_product(b, weights, given), add_product(other_b, others, given)
+                given = load_numbers(x[n + 2], i)
+                c, other_c = add_product(c, weights, given), add_product(other_c, others, given)
+                given = load_numbers(x[n + 3], i)
+                d, other_d = add_product(d, weights, given), add_product(other_d, others, given)
+            found, others_found = (
+                totals_of(a, b, c, d),
+                totals_of(other_a, other_b, other_c, other_d),
+            )
+            for k in range(4):
+                logits[n + k, row] = (found[k] + found[k + 4]) * head.scales[row]
+                logits[n + k, other] = (others_found[k] + others_found[k + 4]) * head.scales[other]
+    for n in range(whole, len(x)):
+        for row in range(first, last, 4):
+            rows = row, min(row + 1, last - 1), min(row + 2, last - 1), min(row + 3, last - 1)
+            at_a, at_b = 3 * width * rows[0], 3 * width * rows[1]
+            at_c, at_d = 3 * width * rows[2], 3 * width * rows[3]
+            a = b = c = d = no_floats(like)
+            for i in range(0, width, 16):
+                given = load_numbers(x[n], i)
+                a = add_product(a, load_integers(codes, at_a + 3 * i, like), given)
+                b = add_product(b, load_integers(codes, at_b + 3 * i, like), given)
+                c = add_product(c, load_integers(codes, at_c + 3 * i, like), given)
+                d = add_product(d, load_integers(codes, at_d + 3 * i, like), given)
+            found = totals_of(a, b, c, d)
+            for k in range(4):
+                logits[n, rows[k]] = (found[k] + found[k + 4]) * head.scales[rows[k]]
 
 
 @no_type_check

@@ -17,6 +17,7 @@ from ostinato.kernels.layers import (
     copy,
     exponential,
     multiply_head,
+    multiply_packed_head,
     normalize,
     read_streams,
     write_streams,
@@ -33,11 +34,21 @@ COUNTERS = 16
 """Counters of a phase: the first and the ninth are used, so that they share no cache line."""
 
 
+class PackedHead(NamedTuple):
+    """Hold the head in three quarters of its memory; empty if it is not of that kind."""
+
+    codes: Any
+    """uint8, flat: integers of three bytes, and 16 bytes more."""
+    scales: Any
+    """For each row."""
+
+
 class Weights(NamedTuple):
     """Hold all weights of a model; `…_norms` have a row per block, or none."""
 
     embedding: Any
     head: Any
+    packed_head: PackedHead
     qkv: Matrix
     o_proj: Matrix
     gate_up: Matrix
@@ -159,9 +170,11 @@ def run_chunk(phase, chunk, tokens, slots, positions, weights, work):
             x[i] *= constants[COLLAPSE]
         normalize(x, weights.final_norm, constants, x)
     elif kind == HEAD:
-        rows = len(weights.head)
-        first, last = share_of(rows, chunk, chunks)
-        multiply_head(weights.head, first, last, work.x, work.logits)
+        first, last = share_of(len(weights.head), chunk, chunks)
+        if len(weights.packed_head.scales):
+            multiply_packed_head(weights.packed_head, first, last, work.x, work.logits)
+        else:
+            multiply_head(weights.head, first, last, work.x, work.logits)
 
 
 @no_type_check

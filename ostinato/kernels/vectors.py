@@ -224,6 +224,49 @@ def add_scaled(typing: Any, total: Any, sums: Any, scale: Any, weights: Any, ind
 
 
 @intrinsic
+def load_numbers(typing: Any, array: Any, index: Any):
+    """Return the numbers from element `index` of a flat array on."""
+    vector = floats(array.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        place = address(context, builder, signature.args[0], *values, vector.llvm)
+        return builder.load(place, align=1)
+
+    return vector(array, index), generate
+
+
+@intrinsic
+def load_integers(typing: Any, array: Any, index: Any, like: Any):
+    """Return 16 integers of three bytes each as numbers of the type of `like`.
+
+    They begin at byte `index`; the 16 bytes behind them are read too. A number has four bytes: the
+    lowest stands twice, because a zero in its place takes longer.
+    """
+    vector = floats(like)
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        place = address(context, builder, signature.args[0], *values[:2], CODES.llvm)
+        packed = builder.load(place, align=1)
+        places = [place for n in range(0, 3 * SUMS.count, 3) for place in (n, n, n + 1, n + 2)]
+        spread = builder.bitcast(shuffled(builder, packed, packed, places), SUMS.llvm)
+        return builder.sitofp(spread, vector.llvm)
+
+    return vector(array, index, like), generate
+
+
+@intrinsic
+def add_product(typing: Any, total: Any, a: Any, b: Any):
+    """Return total + a · b."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        total, a, b = values
+        name = f"llvm.fmuladd.v{total.type.count}{signature.args[0].element}"
+        return call(builder, name, total.type, a, b, total)
+
+    return total(total, a, b), generate
+
+
+@intrinsic
 def totals_of(typing: Any, a: Any, b: Any, c: Any, d: Any):
     """Return the sums of the elements of four vectors: of their first halves, then their second."""
     number = types.float32 if a.element == "f32" else types.float64

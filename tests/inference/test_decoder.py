@@ -69,6 +69,20 @@ def test_texts_of_unequal_lengths_get_the_logits_of_the_training_forward(
     torch.testing.assert_close(made.read(texts[3, :2].tolist(), 6), wanted[3, 1])
 
 
+@pytest.mark.parametrize("vocab_size", [40, 43])
+def test_float32_is_as_exact_as_the_training_forward(vocab_size: int):
+    """The head is packed then; a vocabulary of 43 and five texts leave rests of its tiles."""
+    model = trained(forward_dtype="float32", vocab_size=vocab_size).float()
+    texts = torch.randint(vocab_size, (5, 2), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        wanted = model(texts)[:, 1]
+    made = Decoder(model, slots=5, product="numba")
+    for slot, text in enumerate(texts.tolist()):
+        made.read(text[:1], slot)
+    logits = made.step(texts[:, 1].tolist(), range(5))
+    assert (logits - wanted).abs().max() / wanted.abs().max() <= 1e-5
+
+
 def test_weights_that_change_are_laid_out_again():
     model = trained().packed()
     Decoder(model, product="numba").step([1], [0])
