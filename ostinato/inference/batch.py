@@ -9,13 +9,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from ostinato.inference.decoder import Decoder
+from ostinato.inference.decoder import Decoder, Way
 from ostinato.inference.generate import (
     Continuation,
     Piece,
@@ -71,12 +72,18 @@ class Seated:
 class Batch:
     """Run a model on up to `most` texts at a time."""
 
-    def __init__(self, model: NanoChat, tokenizer: Tokenizer, most: int = 8):
+    def __init__(
+        self,
+        model: NanoChat,
+        tokenizer: Tokenizer,
+        most: int = 8,
+        product: Way | Literal["auto"] = "auto",
+    ):
         if most < 1:
             raise ValueError(f"texts at a time must be at least 1, not {most}")
         self.model, self.tokenizer, self.most = model.packed(), tokenizer, most
         self.seats: list[Seated] = []
-        self.decoder = Decoder(self.model, slots=most)
+        self.decoder = Decoder(self.model, slots=most, product=product)
 
     @property
     def has_room(self) -> bool:
