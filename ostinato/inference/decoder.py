@@ -214,7 +214,7 @@ class CompiledModel:
         from ostinato.kernels import step as kernel
 
         config = self.config
-        parts = 1 if threads == 1 and texts == 1 else CHUNKS * max(threads, texts)
+        parts = 1 if threads == 1 else CHUNKS * threads
         block = [
             (kernel.QKV, parts),
             (kernel.ATTEND, texts * config.kv_heads),

@@ -17,6 +17,8 @@ LANE, LANES = 32, 4
 """Inputs of a lane, and lanes of a block."""
 HEAD_INPUTS = 16
 """Inputs of the head in a vector."""
+SMALLEST_PACKED_HEAD = 2**21
+"""Bytes."""
 PACKED_ROWS = 4096
 """Rows of the head that are packed at a time."""
 SMALLEST_SCALE, LEVELS = 1e-8, 127
@@ -76,9 +78,11 @@ def pack_weights(model: NanoChat) -> Weights:
 def pack_head(head: np.ndarray) -> PackedHead:
     """Return the head as integers of 24 bits: as exact as float32, and faster to read.
 
-    It stays empty for numbers of another kind, and for a width that does not fill vectors.
+    It stays empty for numbers of another kind, for a width that does not fill vectors, and where
+    the processor's cache holds the head anyway.
     """
-    if head.dtype != np.float32 or head.shape[1] % HEAD_INPUTS:
+    fits = head.nbytes < SMALLEST_PACKED_HEAD
+    if fits or head.dtype != np.float32 or head.shape[1] % HEAD_INPUTS:
         return PackedHead(np.zeros(0, np.uint8), np.zeros(0, head.dtype))
     scales = np.maximum(np.abs(head).max(1), SMALLEST_SCALE).astype(np.float64) / (2**23 - 2)
     codes = np.zeros(3 * head.size + 16, np.uint8)

@@ -7,6 +7,7 @@ import numba
 import numpy as np
 from numba.extending import overload
 
+from ostinato.kernels.kept import value_of
 from ostinato.kernels.products import ATTENTION, EPS, POST_RANGE
 from ostinato.kernels.vectors import (
     add_product,
@@ -101,8 +102,9 @@ def softmax(x):
 
 @no_type_check
 @compiled
-def read_streams(weights, connection, text, work):
+def read_streams(kept_weights, connection, text, kept_work):
     """Compute `HyperConnection.mixing`, and return the streams weighted by h_pre, as `work.x`."""
+    weights, work = value_of(kept_weights), value_of(kept_work)
     streams, mixing, x = work.streams[text], work.mixing[text], work.x[text]
     n, one = len(streams), x.dtype.type(1)
     if n == 1:
@@ -134,8 +136,9 @@ def read_streams(weights, connection, text, work):
 
 @no_type_check
 @compiled
-def write_streams(weights, text, work):
+def write_streams(kept_weights, text, kept_work):
     """Mix the streams, and let them take in the output of a sub-layer, which is `work.x`."""
+    weights, work = value_of(kept_weights), value_of(kept_work)
     streams, mixed, mixing = work.streams[text], work.mixed[text], work.mixing[text]
     x, n = work.x[text], len(streams)
     if n == 1:
@@ -156,6 +159,15 @@ def write_streams(weights, text, work):
                 mixed[t, i] += mixing[2 * n + n * s + t] * streams[s, i]
     for s in range(n):
         copy(mixed[s], streams[s])
+
+
+@no_type_check
+@compiled
+def gate(x, y):
+    """Replace x by silu(x) · y."""
+    one = x.dtype.type(1)
+    for i in range(len(x)):
+        x[i] *= y[i] / (one + exponential(-x[i]))
 
 
 @no_type_check
@@ -204,8 +216,9 @@ def multiply_rows(rows, x, out):
 
 @no_type_check
 @compiled
-def attend(weights, cache, head, slot, position, text, work):
+def attend(kept_weights, cache, head, slot, position, text, kept_work):
     """Append a key and value to a cache, and let the query heads that share them attend."""
+    weights, work = value_of(kept_weights), value_of(kept_work)
     heads, key_heads, size = work.scores.shape[1], work.keys.shape[2], work.keys.shape[4]
     qkv, cos, sin = work.qkv[text], weights.cos[position], weights.sin[position]
     keys = work.keys[cache, slot, head, : position + 1]

@@ -42,7 +42,7 @@ class Matrix(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """Hold the quantised inputs of a matrix, in its lanes."""
+    """Hold the quantised inputs of a matrix, in its lanes; or those of all texts, a row each."""
 
     integers: Any
     negative_sums: Any
@@ -64,17 +64,17 @@ def largest(x):
 
 @no_type_check
 @inlined
-def inputs_of(work, text):
+def inputs_of(inputs, text):
     """Return the quantised inputs of a text."""
-    return Inputs(work.integers[text], work.negative_sums[text], work.scales[text])
+    return Inputs(inputs.integers[text], inputs.negative_sums[text], inputs.scales[text])
 
 
 @no_type_check
 @compiled
-def quantize(x, matrix, text, work, constants):
+def quantize(x, matrix, inputs, constants):
     """Quantise the inputs of a matrix, dealt out to its lanes, as `quantize_activations` does."""
+    integers, negative_sums, scales = inputs
     group, uniform = matrix.sizes[3], matrix.sizes[4] == 1
-    integers, negative_sums, scales = inputs_of(work, text)
     levels = constants[LEVELS]
     previous, scale = -1, levels
     for lane in range(len(matrix.lanes)):
@@ -181,28 +181,28 @@ def four_texts(codes, scales, step, blocks, texts, out):
 
 @no_type_check
 @compiled
-def multiply_texts(codes, scales, step, blocks, rows, texts, work, out):
+def multiply_texts(codes, scales, step, blocks, rows, texts, inputs, out):
     """Multiply for all texts."""
     first, last = rows
     whole = texts // 4 * 4
     for text in range(0, whole, 4):
-        a, b = inputs_of(work, text), inputs_of(work, text + 1)
-        c, d = inputs_of(work, text + 2), inputs_of(work, text + 3)
+        a, b = inputs_of(inputs, text), inputs_of(inputs, text + 1)
+        c, d = inputs_of(inputs, text + 2), inputs_of(inputs, text + 3)
         part = out[text : text + 4, first:last]
         four_texts(codes, scales, step, blocks, (a, b, c, d), part)
     for text in range(whole, texts):
-        one_text(codes, scales, step, blocks, inputs_of(work, text), out[text, first:last])
+        one_text(codes, scales, step, blocks, inputs_of(inputs, text), out[text, first:last])
 
 
 @no_type_check
 @compiled
-def multiply(matrix, layer, first, last, texts, work, out):
+def multiply(matrix, layer, first, last, texts, inputs, out):
     """Write rows `first` to `last` of the matrix times the quantised inputs of all texts."""
     blocks, per_block, uniform = matrix.sizes[1], matrix.sizes[2], matrix.sizes[4] == 1
     start = (layer * matrix.sizes[0] + first) * blocks
     codes, scales = matrix.codes[32 * start :], matrix.scales[per_block * start :]
     rows = first, last
     if uniform:
-        multiply_texts(codes, scales, None, blocks, rows, texts, work, out)
+        multiply_texts(codes, scales, None, blocks, rows, texts, inputs, out)
     else:
-        multiply_texts(codes, scales, per_block // 4, blocks, rows, texts, work, out)
+        multiply_texts(codes, scales, per_block // 4, blocks, rows, texts, inputs, out)

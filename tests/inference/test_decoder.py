@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from ostinato.inference import decoder
+from ostinato.inference import decoder, packing
 from ostinato.inference.decoder import WAYS, Decoder, Way
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 
@@ -69,9 +69,12 @@ def test_texts_of_unequal_lengths_get_the_logits_of_the_training_forward(
     torch.testing.assert_close(made.read(texts[3, :2].tolist(), 6), wanted[3, 1])
 
 
-@pytest.mark.parametrize("vocab_size", [40, 43])
-def test_float32_is_as_exact_as_the_training_forward(vocab_size: int):
-    """The head is packed then; a vocabulary of 43 and five texts leave rests of its tiles."""
+@pytest.mark.parametrize(("vocab_size", "smallest"), [(40, 0), (43, 0), (43, 2**21)])
+def test_float32_is_as_exact_as_the_training_forward(
+    vocab_size: int, smallest: int, monkeypatch: pytest.MonkeyPatch
+):
+    """A large head is packed then; a vocabulary of 43 and five texts leave rests of its tiles."""
+    monkeypatch.setattr(packing, "SMALLEST_PACKED_HEAD", smallest)
     model = trained(forward_dtype="float32", vocab_size=vocab_size).float()
     texts = torch.randint(vocab_size, (5, 2), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
