@@ -6,8 +6,8 @@ they are scaled as in training.
 | way     | needs           | how                                                              |
 |---------|-----------------|------------------------------------------------------------------|
 | `numba` | extra `fast`    | a whole pass in compiled code, two bits a weight                 |
-|         |                 | (`ostinato.kernels.step`); on the CPU, float32 or float64, with  |
-|         |                 | int8 activations                                                 |
+|         |                 | (`ostinato.kernels.step`), 24 bits one of a large head; on the   |
+|         |                 | CPU, float32 or float64, with int8 activations                   |
 | `float` | PyTorch         | matrices of floats, codes times scales: four bytes a weight      |
 | `int8`  | PyTorch         | products of int8 for up to four texts, one byte a weight         |
 """
@@ -16,9 +16,10 @@ import importlib.util
 import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from threading import Timer
+from queue import SimpleQueue
+from threading import Thread, Timer
 from typing import TYPE_CHECKING, Any, Literal, get_args
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -168,7 +169,8 @@ class CompiledModel:
         self.kept = Kept(self.weights)
         matrices = sum(layer.codes.numel() for layer in ternary_layers(model))
         self.multiplications = config.num_loops * matrices + self.weights.head.size
-        self.pool: ThreadPoolExecutor | None = None
+        self.passes: SimpleQueue[tuple | None] = SimpleQueue()
+        self.started = 0
         self.has_run = False
         self.state = state_of(model)
 
@@ -202,11 +204,13 @@ class CompiledModel:
                 notice.cancel()
             self.has_run = True
             return
-        if threads > 1:
-            # Threads that come too late find nothing left to do, and nobody waits for them
-            self.pool = self.pool or ThreadPoolExecutor(threads - 1)
-            for _ in range(threads - 1):
-                self.pool.submit(step, *arguments)
+        while self.started < threads - 1:
+            self.started += 1
+            Thread(target=take_part, args=(self.passes,), daemon=True).start()
+            finalize(self, self.passes.put, None)
+        # Threads that come too late find nothing left to do, and nobody waits for them
+        for _ in range(threads - 1):
+            self.passes.put(arguments)
         step(*arguments)
 
     def phases(self, texts: int, threads: int) -> np.ndarray:
@@ -264,6 +268,14 @@ class CompiledModel:
             logits=numbers(config.vocab_size),
         )
         return Kept(work)
+
+
+def take_part(passes: "SimpleQueue[tuple | None]") -> None:
+    """Help with each pass, until there is None."""
+    from ostinato.kernels.step import step
+
+    while (arguments := passes.get()) is not None:
+        step(*arguments)
 
 
 def compiled_model(model: NanoChat) -> CompiledModel:

@@ -129,7 +129,7 @@ def pack_matrices(blocks: Sequence[Sequence[PackedTernaryLinear]]) -> Matrix:
     starts, counts = lanes.T
     held = np.arange(LANE) < counts[:, None]
     columns = np.where(held, starts[:, None] + np.arange(LANE), 0)
-    rows = [np.concatenate([array(m.codes) for m in matrices]) for matrices in blocks]
+    rows = [np.concatenate([even(array(m.codes)) for m in matrices]) for matrices in blocks]
     codes = []
     for matrix in rows:
         dealt = (matrix[:, columns] + 1).astype(np.uint8).reshape(len(matrix), -1, LANES, LANE)
@@ -139,15 +139,23 @@ def pack_matrices(blocks: Sequence[Sequence[PackedTernaryLinear]]) -> Matrix:
     same_weights = same_in_blocks(weight_groups, counts)
     kept = weight_groups[:: LANES if same_weights else 1]
     scales = [
-        in_pairs(
-            np.concatenate([array(m.scales.expand(len(m.codes), -1))[:, kept] for m in matrices])
-        )
+        in_pairs(np.concatenate([even(scales_of(m)[:, kept]) for m in matrices]))
         for matrices in blocks
     ]
     uniform = same_weights and same_in_blocks(activation_groups, counts)
     per_block = 1 if same_weights else LANES
-    sizes = [len(rows[0]), len(lanes) // LANES, per_block, group, int(uniform)]
+    sizes = [len(rows[0]), len(lanes) // LANES, per_block, group, int(uniform), inputs]
     return Matrix(np.stack(codes).reshape(-1), np.stack(scales).reshape(-1), np.array(sizes), lanes)
+
+
+def scales_of(matrix: PackedTernaryLinear) -> np.ndarray:
+    """Return the scales of each row."""
+    return array(matrix.scales.expand(len(matrix.codes), -1))
+
+
+def even(rows: np.ndarray) -> np.ndarray:
+    """Append a row of zeros if their number is odd."""
+    return np.pad(rows, ((0, len(rows) % 2), (0, 0)))
 
 
 def in_pairs(rows: np.ndarray) -> np.ndarray:

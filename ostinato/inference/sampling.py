@@ -93,12 +93,14 @@ def candidates(
     """Return the tokens that top_k, top_p and min_p leave, and how likely they are, relative to
     the likeliest, which always stays."""
     top_k, top_p = sampling.top_k, sampling.top_p
-    tokens = np.arange(len(logits))
     if 0 < top_k < len(logits):  # far faster than sorting them all
         least = np.partition(logits, -top_k)[-top_k]
         tokens = np.flatnonzero(logits >= least)
         tokens = tokens[np.argsort(-logits[tokens], kind="stable")[:top_k]]
-    weights = np.exp((logits[tokens] - logits.max()) / sampling.temperature)
+        logits = logits[tokens]
+    else:
+        tokens = np.arange(len(logits))
+    weights = np.exp((logits - logits.max()) / sampling.temperature)
     if top_p < 1:
         total = weights.sum()
         # All tokens below this together are less than what top_p leaves out

@@ -12,6 +12,7 @@ from ostinato.kernels.products import ATTENTION, EPS, POST_RANGE
 from ostinato.kernels.vectors import (
     add_product,
     compiled,
+    inlined,
     load_integers,
     load_numbers,
     no_floats,
@@ -243,6 +244,14 @@ def attend(kept_weights, cache, head, slot, position, text, kept_work):
 
 
 @no_type_check
+@inlined
+def write(halves, scale, out):
+    """Write four sums, of which there are halves, times a scale."""
+    out[0], out[1] = (halves[0] + halves[4]) * scale, (halves[1] + halves[5]) * scale
+    out[2], out[3] = (halves[2] + halves[6]) * scale, (halves[3] + halves[7]) * scale
+
+
+@no_type_check
 @compiled
 def multiply_packed_head(head, first, last, x, logits):
     """Do the same as `multiply_head` with a head of 24-bit integers."""
@@ -264,18 +273,15 @@ def multiply_packed_head(head, first, last, x, logits):
                 c, other_c = add_product(c, weights, given), add_product(other_c, others, given)
                 given = load_numbers(x[n + 3], i)
                 d, other_d = add_product(d, weights, given), add_product(other_d, others, given)
-            found, others_found = (
-                totals_of(a, b, c, d),
-                totals_of(other_a, other_b, other_c, other_d),
-            )
-            for k in range(4):
-                logits[n + k, row] = (found[k] + found[k + 4]) * head.scales[row]
-                logits[n + k, other] = (others_found[k] + others_found[k + 4]) * head.scales[other]
+            write(totals_of(a, b, c, d), head.scales[row], logits[n : n + 4, row])
+            totals = totals_of(other_a, other_b, other_c, other_d)
+            write(totals, head.scales[other], logits[n : n + 4, other])
     for n in range(whole, len(x)):
         for row in range(first, last, 4):
-            rows = row, min(row + 1, last - 1), min(row + 2, last - 1), min(row + 3, last - 1)
-            at_a, at_b = 3 * width * rows[0], 3 * width * rows[1]
-            at_c, at_d = 3 * width * rows[2], 3 * width * rows[3]
+            row_b, row_c = min(row + 1, last - 1), min(row + 2, last - 1)
+            row_d = min(row + 3, last - 1)
+            at_a, at_b = 3 * width * row, 3 * width * row_b
+            at_c, at_d = 3 * width * row_c, 3 * width * row_d
             a = b = c = d = no_floats(like)
             for i in range(0, width, 16):
                 given = load_numbers(x[n], i)
@@ -284,8 +290,11 @@ def multiply_packed_head(head, first, last, x, logits):
                 c = add_product(c, load_integers(codes, at_c + 3 * i, like), given)
                 d = add_product(d, load_integers(codes, at_d + 3 * i, like), given)
             found = totals_of(a, b, c, d)
-            for k in range(4):
-                logits[n, rows[k]] = (found[k] + found[k + 4]) * head.scales[rows[k]]
+            out, scales = logits[n], head.scales
+            out[row_d] = (found[3] + found[7]) * scales[row_d]
+            out[row_c] = (found[2] + found[6]) * scales[row_c]
+            out[row_b] = (found[1] + found[5]) * scales[row_b]
+            out[row] = (found[0] + found[4]) * scales[row]
 
 
 @no_type_check

@@ -27,16 +27,17 @@ class Matrix(NamedTuple):
     """Hold a ternary matrix of every block.
 
     The inputs of a row are dealt out to lanes of 32 that share a weight scale and an activation
-    scale, four lanes to a block of 32 bytes: lane n of a block has bits 2n and 2n + 1.
+    scale, four lanes to a block of 32 bytes: lane n of a block has bits 2n and 2n + 1. The blocks
+    of every two rows stand side by side; their number is even.
     """
 
     codes: Any
     """uint8, flat: -1, 0, 1 as 0, 1, 2."""
     scales: Any
-    """Numbers, flat: of each block in turn."""
+    """Numbers, flat, in the order of the codes."""
     sizes: Any
     """Rows, blocks of a row, scales of a block (1 or 4), the number of inputs that share an
-    activation scale, and whether the lanes of a block share all scales."""
+    activation scale, whether the lanes of a block share all scales, and the number of inputs."""
     lanes: Any
     """For each lane its first input and the number of its inputs, at most 32."""
 
@@ -145,13 +146,8 @@ def one_text(codes, scales, step, blocks, inputs, out):
             at += 1
         row = 2 * pair
         found = totals_of(a, b, c, d)
-        out[row], out[row + 1], out[row + 2], out[row + 3] = found[0], found[4], found[1], found[5]
-        out[row + 4], out[row + 5], out[row + 6], out[row + 7] = (
-            found[2],
-            found[6],
-            found[3],
-            found[7],
-        )
+        out[row], out[row + 2], out[row + 4], out[row + 6] = found[:4]
+        out[row + 1], out[row + 3], out[row + 5], out[row + 7] = found[4:]
     for pair in range(whole, pairs):
         a = zero = no_floats(scales[0])
         for block in range(blocks):
@@ -172,11 +168,10 @@ def four_texts(codes, scales, step, blocks, texts, out):
             b = add_block(b, codes, scales, step, at, texts[1], block)
             c = add_block(c, codes, scales, step, at, texts[2], block)
             d = add_block(d, codes, scales, step, at, texts[3], block)
-        row = 2 * pair
-        found = totals_of(a, b, c, d)
-        out[0, row], out[1, row], out[2, row], out[3, row] = found[0], found[1], found[2], found[3]
+        row, found = 2 * pair, totals_of(a, b, c, d)
+        out[0, row], out[1, row], out[2, row], out[3, row] = found[:4]
         row += 1
-        out[0, row], out[1, row], out[2, row], out[3, row] = found[4], found[5], found[6], found[7]
+        out[0, row], out[1, row], out[2, row], out[3, row] = found[4:]
 
 
 @no_type_check

@@ -155,7 +155,7 @@ def run_chunk(phase, chunk, tokens, slots, positions, kept_weights, kept_work):
             inner = work.inner[text]
             gate(inner[first:last], inner[rows + first : rows + last])
     elif kind == INNER:
-        inner = work.inner[chunk, : weights.gate_up.sizes[0] // 2]
+        inner = work.inner[chunk, : weights.down.sizes[5]]
         if len(weights.inner_norms):
             normalize(inner, weights.inner_norms[layer], constants, inner)
         quantize(inner, weights.down, inputs_of(inputs, chunk), constants)

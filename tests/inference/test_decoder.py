@@ -23,7 +23,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"num_streams": 1, "num_kv_heads": 1},
     {"num_streams": 4, "stream_mode": "dynamic", "tied_head": False, "num_kv_heads": 2},
     {"num_streams": 2, "stream_mode": "legacy"},
-    {"sub_norm": True, "group_size": 0},
+    {"sub_norm": True, "group_size": 0, "hidden_size": 40},
     {"activation_group_size": 8, "num_loops": 2, "sandwich_norm": True},
     {"hidden_size": 256, "group_size": 128, "ffn_mult": 1.5},
     {"hidden_size": 256, "group_size": 128, "activation_group_size": 32},
