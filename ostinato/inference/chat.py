@@ -64,7 +64,8 @@ class Dialogue:
         self.model, self.tokenizer = model.packed(), tokenizer
         self.prompt = prompt_of(model)
         self.stop = () if model.chat_template else STOP
-        self.sampling, self.max_tokens, self.product = sampling, max_tokens, product
+        self.sampling, self.max_tokens = sampling, max_tokens
+        self.product: Way | Literal["auto"] = product
         self.messages: list[Message] = []
         self.asked = 0
 

@@ -24,8 +24,9 @@ class Kept:
 
     def __init__(self, value: tuple):
         kind = typeof(value)
-        context = cpu_target.target_context
-        self.value, self._numba_type_ = value, KeptType(kind)
+        context: Any = cpu_target.target_context
+        self.value: Any = value
+        self._numba_type_ = KeptType(kind)
         self.memory = np.zeros(context.get_abi_sizeof(context.get_value_type(kind)), np.uint8)
         self.address = self.memory.ctypes.data
         keep(self.memory, value)
@@ -36,7 +37,8 @@ class KeptModel(models.PrimitiveModel):
     """Keep the address."""
 
     def __init__(self, manager: Any, kind: KeptType):
-        super().__init__(manager, kind, cpu_target.target_context.get_value_type(types.voidptr))
+        context: Any = cpu_target.target_context
+        super().__init__(manager, kind, context.get_value_type(types.voidptr))
 
 
 @unbox(KeptType)

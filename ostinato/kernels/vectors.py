@@ -94,9 +94,9 @@ def half(builder: Any, vector: Any, number: int) -> Any:
     return shuffled(builder, vector, vector, range(number * count, number * count + count))
 
 
-def joined(builder: Any, halves: list[Any]) -> Any:
+def joined(builder: Any, one: Any, other: Any) -> Any:
     """Return the vector with these halves."""
-    return shuffled(builder, *halves, range(2 * halves[0].type.count))
+    return shuffled(builder, one, other, range(2 * one.type.count))
 
 
 def add_products(context: Any, builder: Any, start: Any, lanes: list[tuple[Any, Any]]) -> Any:
@@ -108,7 +108,7 @@ def add_products(context: Any, builder: Any, start: Any, lanes: list[tuple[Any, 
             start = call(builder, "llvm.x86.avx512.vpdpbusd.512", SUMS.llvm, start, *pair)
         return start
     rows = [[[half(builder, v, n) for v in pair] for pair in lanes] for n in (0, 1)]
-    return builder.add(start, joined(builder, [row_products(context, builder, r) for r in rows]))
+    return builder.add(start, joined(builder, *(row_products(context, builder, r) for r in rows)))
 
 
 def row_products(context: Any, builder: Any, lanes: list[list[Any]]) -> Any:
@@ -146,7 +146,7 @@ def load_codes(typing: Any, array: Any, index: Any):
     """Return the packed codes of a block of two rows."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        place = address(context, builder, signature.args[0], *values, CODES.llvm)
+        place = address(context, builder, signature.args[0], values[0], values[1], CODES.llvm)
         return builder.load(place, align=1)
 
     return CODES(array, index), generate
@@ -157,7 +157,7 @@ def load_sums(typing: Any, array: Any, index: Any):
     """Return the sums from `index` on, for either row."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return load_twice(context, builder, signature.args[0], *values, SUMS.llvm)
+        return load_twice(context, builder, signature.args[0], values[0], values[1], SUMS.llvm)
 
     return SUMS(array, index), generate
 
@@ -229,7 +229,7 @@ def load_numbers(typing: Any, array: Any, index: Any):
     vector = floats(array.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        place = address(context, builder, signature.args[0], *values, vector.llvm)
+        place = address(context, builder, signature.args[0], values[0], values[1], vector.llvm)
         return builder.load(place, align=1)
 
     return vector(array, index), generate
@@ -245,7 +245,7 @@ def load_integers(typing: Any, array: Any, index: Any, like: Any):
     vector = floats(like)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        place = address(context, builder, signature.args[0], *values[:2], CODES.llvm)
+        place = address(context, builder, signature.args[0], values[0], values[1], CODES.llvm)
         packed = builder.load(place, align=1)
         places = [place for n in range(0, 3 * SUMS.count, 3) for place in (n, n, n + 1, n + 2)]
         spread = builder.bitcast(shuffled(builder, packed, packed, places), SUMS.llvm)
