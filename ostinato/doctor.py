@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from ostinato.inference.generate import Sampling, next_tokens
+from ostinato.inference.generate import next_tokens
+from ostinato.inference.sampling import Sampling
 from ostinato.models import NanoChat, NanoChatConfig
 from ostinato.weights.load import load
 from ostinato.weights.save import save_weights

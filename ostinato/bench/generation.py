@@ -19,7 +19,8 @@ import torch
 from ostinato.bench.llama_cpp import LlamaCpp
 from ostinato.bench.measure import Spread, peak_memory, seconds_of
 from ostinato.inference.decoder import Way, choose_way, compiled_model, ternary_layers
-from ostinato.inference.generate import Sampling, next_tokens
+from ostinato.inference.generate import next_tokens
+from ostinato.inference.sampling import Sampling
 from ostinato.models import NanoChat, NanoChatConfig
 from ostinato.models.sizes import size_of
 from ostinato.weights.gguf import OURS

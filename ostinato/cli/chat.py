@@ -44,6 +44,8 @@ class Chat:
     """"auto": CUDA, else MPS, else CPU."""
     forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Dtype to compute in. "auto": as trained, but float32 on a CPU that is slow in bfloat16."""
+    product: Literal["auto", "numba", "float", "int8"] = "auto"
+    """Way to multiply with ternary weights, as for `ostinato generate`."""
     sampling: SamplingArguments = field(default_factory=SamplingArguments)
 
     def run(self) -> int:
@@ -58,7 +60,8 @@ class Chat:
         device = pick_device(self.device)
         model = load(self.model, device, kind=NanoChat, forward_dtype=self.forward_dtype)
         sampling = self.sampling.drawn()
-        dialogue = Dialogue(model, byte_tokenizer_of(model), sampling, self.max_tokens)
+        tokenizer = byte_tokenizer_of(model)
+        dialogue = Dialogue(model, tokenizer, sampling, self.max_tokens, self.product)
         dialogue.reset(self.system)
         self.sampling.tell_seed(sampling)
         if not model.chat_template:

@@ -4,7 +4,7 @@ import secrets
 import sys
 from dataclasses import dataclass, fields
 
-from ostinato.inference.generate import Sampling
+from ostinato.inference.sampling import Sampling
 from ostinato.numbers import Seed
 
 

@@ -46,6 +46,8 @@ class Serve:
     forward_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Dtype to compute in, for the API. "auto": as in training, but float32 on a CPU that is slow
     in bfloat16."""
+    product: Literal["auto", "numba", "float", "int8"] = "auto"
+    """Way in which a language model multiplies with ternary weights, as for `ostinato generate`."""
     limits: Limits = field(default_factory=Limits)
 
     def run(self) -> int:
@@ -77,6 +79,7 @@ class Serve:
                 model if model in packaged() else Path(model).resolve().stem,
                 load(model, device, forward_dtype=self.forward_dtype),
                 model,
+                self.product,
             )
             for model in self.models or DEFAULTS[:1]
         ]

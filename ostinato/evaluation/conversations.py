@@ -6,7 +6,8 @@ from typing import Any
 
 from ostinato.data.text import ConversationSet
 from ostinato.data.text.tokenizer import TURN_END, TURN_START
-from ostinato.inference.generate import Sampling, generate
+from ostinato.inference.generate import generate
+from ostinato.inference.sampling import Sampling
 from ostinato.models.nanochat import NanoChat
 
 GREEDY = Sampling(temperature=0.0)

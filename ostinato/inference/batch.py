@@ -9,19 +9,21 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
-import torch
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 from torch import Tensor
 
-from ostinato.inference.decoder import Decoder
+from ostinato.inference.decoder import Decoder, Way
 from ostinato.inference.generate import (
     Continuation,
     Piece,
-    Sampling,
     Tokenizer,
     check_prompt,
-    choose,
 )
+from ostinato.inference.sampling import Sampler, Sampling, log_softmax
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 
 
@@ -50,22 +52,19 @@ class Writing:
 class Seated:
     """Hold what a text in the batch needs for its next token."""
 
-    def __init__(self, writing: Writing, tokenizer: Tokenizer, vocab_size: int, slot: int):
+    def __init__(self, writing: Writing, tokenizer: Tokenizer, slot: int):
         self.writing, self.slot = writing, slot
         self.text = Continuation(tokenizer, writing.tokens[-1], writing.max_tokens, writing.stop)
-        self.rng = torch.Generator().manual_seed(writing.sampling.seed)
-        self.seen = torch.zeros(vocab_size, dtype=torch.bool)
-        self.seen[list(writing.tokens)] = True
+        self.sampler = Sampler(writing.sampling, writing.tokens)
         self.last = writing.tokens[-1]
 
-    def next(self, logits: Tensor) -> bool:
+    def next(self, logits: Float[ndarray, " vocab"], logprobs: Float[ndarray, " vocab"]) -> bool:
         """Choose a token and tell its piece; returns whether the text goes on."""
-        self.last = choose(logits, self.seen, self.writing.sampling, self.rng)
-        self.seen[self.last] = True
-        logprobs = logits.log_softmax(-1)
-        values, tokens = logprobs.topk(min(self.writing.likeliest, len(logprobs)))
-        likeliest = tuple(zip(tokens.tolist(), values.tolist(), strict=True))
-        piece = self.text.add(self.last, logprobs[self.last].item(), likeliest)
+        self.last, likeliest = self.sampler.draw(logits), ()
+        if self.writing.likeliest:
+            tokens = np.argsort(-logprobs, kind="stable")[: self.writing.likeliest]
+            likeliest = tuple(zip(tokens.tolist(), logprobs[tokens].tolist(), strict=True))
+        piece = self.text.add(self.last, float(logprobs[self.last]), likeliest)
         self.writing.tell(piece)
         return not piece.finish
 
@@ -73,12 +72,18 @@ class Seated:
 class Batch:
     """Run a model on up to `most` texts at a time."""
 
-    def __init__(self, model: NanoChat, tokenizer: Tokenizer, most: int = 8):
+    def __init__(
+        self,
+        model: NanoChat,
+        tokenizer: Tokenizer,
+        most: int = 8,
+        product: Way | Literal["auto"] = "auto",
+    ):
         if most < 1:
             raise ValueError(f"texts at a time must be at least 1, not {most}")
         self.model, self.tokenizer, self.most = model.packed(), tokenizer, most
         self.seats: list[Seated] = []
-        self.decoder = Decoder(self.model, slots=most)
+        self.decoder = Decoder(self.model, slots=most, product=product)
 
     @property
     def has_room(self) -> bool:
@@ -89,9 +94,7 @@ class Batch:
         slot = min(set(range(self.most)) - {seat.slot for seat in self.seats})
         self.decoder.clear(slot)
         logits = self.decoder.read(writing.tokens, slot)
-        seat = Seated(writing, self.tokenizer, self.model.config.vocab_size, slot)
-        if seat.next(logits.float().cpu()):
-            self.seats.append(seat)
+        self.seats += self.going_on([Seated(writing, self.tokenizer, slot)], logits[None])
 
     def step(self) -> None:
         """Write a token of every text."""
@@ -99,9 +102,13 @@ class Batch:
         if not self.seats:
             return
         last, slots = zip(*((seat.last, seat.slot) for seat in self.seats), strict=True)
-        logits = self.decoder.step(last, slots).float().cpu()
-        rows = zip(self.seats, logits, strict=True)
-        self.seats = [seat for seat, row in rows if seat.next(row)]
+        self.seats = self.going_on(self.seats, self.decoder.step(last, slots))
+
+    def going_on(self, seats: list[Seated], logits: Float[Tensor, "texts vocab"]) -> list[Seated]:
+        """Write a token of each text; return those that are not at their end."""
+        numbers = logits.float().numpy(force=True)
+        rows = zip(seats, numbers, log_softmax(numbers), strict=True)
+        return [seat for seat, *row in rows if seat.next(*row)]
 
 
 class Engine:

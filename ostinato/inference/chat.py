@@ -12,10 +12,13 @@ which it continues behind "Assistant:", up to the line where it would speak for 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from ostinato.data.text.template import CHATML, Message, prompt_tokens
 from ostinato.data.text.tokenizer import BytePairTokenizer
-from ostinato.inference.generate import Piece, Sampling, check_prompt, generate
+from ostinato.inference.decoder import Way
+from ostinato.inference.generate import Piece, check_prompt, generate
+from ostinato.inference.sampling import Sampling
 from ostinato.models.nanochat import NanoChat
 
 NAMES = {"user": "User:", "assistant": "Assistant:"}
@@ -56,11 +59,13 @@ class Dialogue:
         tokenizer: BytePairTokenizer,
         sampling: Sampling,
         max_tokens: int | None = None,
+        product: Way | Literal["auto"] = "auto",
     ):
         self.model, self.tokenizer = model.packed(), tokenizer
         self.prompt = prompt_of(model)
         self.stop = () if model.chat_template else STOP
         self.sampling, self.max_tokens = sampling, max_tokens
+        self.product: Way | Literal["auto"] = product
         self.messages: list[Message] = []
         self.asked = 0
 
@@ -84,7 +89,9 @@ class Dialogue:
         messages = [*self.messages, Message("user", question.strip())]
         tokens, kept = fitting(self.model, self.tokenizer, messages, self.prompt)
         sampling = replace(self.sampling, seed=self.sampling.seed + self.asked)
-        pieces = generate(self.model, tokens, self.tokenizer, sampling, self.max_tokens, self.stop)
+        pieces = generate(
+            self.model, tokens, self.tokenizer, sampling, self.max_tokens, self.stop, self.product
+        )
         self.asked += 1
         return self._answer(kept, pieces)
 

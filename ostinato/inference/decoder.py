@@ -6,8 +6,8 @@ they are scaled as in training.
 | way     | needs           | how                                                              |
 |---------|-----------------|------------------------------------------------------------------|
 | `numba` | extra `fast`    | a whole pass in compiled code, two bits a weight                 |
-|         |                 | (`ostinato.kernels.step`); on the CPU, float32 or float64, with  |
-|         |                 | int8 activations                                                 |
+|         |                 | (`ostinato.kernels.step`), 24 bits one of a large head; on the   |
+|         |                 | CPU, float32 or float64, with int8 activations                   |
 | `float` | PyTorch         | matrices of floats, codes times scales: four bytes a weight      |
 | `int8`  | PyTorch         | products of int8 for up to four texts, one byte a weight         |
 """
@@ -16,9 +16,10 @@ import importlib.util
 import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from threading import Timer
+from queue import SimpleQueue
+from threading import Thread, Timer
 from typing import TYPE_CHECKING, Any, Literal, get_args
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from ostinato.layers.ternary import Product
 from ostinato.models.nanochat import NanoChat
 
 if TYPE_CHECKING:
-    from ostinato.kernels.step import Work
+    from ostinato.kernels.kept import Kept
 
 Way = Literal["numba", "float", "int8"]
 WAYS: tuple[Way, ...] = get_args(Way)
@@ -76,11 +77,11 @@ class Decoder:
         shape = (layers, slots, config.kv_heads, self.capacity, config.head_dim)
         device = model.embed_tokens.weight.device
         self.values = torch.zeros(shape, dtype=config.dtype, device=device)
-        self.keys = torch.zeros_like(self.values.mT.contiguous())
+        self.keys = torch.zeros_like(self.values)
         self.lengths = np.zeros(slots, np.int64)
         self.early = EarlyExit(model, self.caches(0), exit_threshold) if early else None
         self.compiled = compiled_model(model) if self.way == "numba" else None
-        self.passes: dict[tuple[int, int], tuple[np.ndarray, Work]] = {}
+        self.passes: dict[tuple[int, int], tuple[np.ndarray, Kept]] = {}
         for layer in ternary_layers(model):
             layer.product = "float" if self.way == "float" else "int8"
 
@@ -96,11 +97,10 @@ class Decoder:
         """Return the cache of a text, as the model takes it."""
         length = int(self.lengths[slot])
         return [
-            KeyValueCache.holding(keys[slot, None].mT, values[slot, None], length)
+            KeyValueCache.holding(keys[slot, None], values[slot, None], length)
             for keys, values in zip(self.keys, self.values, strict=True)
         ]
 
-    @torch.no_grad()
     def step(self, tokens: Sequence[int], slots: Sequence[int]) -> Float[Tensor, "texts vocab"]:
         """Append a token to each of some texts; return the logits of each next one.
 
@@ -110,21 +110,24 @@ class Decoder:
         lengths = self.lengths[where]
         if lengths.max() >= self.capacity:
             raise ValueError(f"a text has no room left: its cache holds {self.capacity} tokens")
-        if self.compiled is not None:
-            logits = self.compiled_step(np.array(tokens), where, lengths)
-        elif len(slots) == 1:
+        if self.compiled is None and len(slots) == 1:
             return self.read(tokens, slots[0])[None]
-        else:
-            places = torch.from_numpy(where).to(self.keys.device)
-            ends = torch.from_numpy(lengths).to(self.keys.device)
-            caches = [
-                RaggedCache(keys.mT, values, places, ends)
-                for keys, values in zip(self.keys, self.values, strict=True)
-            ]
-            new = torch.tensor(tokens, device=self.keys.device)[:, None]
-            logits = self.model(new, caches)[:, -1]
-        self.lengths[where] += 1
+        run = self.step_together if self.compiled is None else self.compiled_step
+        logits = run(np.array(tokens), where, lengths)
+        self.lengths[where] = lengths + 1
         return logits
+
+    @torch.no_grad()
+    def step_together(
+        self, tokens: np.ndarray, slots: np.ndarray, lengths: np.ndarray
+    ) -> Float[Tensor, "texts vocab"]:
+        device = self.keys.device
+        places, ends = torch.from_numpy(slots).to(device), torch.from_numpy(lengths).to(device)
+        caches = [
+            RaggedCache(keys, values, places, ends)
+            for keys, values in zip(self.keys, self.values, strict=True)
+        ]
+        return self.model(torch.from_numpy(tokens).to(device)[:, None], caches)[:, -1]
 
     def clear(self, slot: int) -> None:
         """Forget a text."""
@@ -133,7 +136,7 @@ class Decoder:
     def copy(self, source: int, target: int) -> None:
         """Make a text the same as another."""
         length = self.lengths[target] = self.lengths[source]
-        self.keys[:, target, :, :, :length] = self.keys[:, source, :, :, :length]
+        self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
         self.values[:, target, :, :length] = self.values[:, source, :, :length]
 
     def compiled_step(
@@ -149,9 +152,9 @@ class Decoder:
             self.passes[texts, threads] = self.compiled.phases(texts, threads), work
         phases, work = self.passes[texts, threads]
         counters = np.zeros(kernel.COUNTERS * len(phases), np.int64)
-        arguments = (phases, counters, tokens, slots, lengths, self.compiled.weights, work)
+        arguments = (phases, counters, tokens, slots, lengths, self.compiled.kept, work)
         self.compiled.run(arguments, threads)
-        return torch.from_numpy(work.logits.copy())
+        return torch.from_numpy(work.value.logits.copy())
 
 
 class CompiledModel:
@@ -159,12 +162,15 @@ class CompiledModel:
 
     def __init__(self, model: NanoChat):
         from ostinato.inference.packing import pack_weights
+        from ostinato.kernels.kept import Kept
 
         self.config = config = model.config
         self.weights = pack_weights(model)
+        self.kept = Kept(self.weights)
         matrices = sum(layer.codes.numel() for layer in ternary_layers(model))
         self.multiplications = config.num_loops * matrices + self.weights.head.size
-        self.pool: ThreadPoolExecutor | None = None
+        self.passes: SimpleQueue[tuple | None] = SimpleQueue()
+        self.started = 0
         self.has_run = False
         self.state = state_of(model)
 
@@ -198,11 +204,13 @@ class CompiledModel:
                 notice.cancel()
             self.has_run = True
             return
-        if threads > 1:
-            # Threads that come too late find nothing left to do, and nobody waits for them
-            self.pool = self.pool or ThreadPoolExecutor(threads - 1)
-            for _ in range(threads - 1):
-                self.pool.submit(step, *arguments)
+        while self.started < threads - 1:
+            self.started += 1
+            Thread(target=take_part, args=(self.passes,), daemon=True).start()
+            finalize(self, self.passes.put, None)
+        # Threads that come too late find nothing left to do, and nobody waits for them
+        for _ in range(threads - 1):
+            self.passes.put(arguments)
         step(*arguments)
 
     def phases(self, texts: int, threads: int) -> np.ndarray:
@@ -210,7 +218,7 @@ class CompiledModel:
         from ostinato.kernels import step as kernel
 
         config = self.config
-        parts = 1 if threads == 1 and texts == 1 else CHUNKS * max(threads, texts)
+        parts = 1 if threads == 1 else CHUNKS * threads
         block = [
             (kernel.QKV, parts),
             (kernel.ATTEND, texts * config.kv_heads),
@@ -231,8 +239,9 @@ class CompiledModel:
             found[-1] = (kernel.LAST, *found[-1][1:])
         return np.array([*found, (kernel.HEAD, 0, parts, 0)])
 
-    def work(self, texts: int, keys: np.ndarray, values: np.ndarray) -> "Work":
+    def work(self, texts: int, keys: np.ndarray, values: np.ndarray) -> "Kept":
         """Make room for the intermediate results of a pass."""
+        from ostinato.kernels.kept import Kept
         from ostinato.kernels.step import Work
 
         config, weights = self.config, self.weights
@@ -243,7 +252,7 @@ class CompiledModel:
         def numbers(*shape: int) -> np.ndarray:
             return np.zeros((texts, *shape), weights.embedding.dtype)
 
-        return Work(
+        work = Work(
             keys=keys,
             values=values,
             streams=numbers(streams, config.hidden_size),
@@ -254,10 +263,19 @@ class CompiledModel:
             scales=numbers(lanes),
             x=numbers(config.hidden_size),
             qkv=numbers(int(weights.qkv.sizes[0])),
-            scores=numbers(config.num_heads, keys.shape[-1]),
+            scores=numbers(config.num_heads, keys.shape[-2]),
             inner=numbers(int(weights.gate_up.sizes[0])),
             logits=numbers(config.vocab_size),
         )
+        return Kept(work)
+
+
+def take_part(passes: "SimpleQueue[tuple | None]") -> None:
+    """Help with each pass, until there is None."""
+    from ostinato.kernels.step import step
+
+    while (arguments := passes.get()) is not None:
+        step(*arguments)
 
 
 def compiled_model(model: NanoChat) -> CompiledModel:

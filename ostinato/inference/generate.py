@@ -9,18 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
-
 from ostinato.data.text.tokenizer import TOKENIZER_FILE, BytePairTokenizer
 from ostinato.data.text.words import AnyTokenizer, read_tokenizer
 from ostinato.inference.decoder import Decoder, Way
+from ostinato.inference.sampling import Sampler, Sampling, log_softmax
 from ostinato.models.nanochat import NanoChat
-from ostinato.numbers import Seed, Share, check_numbers
-
-LEAST_DIVISOR = 1e-6
-"""Smallest divisor of logits that cannot overflow."""
 
 
 @runtime_checkable
@@ -40,46 +33,6 @@ class Tokenizer(Protocol):
         `previous` is the token before it: some tokenizers drop the space at the start of a text.
         """
         ...
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Choose the next token. The defaults draw from the model's own distribution."""
-
-    temperature: float = 1.0
-    """Divide the logits by this number. 0: always take the most likely token."""
-    top_k: int = 0
-    """Draw from this many most likely tokens. 0: from all."""
-    top_p: float = 1.0
-    """Draw from the most likely tokens that together reach this probability. 1: from all."""
-    min_p: float = 0.0
-    """Draw from tokens at least this probable, relative to the most likely one. 0: from all."""
-    repetition_penalty: float = 1.0
-    """Make tokens that have occurred, in the prompt too, less likely. 1: no change."""
-    seed: Seed = 0
-    """Seed of the random numbers: the same seed gives the same text."""
-    exit_threshold: Share = 1.0
-    """Leave a model with loops after the pass at which its exit probabilities add up to this. 1:
-    take all passes."""
-
-    def __post_init__(self):
-        check_numbers(self)
-        if not (self.temperature == 0 or self.temperature >= LEAST_DIVISOR):
-            raise ValueError(
-                f"temperature must be 0 or more, and if not 0 at least {LEAST_DIVISOR:g}, "
-                f"not {self.temperature}"
-            )
-        if self.top_k < 0:
-            raise ValueError(f"top_k must be 0 (all) or more, not {self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
-        if not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p must be between 0 and 1, not {self.min_p}")
-        if not LEAST_DIVISOR <= self.repetition_penalty <= 1 / LEAST_DIVISOR:
-            raise ValueError(
-                f"repetition_penalty must be {LEAST_DIVISOR:g} to {1 / LEAST_DIVISOR:g}, "
-                f"not {self.repetition_penalty}"
-            )
 
 
 Finish = Literal["", "end", "stop", "length"]
@@ -232,55 +185,15 @@ def next_tokens(
     The weights are packed first if necessary: give a packed model to generate more than once.
     """
     decoder = Decoder(model, product=product, exit_threshold=sampling.exit_threshold)
-    rng = torch.Generator().manual_seed(sampling.seed)
-    seen = torch.zeros(model.config.vocab_size, dtype=torch.bool)
-    seen[list(tokens)] = True
-    logits = decoder.read(tokens).float().cpu()
+    sampler = Sampler(sampling, tokens)
+    logits = decoder.read(tokens)
     while True:
-        token = choose(logits, seen, sampling, rng)
-        yield token, (logits[token] - logits.logsumexp(-1)).item()
+        numbers = logits.float().numpy(force=True)
+        token = sampler.draw(numbers)
+        yield token, float(log_softmax(numbers)[token])
         if decoder.lengths[0] == model.config.seq_len:
             return
-        seen[token] = True
-        logits = decoder.step([token], [0])[0].float().cpu()
-
-
-def choose(
-    logits: Float[Tensor, " vocab"],
-    seen: Bool[Tensor, " vocab"],
-    sampling: Sampling,
-    rng: torch.Generator,
-) -> int:
-    """Pick a token; `seen` marks the tokens that get the repetition penalty."""
-    if sampling.repetition_penalty != 1:
-        penalty = sampling.repetition_penalty
-        penalized = torch.where(logits > 0, logits / penalty, logits * penalty)
-        logits = torch.where(seen, penalized, logits)
-    if sampling.temperature == 0:
-        return int(logits.argmax())
-    probabilities = candidates(logits / sampling.temperature, sampling)
-    return int(torch.multinomial(probabilities, 1, generator=rng))
-
-
-def candidates(logits: Float[Tensor, " vocab"], sampling: Sampling) -> Float[Tensor, " vocab"]:
-    """Return the probabilities, zero for tokens that top_k, top_p or min_p exclude.
-
-    The likeliest token always stays.
-    """
-    probabilities = logits.softmax(-1)
-    if 0 < sampling.top_k < len(logits):  # much faster than sorting them all
-        ranked, order = probabilities.topk(sampling.top_k)
-    else:
-        ranked, order = probabilities.sort(descending=True, stable=True)
-    keep = torch.ones_like(ranked, dtype=torch.bool)
-    # A token stays if those before it do not yet reach top_p
-    share = ranked * keep / (ranked * keep).sum()
-    keep &= share.cumsum(0) - share < sampling.top_p
-    keep &= ranked >= sampling.min_p * ranked[0]
-    keep[0] = True  # also where top_p is zero in float32
-    kept = torch.zeros_like(probabilities)
-    kept[order] = ranked * keep
-    return kept / kept.sum()
+        logits = decoder.step([token], [0])[0]
 
 
 class Writer:

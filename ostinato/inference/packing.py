@@ -8,13 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from ostinato.kernels.products import Matrix
-from ostinato.kernels.step import Weights
+from ostinato.kernels.step import PackedHead, Weights
 from ostinato.layers import HyperConnection, PackedTernaryLinear, RMSNorm
 from ostinato.layers.hyper_connections import Logits
 from ostinato.models.nanochat import Block, NanoChat
 
 LANE, LANES = 32, 4
 """Inputs of a lane, and lanes of a block."""
+HEAD_INPUTS = 16
+"""Inputs of the head in a vector."""
+SMALLEST_PACKED_HEAD = 2**21
+"""Bytes."""
+PACKED_ROWS = 4096
+"""Rows of the head that are packed at a time."""
 SMALLEST_SCALE, LEVELS = 1e-8, 127
 
 
@@ -44,9 +50,11 @@ def pack_weights(model: NanoChat) -> Weights:
     permutations = connections[0].permutation_matrices.flatten(1) if connections else empty
     biases = [torch.cat([part.bias for part in logits_of(c)]) for c in connections]
     maps = [dynamic_map(c) for c in connections if c.norm is not None]
+    head = array(embedding if model.lm_head is None else model.lm_head.weight)
     return Weights(
         embedding=array(embedding),
-        head=array(embedding if model.lm_head is None else model.lm_head.weight),
+        head=head,
+        packed_head=pack_head(head),
         qkv=pack_matrices([[a.q_proj, a.k_proj, a.v_proj] for a in attentions]),
         o_proj=pack_matrices([[a.o_proj] for a in attentions]),
         gate_up=pack_matrices([[f.gate_proj, f.up_proj] for f in feedforwards]),
@@ -65,6 +73,27 @@ def pack_weights(model: NanoChat) -> Weights:
         sin=array(model.rotary.sin.to(embedding.dtype)),
         constants=array(embedding.new_tensor(constants)),
     )
+
+
+def pack_head(head: np.ndarray) -> PackedHead:
+    """Return the head as integers of 24 bits: as exact as float32, and faster to read.
+
+    It stays empty for numbers of another kind, for a width that does not fill vectors, and where
+    the processor's cache holds the head anyway.
+    """
+    fits = head.nbytes < SMALLEST_PACKED_HEAD
+    if fits or head.dtype != np.float32 or head.shape[1] % HEAD_INPUTS:
+        return PackedHead(np.zeros(0, np.uint8), np.zeros(0, head.dtype))
+    scales = np.maximum(np.abs(head).max(1), SMALLEST_SCALE).astype(np.float64) / (2**23 - 2)
+    codes = np.zeros(3 * head.size + 16, np.uint8)
+    rows = codes[: 3 * head.size].reshape(len(head), -1, 3)
+    for start in range(0, len(head), PACKED_ROWS):
+        part = slice(start, start + PACKED_ROWS)
+        wanted = head[part] / scales[part, None]
+        low = np.rint(wanted).astype("<i4") & 255  # it stands twice: see `load_integers`
+        integers = np.rint(wanted - low / 256).astype("<i4")
+        rows[part] = integers[..., None].view(np.uint8)[..., :3]
+    return PackedHead(codes, (scales / 256).astype(np.float32))
 
 
 def array(tensor: Tensor) -> np.ndarray:
@@ -100,23 +129,38 @@ def pack_matrices(blocks: Sequence[Sequence[PackedTernaryLinear]]) -> Matrix:
     starts, counts = lanes.T
     held = np.arange(LANE) < counts[:, None]
     columns = np.where(held, starts[:, None] + np.arange(LANE), 0)
-    rows = [np.concatenate([array(m.codes) for m in matrices]) for matrices in blocks]
+    rows = [np.concatenate([even(array(m.codes)) for m in matrices]) for matrices in blocks]
     codes = []
     for matrix in rows:
         dealt = (matrix[:, columns] + 1).astype(np.uint8).reshape(len(matrix), -1, LANES, LANE)
         shifts = np.arange(0, 2 * LANES, 2, dtype=np.uint8)[:, None]
-        codes.append((dealt << shifts).sum(2, dtype=np.uint8))
+        codes.append(in_pairs((dealt << shifts).sum(2, dtype=np.uint8)))
     weight_groups, activation_groups = starts // weight_group, starts // group
     same_weights = same_in_blocks(weight_groups, counts)
     kept = weight_groups[:: LANES if same_weights else 1]
     scales = [
-        np.concatenate([array(m.scales.expand(len(m.codes), -1))[:, kept] for m in matrices])
+        in_pairs(np.concatenate([even(scales_of(m)[:, kept]) for m in matrices]))
         for matrices in blocks
     ]
     uniform = same_weights and same_in_blocks(activation_groups, counts)
     per_block = 1 if same_weights else LANES
-    sizes = [len(rows[0]), len(lanes) // LANES, per_block, group, int(uniform)]
+    sizes = [len(rows[0]), len(lanes) // LANES, per_block, group, int(uniform), inputs]
     return Matrix(np.stack(codes).reshape(-1), np.stack(scales).reshape(-1), np.array(sizes), lanes)
+
+
+def scales_of(matrix: PackedTernaryLinear) -> np.ndarray:
+    """Return the scales of each row."""
+    return array(matrix.scales.expand(len(matrix.codes), -1))
+
+
+def even(rows: np.ndarray) -> np.ndarray:
+    """Append a row of zeros if their number is odd."""
+    return np.pad(rows, ((0, len(rows) % 2), (0, 0)))
+
+
+def in_pairs(rows: np.ndarray) -> np.ndarray:
+    """Put the blocks of every two rows side by side."""
+    return rows.reshape(len(rows) // 2, 2, *rows.shape[1:]).swapaxes(1, 2).copy()
 
 
 def deal_out(inputs: int, part: int) -> np.ndarray:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from ostinato.data.text.template import Message, prompt_tokens
 from ostinato.data.text.tokenizer import BytePairTokenizer
-from ostinato.inference.generate import Sampling, check_prompt, generate
+from ostinato.inference.generate import check_prompt, generate
+from ostinato.inference.sampling import Sampling
 from ostinato.models.nanochat import NanoChat
 
 SAMPLING = Sampling(temperature=0.6, top_k=50)

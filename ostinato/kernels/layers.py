@@ -7,8 +7,18 @@ import numba
 import numpy as np
 from numba.extending import overload
 
+from ostinato.kernels.kept import value_of
 from ostinato.kernels.products import ATTENTION, EPS, POST_RANGE
-from ostinato.kernels.vectors import compiled, power_of_two
+from ostinato.kernels.vectors import (
+    add_product,
+    compiled,
+    inlined,
+    load_integers,
+    load_numbers,
+    no_floats,
+    power_of_two,
+    totals_of,
+)
 
 LOG2_E, LN_2 = np.float32(math.log2(math.e)), np.float32(0.693359375)
 LN_2_REST = np.float32(math.log(2) - 0.693359375)
@@ -93,8 +103,9 @@ def softmax(x):
 
 @no_type_check
 @compiled
-def read_streams(weights, connection, text, work):
+def read_streams(kept_weights, connection, text, kept_work):
     """Compute `HyperConnection.mixing`, and return the streams weighted by h_pre, as `work.x`."""
+    weights, work = value_of(kept_weights), value_of(kept_work)
     streams, mixing, x = work.streams[text], work.mixing[text], work.x[text]
     n, one = len(streams), x.dtype.type(1)
     if n == 1:
@@ -126,8 +137,9 @@ def read_streams(weights, connection, text, work):
 
 @no_type_check
 @compiled
-def write_streams(weights, text, work):
+def write_streams(kept_weights, text, kept_work):
     """Mix the streams, and let them take in the output of a sub-layer, which is `work.x`."""
+    weights, work = value_of(kept_weights), value_of(kept_work)
     streams, mixed, mixing = work.streams[text], work.mixed[text], work.mixing[text]
     x, n = work.x[text], len(streams)
     if n == 1:
@@ -148,6 +160,15 @@ def write_streams(weights, text, work):
                 mixed[t, i] += mixing[2 * n + n * s + t] * streams[s, i]
     for s in range(n):
         copy(mixed[s], streams[s])
+
+
+@no_type_check
+@compiled
+def gate(x, y):
+    """Replace x by silu(x) · y."""
+    one = x.dtype.type(1)
+    for i in range(len(x)):
+        x[i] *= y[i] / (one + exponential(-x[i]))
 
 
 @no_type_check
@@ -178,27 +199,43 @@ def add_rows(factors, rows, out):
 
 @no_type_check
 @compiled
-def attend(weights, cache, head, slot, position, text, work):
+def multiply_rows(rows, x, out):
+    """Write the product of each row with x, four rows at a time."""
+    whole = len(rows) // 4 * 4
+    for n in range(0, whole, 4):
+        a, b, c, d = rows[n], rows[n + 1], rows[n + 2], rows[n + 3]
+        sum_a = sum_b = sum_c = sum_d = x.dtype.type(0)
+        for i in range(len(x)):
+            sum_a += a[i] * x[i]
+            sum_b += b[i] * x[i]
+            sum_c += c[i] * x[i]
+            sum_d += d[i] * x[i]
+        out[n], out[n + 1], out[n + 2], out[n + 3] = sum_a, sum_b, sum_c, sum_d
+    for n in range(whole, len(rows)):
+        out[n] = dot(rows[n], x)
+
+
+@no_type_check
+@compiled
+def attend(kept_weights, cache, head, slot, position, text, kept_work):
     """Append a key and value to a cache, and let the query heads that share them attend."""
-    heads, key_heads, size = work.scores.shape[1], work.keys.shape[2], work.keys.shape[3]
+    weights, work = value_of(kept_weights), value_of(kept_work)
+    heads, key_heads, size = work.scores.shape[1], work.keys.shape[2], work.keys.shape[4]
     qkv, cos, sin = work.qkv[text], weights.cos[position], weights.sin[position]
-    keys, values = work.keys[cache, slot, head], work.values[cache, slot, head]
-    key = qkv[(heads + head) * size : (heads + head + 1) * size]
-    rotate(key, cos, sin)
-    for j in range(size):
-        keys[j, position] = key[j]
+    keys = work.keys[cache, slot, head, : position + 1]
+    values = work.values[cache, slot, head, : position + 1]
+    copy(qkv[(heads + head) * size : (heads + head + 1) * size], keys[position])
+    rotate(keys[position], cos, sin)
     first = (heads + key_heads + head) * size
     copy(qkv[first : first + size], values[position])
     shared = heads // key_heads
     for number in range(head * shared, (head + 1) * shared):
         query = qkv[number * size : (number + 1) * size]
         rotate(query, cos, sin)
-        scores = work.scores[text, number, : position + 1]
-        for i in range(position + 1):
-            scores[i] = 0
         for j in range(size):
             query[j] *= weights.constants[ATTENTION]
-        add_rows(query, keys, scores)
+        scores = work.scores[text, number, : position + 1]
+        multiply_rows(keys, query, scores)
         softmax(scores)
         x = work.x[text, number * size : (number + 1) * size]
         for j in range(size):
@@ -207,21 +244,87 @@ def attend(weights, cache, head, slot, position, text, work):
 
 
 @no_type_check
+@inlined
+def write(halves, scale, out):
+    """Write four sums, of which there are halves, times a scale."""
+    out[0], out[1] = (halves[0] + halves[4]) * scale, (halves[1] + halves[5]) * scale
+    out[2], out[3] = (halves[2] + halves[6]) * scale, (halves[3] + halves[7]) * scale
+
+
+@no_type_check
+@compiled
+def multiply_packed_head(head, first, last, x, logits):
+    """Do the same as `multiply_head` with a head of 24-bit integers."""
+    codes, width, like = head.codes, x.shape[1], x[0, 0]
+    whole = len(x) // 4 * 4
+    for row in range(first, last if whole else first, 2):
+        other = min(row + 1, last - 1)
+        at, other_at = 3 * width * row, 3 * width * other
+        for n in range(0, whole, 4):
+            a = b = c = d = other_a = other_b = other_c = other_d = no_floats(like)
+            for i in range(0, width, 16):
+                weights = load_integers(codes, at + 3 * i, like)
+                others = load_integers(codes, other_at + 3 * i, like)
+                given = load_numbers(x[n], i)
+                a, other_a = add_product(a, weights, given), add_product(other_a, others, given)
+                given = load_numbers(x[n + 1], i)
+                b, other_b = add_product(b, weights, given), add_product(other_b, others, given)
+                given = load_numbers(x[n + 2], i)
+                c, other_c = add_product(c, weights, given), add_product(other_c, others, given)
+                given = load_numbers(x[n + 3], i)
+                d, other_d = add_product(d, weights, given), add_product(other_d, others, given)
+            write(totals_of(a, b, c, d), head.scales[row], logits[n : n + 4, row])
+            totals = totals_of(other_a, other_b, other_c, other_d)
+            write(totals, head.scales[other], logits[n : n + 4, other])
+    for n in range(whole, len(x)):
+        for row in range(first, last, 4):
+            row_b, row_c = min(row + 1, last - 1), min(row + 2, last - 1)
+            row_d = min(row + 3, last - 1)
+            at_a, at_b = 3 * width * row, 3 * width * row_b
+            at_c, at_d = 3 * width * row_c, 3 * width * row_d
+            a = b = c = d = no_floats(like)
+            for i in range(0, width, 16):
+                given = load_numbers(x[n], i)
+                a = add_product(a, load_integers(codes, at_a + 3 * i, like), given)
+                b = add_product(b, load_integers(codes, at_b + 3 * i, like), given)
+                c = add_product(c, load_integers(codes, at_c + 3 * i, like), given)
+                d = add_product(d, load_integers(codes, at_d + 3 * i, like), given)
+            found = totals_of(a, b, c, d)
+            out, scales = logits[n], head.scales
+            out[row_d] = (found[3] + found[7]) * scales[row_d]
+            out[row_c] = (found[2] + found[6]) * scales[row_c]
+            out[row_b] = (found[1] + found[5]) * scales[row_b]
+            out[row] = (found[0] + found[4]) * scales[row]
+
+
+@no_type_check
+@compiled
+def multiply_rows_by_four(row, other, x, out, other_out):
+    """Write the products of two rows with each of four vectors."""
+    a, b, c, d = x[0], x[1], x[2], x[3]
+    sum_a = sum_b = sum_c = sum_d = other_a = other_b = other_c = other_d = x.dtype.type(0)
+    for i in range(len(row)):
+        sum_a += row[i] * a[i]
+        sum_b += row[i] * b[i]
+        sum_c += row[i] * c[i]
+        sum_d += row[i] * d[i]
+        other_a += other[i] * a[i]
+        other_b += other[i] * b[i]
+        other_c += other[i] * c[i]
+        other_d += other[i] * d[i]
+    out[0], out[1], out[2], out[3] = sum_a, sum_b, sum_c, sum_d
+    other_out[0], other_out[1], other_out[2], other_out[3] = other_a, other_b, other_c, other_d
+
+
+@no_type_check
 @compiled
 def multiply_head(head, first, last, x, logits):
     """Write rows `first` to `last` of the head times the final states, four texts at a time."""
     whole = len(x) // 4 * 4
-    for row in range(first, last):
-        weights = head[row]
+    for row in range(first, last if whole else first, 2):
+        other = min(row + 1, last - 1)
         for n in range(0, whole, 4):
-            a, b, c, d = x[n], x[n + 1], x[n + 2], x[n + 3]
-            sum_a = sum_b = sum_c = sum_d = x.dtype.type(0)
-            for i in range(len(weights)):
-                sum_a += weights[i] * a[i]
-                sum_b += weights[i] * b[i]
-                sum_c += weights[i] * c[i]
-                sum_d += weights[i] * d[i]
-            logits[n, row], logits[n + 1, row] = sum_a, sum_b
-            logits[n + 2, row], logits[n + 3, row] = sum_c, sum_d
-        for n in range(whole, len(x)):
-            logits[n, row] = dot(weights, x[n])
+            outs = logits[n : n + 4, row], logits[n : n + 4, other]
+            multiply_rows_by_four(head[row], head[other], x[n : n + 4], *outs)
+    for n in range(whole, len(x)):
+        multiply_rows(head[first:last], x[n], logits[n, first:last])

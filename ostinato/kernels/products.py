@@ -8,13 +8,14 @@ from ostinato.kernels.vectors import (
     add_scaled,
     block_sums,
     compiled,
-    compiled_for_finite,
     inlined,
     lane_sums,
     load_codes,
     load_sums,
+    magnitude,
     no_floats,
-    total_of,
+    number_of,
+    totals_of,
 )
 
 EPS, LEAST, LEVELS, ATTENTION, POST_RANGE, COLLAPSE = range(6)
@@ -26,22 +27,23 @@ class Matrix(NamedTuple):
     """Hold a ternary matrix of every block.
 
     The inputs of a row are dealt out to lanes of 32 that share a weight scale and an activation
-    scale, four lanes to a block of 32 bytes: lane n of a block has bits 2n and 2n + 1.
+    scale, four lanes to a block of 32 bytes: lane n of a block has bits 2n and 2n + 1. The blocks
+    of every two rows stand side by side; their number is even.
     """
 
     codes: Any
     """uint8, flat: -1, 0, 1 as 0, 1, 2."""
     scales: Any
-    """Numbers, flat: of each block in turn."""
+    """Numbers, flat, in the order of the codes."""
     sizes: Any
     """Rows, blocks of a row, scales of a block (1 or 4), the number of inputs that share an
-    activation scale, and whether the lanes of a block share all scales."""
+    activation scale, whether the lanes of a block share all scales, and the number of inputs."""
     lanes: Any
     """For each lane its first input and the number of its inputs, at most 32."""
 
 
 class Inputs(NamedTuple):
-    """Hold the quantised inputs of a matrix, in its lanes."""
+    """Hold the quantised inputs of a matrix, in its lanes; or those of all texts, a row each."""
 
     integers: Any
     negative_sums: Any
@@ -52,28 +54,28 @@ class Inputs(NamedTuple):
 
 
 @no_type_check
-@compiled_for_finite
+@compiled
 def largest(x):
-    """Return the largest magnitude."""
-    found = abs(x[0])
-    for value in x:
-        found = max(found, abs(value))
-    return found
+    """Return the largest magnitude; of integers, because LLVM finds no vectors for floats here."""
+    found = magnitude(x[0])
+    for i in range(len(x)):
+        found = max(found, magnitude(x[i]))
+    return number_of(found)
 
 
 @no_type_check
 @inlined
-def inputs_of(work, text):
+def inputs_of(inputs, text):
     """Return the quantised inputs of a text."""
-    return Inputs(work.integers[text], work.negative_sums[text], work.scales[text])
+    return Inputs(inputs.integers[text], inputs.negative_sums[text], inputs.scales[text])
 
 
 @no_type_check
 @compiled
-def quantize(x, matrix, text, work, constants):
+def quantize(x, matrix, inputs, constants):
     """Quantise the inputs of a matrix, dealt out to its lanes, as `quantize_activations` does."""
+    integers, negative_sums, scales = inputs
     group, uniform = matrix.sizes[3], matrix.sizes[4] == 1
-    integers, negative_sums, scales = inputs_of(work, text)
     levels = constants[LEVELS]
     previous, scale = -1, levels
     for lane in range(len(matrix.lanes)):
@@ -103,114 +105,99 @@ def quantize(x, matrix, text, work, constants):
 
 @no_type_check
 @inlined
-def add_block(total, packed, weight, inputs, block):
-    """Add the products of a block whose lanes share their scales."""
-    start = load_sums(inputs.negative_sums, 8 * block)
-    sums = block_sums(start, packed, inputs.integers, 128 * block)
-    return add_scaled(total, sums, weight * inputs.scales[4 * block])
+def add_block(total, codes, scales, step, at, inputs, block):
+    """Add the products of block `at` of a pair of rows with block `block` of the inputs.
 
-
-@no_type_check
-@inlined
-def add_lanes(total, packed, scales, at, step, inputs, block):
-    """Add the products of a block whose lanes have scales of their own."""
-    lane = 4 * block
-    start = load_sums(inputs.negative_sums, 8 * lane)
-    sums = lane_sums(start, packed, 0, inputs.integers, 32 * lane)
-    total = add_scaled(total, sums, scales[at] * inputs.scales[lane])
-    start = load_sums(inputs.negative_sums, 8 * lane + 8)
-    sums = lane_sums(start, packed, 1, inputs.integers, 32 * lane + 32)
-    total = add_scaled(total, sums, scales[at + step] * inputs.scales[lane + 1])
-    start = load_sums(inputs.negative_sums, 8 * lane + 16)
-    sums = lane_sums(start, packed, 2, inputs.integers, 32 * lane + 64)
-    total = add_scaled(total, sums, scales[at + 2 * step] * inputs.scales[lane + 2])
-    start = load_sums(inputs.negative_sums, 8 * lane + 24)
-    sums = lane_sums(start, packed, 3, inputs.integers, 32 * lane + 96)
-    return add_scaled(total, sums, scales[at + 3 * step] * inputs.scales[lane + 3])
+    `step` is None if the lanes of a block share their scales; else it is 1 if they have weight
+    scales of their own, and 0 if only the inputs have.
+    """
+    packed, lane, sums = load_codes(codes, 64 * at), 4 * block, inputs.negative_sums
+    if step is None:
+        counted = block_sums(load_sums(sums, 8 * block), packed, inputs.integers, 32 * lane)
+        return add_scaled(total, counted, inputs.scales[lane], scales, 2 * at)
+    place = 2 * at * (1 + 3 * step)
+    counted = lane_sums(load_sums(sums, 8 * lane), packed, 0, inputs.integers, 32 * lane)
+    total = add_scaled(total, counted, inputs.scales[lane], scales, place)
+    lane, place = lane + 1, place + 2 * step
+    counted = lane_sums(load_sums(sums, 8 * lane), packed, 1, inputs.integers, 32 * lane)
+    total = add_scaled(total, counted, inputs.scales[lane], scales, place)
+    lane, place = lane + 1, place + 2 * step
+    counted = lane_sums(load_sums(sums, 8 * lane), packed, 2, inputs.integers, 32 * lane)
+    total = add_scaled(total, counted, inputs.scales[lane], scales, place)
+    lane, place = lane + 1, place + 2 * step
+    counted = lane_sums(load_sums(sums, 8 * lane), packed, 3, inputs.integers, 32 * lane)
+    return add_scaled(total, counted, inputs.scales[lane], scales, place)
 
 
 @no_type_check
 @compiled
-def one_by_block(codes, scales, blocks, inputs, out):
-    """Multiply for one text, if the lanes of each block share their scales."""
-    for row in range(len(out)):
-        total = no_floats(scales[0])
+def one_text(codes, scales, step, blocks, inputs, out):
+    """Multiply for one text, with eight rows at a time, which share what is read of the inputs."""
+    pairs = len(out) // 2
+    whole = pairs // 4 * 4
+    for pair in range(0, whole, 4):
+        a = b = c = d = no_floats(scales[0])
+        at = pair * blocks
         for block in range(blocks):
-            at = row * blocks + block
-            total = add_block(total, load_codes(codes, 32 * at), scales[at], inputs, block)
-        out[row] = total_of(total)
-
-
-@no_type_check
-@compiled
-def one_by_lane(codes, scales, blocks, step, inputs, out):
-    """Multiply for one text, if the lanes of a block have scales of their own."""
-    for row in range(len(out)):
-        total = no_floats(scales[0])
+            a = add_block(a, codes, scales, step, at, inputs, block)
+            b = add_block(b, codes, scales, step, at + blocks, inputs, block)
+            c = add_block(c, codes, scales, step, at + 2 * blocks, inputs, block)
+            d = add_block(d, codes, scales, step, at + 3 * blocks, inputs, block)
+            at += 1
+        row = 2 * pair
+        found = totals_of(a, b, c, d)
+        out[row], out[row + 2], out[row + 4], out[row + 6] = found[:4]
+        out[row + 1], out[row + 3], out[row + 5], out[row + 7] = found[4:]
+    for pair in range(whole, pairs):
+        a = zero = no_floats(scales[0])
         for block in range(blocks):
-            at = row * blocks + block
-            packed = load_codes(codes, 32 * at)
-            at = at * 4 if step else at
-            total = add_lanes(total, packed, scales, at, step, inputs, block)
-        out[row] = total_of(total)
+            a = add_block(a, codes, scales, step, pair * blocks + block, inputs, block)
+        found = totals_of(a, zero, zero, zero)
+        out[2 * pair], out[2 * pair + 1] = found[0], found[4]
 
 
 @no_type_check
 @compiled
-def four_by_block(codes, scales, blocks, a, b, c, d, out):
-    """Multiply for the texts a to d: codes are taken apart once for all."""
-    for row in range(out.shape[1]):
-        sum_a = sum_b = sum_c = sum_d = no_floats(scales[0])
+def four_texts(codes, scales, step, blocks, texts, out):
+    """Multiply for four texts: codes are taken apart once for all."""
+    for pair in range(out.shape[1] // 2):
+        a = b = c = d = no_floats(scales[0])
         for block in range(blocks):
-            at = row * blocks + block
-            packed, weight = load_codes(codes, 32 * at), scales[at]
-            sum_a = add_block(sum_a, packed, weight, a, block)
-            sum_b = add_block(sum_b, packed, weight, b, block)
-            sum_c = add_block(sum_c, packed, weight, c, block)
-            sum_d = add_block(sum_d, packed, weight, d, block)
-        out[0, row], out[1, row] = total_of(sum_a), total_of(sum_b)
-        out[2, row], out[3, row] = total_of(sum_c), total_of(sum_d)
+            at = pair * blocks + block
+            a = add_block(a, codes, scales, step, at, texts[0], block)
+            b = add_block(b, codes, scales, step, at, texts[1], block)
+            c = add_block(c, codes, scales, step, at, texts[2], block)
+            d = add_block(d, codes, scales, step, at, texts[3], block)
+        row, found = 2 * pair, totals_of(a, b, c, d)
+        out[0, row], out[1, row], out[2, row], out[3, row] = found[:4]
+        row += 1
+        out[0, row], out[1, row], out[2, row], out[3, row] = found[4:]
 
 
 @no_type_check
 @compiled
-def four_by_lane(codes, scales, blocks, step, a, b, c, d, out):
-    """Do the same as `four_by_block` for lanes with scales of their own."""
-    for row in range(out.shape[1]):
-        sum_a = sum_b = sum_c = sum_d = no_floats(scales[0])
-        for block in range(blocks):
-            at = row * blocks + block
-            packed = load_codes(codes, 32 * at)
-            at = at * 4 if step else at
-            sum_a = add_lanes(sum_a, packed, scales, at, step, a, block)
-            sum_b = add_lanes(sum_b, packed, scales, at, step, b, block)
-            sum_c = add_lanes(sum_c, packed, scales, at, step, c, block)
-            sum_d = add_lanes(sum_d, packed, scales, at, step, d, block)
-        out[0, row], out[1, row] = total_of(sum_a), total_of(sum_b)
-        out[2, row], out[3, row] = total_of(sum_c), total_of(sum_d)
+def multiply_texts(codes, scales, step, blocks, rows, texts, inputs, out):
+    """Multiply for all texts."""
+    first, last = rows
+    whole = texts // 4 * 4
+    for text in range(0, whole, 4):
+        a, b = inputs_of(inputs, text), inputs_of(inputs, text + 1)
+        c, d = inputs_of(inputs, text + 2), inputs_of(inputs, text + 3)
+        part = out[text : text + 4, first:last]
+        four_texts(codes, scales, step, blocks, (a, b, c, d), part)
+    for text in range(whole, texts):
+        one_text(codes, scales, step, blocks, inputs_of(inputs, text), out[text, first:last])
 
 
 @no_type_check
 @compiled
-def multiply(matrix, layer, first, last, texts, work, out):
+def multiply(matrix, layer, first, last, texts, inputs, out):
     """Write rows `first` to `last` of the matrix times the quantised inputs of all texts."""
     blocks, per_block, uniform = matrix.sizes[1], matrix.sizes[2], matrix.sizes[4] == 1
     start = (layer * matrix.sizes[0] + first) * blocks
     codes, scales = matrix.codes[32 * start :], matrix.scales[per_block * start :]
-    step = per_block // 4
-    text = 0
-    while text + 4 <= texts:
-        a, b = inputs_of(work, text), inputs_of(work, text + 1)
-        c, d = inputs_of(work, text + 2), inputs_of(work, text + 3)
-        part = out[text : text + 4, first:last]
-        if uniform:
-            four_by_block(codes, scales, blocks, a, b, c, d, part)
-        else:
-            four_by_lane(codes, scales, blocks, step, a, b, c, d, part)
-        text += 4
-    while text < texts:
-        if uniform:
-            one_by_block(codes, scales, blocks, inputs_of(work, text), out[text, first:last])
-        else:
-            one_by_lane(codes, scales, blocks, step, inputs_of(work, text), out[text, first:last])
-        text += 1
+    rows = first, last
+    if uniform:
+        multiply_texts(codes, scales, None, blocks, rows, texts, inputs, out)
+    else:
+        multiply_texts(codes, scales, per_block // 4, blocks, rows, texts, inputs, out)

@@ -20,8 +20,9 @@ compiled: Any = njit(**OPTIONS, fastmath={"contract", "reassoc", "nsz"})
 compiled_for_finite: Any = njit(**OPTIONS, fastmath=True)
 inlined: Any = njit(**OPTIONS, forceinline=True)
 
-BYTES = 32
-"""Bytes of a vector; 16- and 32-bit sums of a vector of bytes fill as many."""
+LANE = 32
+"""Activations of a lane. A vector has those of two rows, for 512 bits; LLVM splits it in halves for
+processors with less."""
 INT, SHORT, BYTE = ir.IntType(32), ir.IntType(16), ir.IntType(8)
 ELEMENTS = {"i8": BYTE, "i16": SHORT, "i32": INT, "f32": ir.FloatType(), "f64": ir.DoubleType()}
 
@@ -43,12 +44,12 @@ class VectorModel(models.PrimitiveModel):
         super().__init__(manager, kind, kind.llvm)
 
 
-CODES, SUMS = Vector("i8", BYTES), Vector("i32", BYTES // 4)
+CODES, SUMS = Vector("i8", 2 * LANE), Vector("i32", LANE // 2)
 
 
 def floats(dtype: types.Float) -> Vector:
     """Return the vector of numbers that goes with `SUMS`."""
-    return Vector(f"f{dtype.bitwidth}", BYTES // 4)
+    return Vector(f"f{dtype.bitwidth}", SUMS.count)
 
 
 def constant(kind: ir.VectorType, value: int) -> ir.Constant:
@@ -62,75 +63,103 @@ def address(context: Any, builder: Any, kind: Any, array: Any, index: Any, vecto
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
+def shuffled(builder: Any, one: Any, other: Any, places: Any) -> Any:
+    """Return the elements of two vectors that are at these places."""
+    places = list(places)
+    return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(INT, len(places)), places))
+
+
+def load_twice(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: Any) -> Any:
+    """Return a vector whose two halves are both what is at `index`."""
+    part = ir.VectorType(vector.element, vector.count // 2)
+    loaded = builder.load(address(context, builder, kind, array, index, part), align=1)
+    return shuffled(builder, loaded, loaded, [*range(part.count)] * 2)
+
+
 def call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
     """Call an LLVM intrinsic."""
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
-def has(context: Any, feature: str) -> bool:
-    """Return whether the code is for a processor with this feature."""
-    return f"+{feature}" in context.codegen().magic_tuple()[2].split(",")
+def has(context: Any, *features: str) -> bool:
+    """Return whether the code is for a processor with these features."""
+    found = context.codegen().magic_tuple()[2].split(",")
+    return all(f"+{feature}" in found for feature in features)
 
 
-def half(builder: Any, vector: Any, first: int) -> Any:
-    """Return the elements from `first` on, half of them."""
+def half(builder: Any, vector: Any, number: int) -> Any:
+    """Return the first or second half of the elements."""
     count = vector.type.count // 2
-    mask = ir.Constant(ir.VectorType(INT, count), [first + i for i in range(count)])
-    return builder.shuffle_vector(vector, vector, mask)
+    return shuffled(builder, vector, vector, range(number * count, number * count + count))
+
+
+def joined(builder: Any, one: Any, other: Any) -> Any:
+    """Return the vector with these halves."""
+    return shuffled(builder, one, other, range(2 * one.type.count))
 
 
 def add_products(context: Any, builder: Any, start: Any, lanes: list[tuple[Any, Any]]) -> Any:
     """Return `start` plus the products of codes (0 to 3) and int8 activations, summed by fours."""
-    if has(context, "avx512vnni") and has(context, "avx512vl"):
+    if has(context, "avx512vnni"):
         whole = llvmlite.binding.llvm_version_info[0] < 22  # later versions pass bytes as bytes
         for pair in lanes:
             pair = [builder.bitcast(v, SUMS.llvm) for v in pair] if whole else pair
-            start = call(builder, "llvm.x86.avx512.vpdpbusd.256", SUMS.llvm, start, *pair)
+            start = call(builder, "llvm.x86.avx512.vpdpbusd.512", SUMS.llvm, start, *pair)
         return start
-    wide = ir.VectorType(SHORT, BYTES)
-    shorts = ir.VectorType(SHORT, BYTES // 2)
-    total = None
+    rows = [[[half(builder, v, n) for v in pair] for pair in lanes] for n in (0, 1)]
+    return builder.add(start, joined(builder, *(row_products(context, builder, r) for r in rows)))
+
+
+def row_products(context: Any, builder: Any, lanes: list[list[Any]]) -> Any:
+    """Return the products of one row, summed by fours, without VNNI."""
+    wide, shorts = ir.VectorType(SHORT, LANE), ir.VectorType(SHORT, LANE // 2)
+    ints, avx2, total = ir.VectorType(INT, LANE // 4), has(context, "avx2"), None
     for codes, activations in lanes:
-        if has(context, "avx2"):
+        if avx2:
             sums = call(builder, "llvm.x86.avx2.pmadd.ub.sw", shorts, codes, activations)
         else:
             product = builder.mul(builder.zext(codes, wide), builder.sext(activations, wide))
-            sums = builder.add(half(builder, product, 0), half(builder, product, BYTES // 2))
+            sums = builder.add(half(builder, product, 0), half(builder, product, 1))
         total = sums if total is None else builder.add(total, sums)
-    if has(context, "avx2"):
-        sums = call(builder, "llvm.x86.avx2.pmadd.wd", SUMS.llvm, total, constant(shorts, 1))
-    else:
-        parts = [builder.sext(half(builder, total, n), SUMS.llvm) for n in (0, BYTES // 4)]
-        sums = builder.add(*parts)
-    return builder.add(start, sums)
+    if avx2:
+        return call(builder, "llvm.x86.avx2.pmadd.wd", ints, total, constant(shorts, 1))
+    return builder.add(*(builder.sext(half(builder, total, n), ints) for n in (0, 1)))
 
 
-def picked(builder: Any, packed: Any, number: int) -> Any:
+def picked(context: Any, builder: Any, packed: Any, number: int) -> Any:
     """Return the codes of one of the four lanes of a packed vector."""
-    words = builder.bitcast(packed, ir.VectorType(SHORT, BYTES // 2))
+    if number and has(context, "gfni", "avx512f"):
+        # An 8×8 matrix of bits for each byte: its last two rows pick bits 2n and 2n + 1
+        matrix = (1 << 2 * number) << 56 | (2 << 2 * number) << 48
+        matrix = constant(ir.VectorType(ir.IntType(64), 2 * LANE // 8), matrix)
+        matrix = builder.bitcast(matrix, CODES.llvm)
+        name = "llvm.x86.vgf2p8affineqb.512"
+        return call(builder, name, CODES.llvm, packed, matrix, ir.Constant(BYTE, 0))
+    words = builder.bitcast(packed, ir.VectorType(SHORT, LANE))
     words = builder.lshr(words, constant(words.type, 2 * number))
     return builder.and_(builder.bitcast(words, CODES.llvm), constant(CODES.llvm, 3))
 
 
-def load_of(vector: Vector) -> Any:
-    """Return an intrinsic that loads such vectors."""
+@intrinsic
+def load_codes(typing: Any, array: Any, index: Any):
+    """Return the packed codes of a block of two rows."""
 
-    @intrinsic
-    def load(typing: Any, array: Any, index: Any) -> Any:
-        """Return the vector that begins at element `index` of a flat array."""
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        place = address(context, builder, signature.args[0], values[0], values[1], CODES.llvm)
+        return builder.load(place, align=1)
 
-        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            array, index = values
-            place = address(context, builder, signature.args[0], array, index, vector.llvm)
-            return builder.load(place, align=1)
-
-        return vector(array, index), generate
-
-    return load
+    return CODES(array, index), generate
 
 
-load_codes, load_sums = load_of(CODES), load_of(SUMS)
+@intrinsic
+def load_sums(typing: Any, array: Any, index: Any):
+    """Return the sums from `index` on, for either row."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return load_twice(context, builder, signature.args[0], values[0], values[1], SUMS.llvm)
+
+    return SUMS(array, index), generate
 
 
 @intrinsic
@@ -142,9 +171,9 @@ def lane_sums(typing: Any, start: Any, packed: Any, number: Any, activations: An
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         start, packed, _, array, index = values
-        place = address(context, builder, signature.args[3], array, index, CODES.llvm)
-        codes = picked(builder, packed, number.literal_value)
-        return add_products(context, builder, start, [(codes, builder.load(place, align=1))])
+        given = load_twice(context, builder, signature.args[3], array, index, CODES.llvm)
+        codes = picked(context, builder, packed, number.literal_value)
+        return add_products(context, builder, start, [(codes, given)])
 
     return SUMS(start, packed, number, activations, index), generate
 
@@ -157,9 +186,9 @@ def block_sums(typing: Any, start: Any, packed: Any, activations: Any, index: An
         start, packed, array, index = values
         lanes = []
         for number in range(4):
-            at = builder.add(index, ir.Constant(index.type, BYTES * number))
-            place = address(context, builder, signature.args[2], array, at, CODES.llvm)
-            lanes.append((picked(builder, packed, number), builder.load(place, align=1)))
+            at = builder.add(index, ir.Constant(index.type, LANE * number))
+            given = load_twice(context, builder, signature.args[2], array, at, CODES.llvm)
+            lanes.append((picked(context, builder, packed, number), given))
         return add_products(context, builder, start, lanes)
 
     return SUMS(start, packed, activations, index), generate
@@ -173,33 +202,96 @@ def no_floats(typing: Any, like: Any):
 
 
 @intrinsic
-def add_scaled(typing: Any, total: Any, sums: Any, scale: Any):
-    """Return total + sums · scale."""
+def add_scaled(typing: Any, total: Any, sums: Any, scale: Any, weights: Any, index: Any):
+    """Return total + sums · scale · weight; a weight for each row is at `index`."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        total, sums, scale = values
-        empty = ir.Constant(total.type, ir.Undefined)
-        first = builder.insert_element(empty, scale, ir.Constant(INT, 0))
-        spread = builder.shuffle_vector(first, empty, constant(ir.VectorType(INT, 8), 0))
-        name = f"llvm.fmuladd.v{total.type.count}{signature.args[0].element}"
-        return call(builder, name, total.type, builder.sitofp(sums, total.type), spread, total)
+        total, sums, scale, array, index = values
+        kind, count = total.type, total.type.count
+        pair = ir.VectorType(kind.element, 2)
+        pair = builder.load(
+            address(context, builder, signature.args[3], array, index, pair), align=1
+        )
+        weights = shuffled(builder, pair, pair, [0] * (count // 2) + [1] * (count // 2))
+        empty = ir.Constant(kind, ir.Undefined)
+        scale = builder.insert_element(empty, scale, ir.Constant(INT, 0))
+        scale = shuffled(builder, scale, empty, [0] * count)
+        name = f"llvm.fmuladd.v{count}{signature.args[0].element}"
+        scaled = builder.fmul(builder.sitofp(sums, kind), scale)
+        return call(builder, name, kind, scaled, weights, total)
 
-    return total(total, sums, scale), generate
+    return total(total, sums, scale, weights, index), generate
 
 
 @intrinsic
-def total_of(typing: Any, total: Any):
-    """Return the sum of the elements of a vector of numbers."""
-    number = types.float32 if total.element == "f32" else types.float64
+def load_numbers(typing: Any, array: Any, index: Any):
+    """Return the numbers from element `index` of a flat array on."""
+    vector = floats(array.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        vector = values[0]
-        while vector.type.count > 1:
-            count = vector.type.count // 2
-            vector = builder.fadd(half(builder, vector, 0), half(builder, vector, count))
-        return builder.extract_element(vector, ir.Constant(INT, 0))
+        place = address(context, builder, signature.args[0], values[0], values[1], vector.llvm)
+        return builder.load(place, align=1)
 
-    return number(total), generate
+    return vector(array, index), generate
+
+
+@intrinsic
+def load_integers(typing: Any, array: Any, index: Any, like: Any):
+    """Return 16 integers of three bytes each as numbers of the type of `like`.
+
+    They begin at byte `index`; the 16 bytes behind them are read too. A number has four bytes: the
+    lowest stands twice, because a zero in its place takes longer.
+    """
+    vector = floats(like)
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        place = address(context, builder, signature.args[0], values[0], values[1], CODES.llvm)
+        packed = builder.load(place, align=1)
+        places = [place for n in range(0, 3 * SUMS.count, 3) for place in (n, n, n + 1, n + 2)]
+        spread = builder.bitcast(shuffled(builder, packed, packed, places), SUMS.llvm)
+        return builder.sitofp(spread, vector.llvm)
+
+    return vector(array, index, like), generate
+
+
+@intrinsic
+def add_product(typing: Any, total: Any, a: Any, b: Any):
+    """Return total + a · b."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        total, a, b = values
+        name = f"llvm.fmuladd.v{total.type.count}{signature.args[0].element}"
+        return call(builder, name, total.type, a, b, total)
+
+    return total(total, a, b), generate
+
+
+@intrinsic
+def totals_of(typing: Any, a: Any, b: Any, c: Any, d: Any):
+    """Return the sums of the elements of four vectors: of their first halves, then their second."""
+    number = types.float32 if a.element == "f32" else types.float64
+
+    def neighbours_added(builder: Any, one: Any, other: Any) -> Any:
+        """Return sums of neighbours: of each four, two of `one`, then two of `other`."""
+        count = one.type.count
+        even = [n + k for n in range(0, count, 4) for k in (0, 2, count, count + 2)]
+        pairs = [shuffled(builder, one, other, [n + odd for n in even]) for odd in (0, 1)]
+        return builder.fadd(*pairs)
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        a, b, c, d = values
+        fours = neighbours_added(
+            builder, neighbours_added(builder, a, b), neighbours_added(builder, c, d)
+        )
+        places = [0, 1, 2, 3, 8, 9, 10, 11]
+        totals = builder.fadd(
+            shuffled(builder, fours, fours, places),
+            shuffled(builder, fours, fours, [n + 4 for n in places]),
+        )
+        found = [builder.extract_element(totals, ir.Constant(INT, n)) for n in range(8)]
+        return context.make_tuple(builder, signature.return_type, found)
+
+    return types.UniTuple(number, 8)(a, b, c, d), generate
 
 
 @intrinsic
@@ -236,3 +328,27 @@ def power_of_two(typing: Any, exponent: Any):
         return builder.bitcast(builder.shl(biased, ir.Constant(INT, 23)), ir.FloatType())
 
     return types.float32(exponent), generate
+
+
+@intrinsic
+def magnitude(typing: Any, number: Any):
+    """Return the bits of |number| as an integer; the larger the one, the larger the other."""
+    integer = {32: types.int32, 64: types.int64}[number.bitwidth]
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = ir.IntType(number.bitwidth)
+        bits = builder.bitcast(values[0], kind)
+        return builder.and_(bits, ir.Constant(kind, 2 ** (number.bitwidth - 1) - 1))
+
+    return integer(number), generate
+
+
+@intrinsic
+def number_of(typing: Any, bits: Any):
+    """Return the number that has these bits."""
+    number = {32: types.float32, 64: types.float64}[bits.bitwidth]
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.bitcast(values[0], context.get_value_type(number))
+
+    return number(bits), generate

@@ -99,7 +99,8 @@ def linear_with_activations(
 ) -> Float[Tensor, "*batch out_features"]:
     """Compute `x @ weight.T` in the dtype of `x`, after quantising `x` if asked."""
     if quantize:
-        x = straight_through(quantize_activations(x, group_size).values().to(x.dtype), x)
+        quantized = quantize_activations(x, group_size).values().to(x.dtype)
+        x = straight_through(quantized, x) if torch.is_grad_enabled() else quantized
     return F.linear(x, weight.to(x.dtype))
 
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from ostinato.data.text.token_set import IGNORE_LABEL
 from ostinato.layers import log_exit_probabilities
 from ostinato.models import NanoChat
+from ostinato.training.cross_entropy import cross_entropies
 
 SLOPE, LEAST_IMPROVEMENT = 50.0, 0.005
 """An improvement of the loss above the least, in nats, is worth another pass."""
@@ -52,8 +53,10 @@ def token_losses(
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, "passes batch seq"]:
     """Return L_t of every token, in fp32 at least; 0 where the label is IGNORE_LABEL."""
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     every = labels.expand(len(logits), *labels.shape)
+    if not label_smoothing:
+        return cross_entropies(logits.flatten(0, 2), every.flatten()).view(every.shape)
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     losses = F.cross_entropy(
         wide.flatten(0, 2), every.flatten(), reduction="none", label_smoothing=label_smoothing
     )

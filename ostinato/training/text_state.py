@@ -13,6 +13,7 @@ from ostinato.data.text.token_set import IGNORE_LABEL, TokenSet
 from ostinato.inference.inspect import stream_report
 from ostinato.models import NanoChat
 from ostinato.training.config import TextRecipe, TextTrainingConfig
+from ostinato.training.cross_entropy import cross_entropies, likeliest_is
 from ostinato.training.distributed import World
 from ostinato.training.loops import EveryPass, looped_loss
 from ostinato.training.optimizers import Lion, make_muon
@@ -124,24 +125,21 @@ def next_token_loss(
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Return the loss, a sum over labelled positions in nats, and metrics, which are sums too."""
     inputs, labels = windows[:, :-1], windows[:, 1:] if labels is None else labels
-    counted = labels != IGNORE_LABEL
-    logits = logits.float()
-    cross_entropy = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+    rows, wanted = logits.flatten(0, 1), labels.flatten()
+    counted = wanted != IGNORE_LABEL
+    cross_entropy = cross_entropies(rows, wanted).sum()
     loss = cross_entropy
     if config.label_smoothing:
         loss = F.cross_entropy(
-            logits.flatten(0, 1),
-            labels.flatten(),
-            reduction="sum",
-            label_smoothing=config.label_smoothing,
+            rows.float(), wanted, reduction="sum", label_smoothing=config.label_smoothing
         )
     if config.entropy_bonus:
-        logarithms = logits.log_softmax(-1)
+        logarithms = rows.float().log_softmax(-1)
         loss = loss + config.entropy_bonus * (logarithms.exp() * logarithms)[counted].sum()
     return loss, {
         "loss": loss.detach(),
         "cross_entropy": cross_entropy.detach(),
-        "copied": (counted & (logits.argmax(-1) == inputs)).sum(),
+        "copied": (counted & likeliest_is(rows.detach(), inputs.flatten())).sum(),
         "tokens": counted.sum(),
     }
 

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from ostinato.inference.decoder import Way
 from ostinato.models import NanoChat, RecursiveModel
 from ostinato.web.limits import Gate, Limits, Refused, error_body
 
@@ -22,6 +23,8 @@ class Served:
     model: RecursiveModel | NanoChat
     source: str = ""
     """Name or path that it was loaded from."""
+    product: Way | Literal["auto"] = "auto"
+    """Way in which a language model multiplies: see `ostinato.inference.decoder`."""
 
 
 def create_app(
@@ -55,7 +58,7 @@ def create_app(
     parts = [
         Line(served.model, limits, registry)
         if isinstance(served.model, RecursiveModel)
-        else Desk(served.name, served.model, limits, registry)
+        else Desk(served.name, served.model, limits, registry, served.product)
         for served in models
     ]
     if len({type(part) for part in parts}) < len(parts):

@@ -6,6 +6,7 @@ Requests are written in one batch, a token of each at a time (`ostinato.inferenc
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from typing import Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -13,7 +14,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ostinato.data.text.template import CHATML, Message, prompt_tokens
 from ostinato.inference.batch import Batch, Engine, Full, Writing
-from ostinato.inference.generate import Piece, Sampling, byte_tokenizer_of
+from ostinato.inference.decoder import Way
+from ostinato.inference.generate import Piece, byte_tokenizer_of
+from ostinato.inference.sampling import Sampling
 from ostinato.models import NanoChat
 from ostinato.web.limits import REFUSALS, Limits, Refused
 from ostinato.web.openai import (
@@ -83,10 +86,18 @@ class Answers:
 class Desk:
     """Take requests for one model, and answer them."""
 
-    def __init__(self, name: str, model: NanoChat, limits: Limits, registry: CollectorRegistry):
+    def __init__(
+        self,
+        name: str,
+        model: NanoChat,
+        limits: Limits,
+        registry: CollectorRegistry,
+        product: Way | Literal["auto"] = "auto",
+    ):
         self.name, self.limits, self.speaks = name, limits, speaks(model)
         self.tokenizer = byte_tokenizer_of(model)
-        self.engine = Engine(Batch(model, self.tokenizer, limits.texts_at_once), limits.max_waiting)
+        batch = Batch(model, self.tokenizer, limits.texts_at_once, product)
+        self.engine = Engine(batch, limits.max_waiting)
         self.written = Counter("ostinato_tokens_written", "Tokens written.", registry=registry)
         self.read = Counter("ostinato_tokens_read", "Tokens of prompts.", registry=registry)
         texts = Gauge("ostinato_texts", "Texts in the batch and the queue.", registry=registry)

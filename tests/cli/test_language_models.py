@@ -12,14 +12,17 @@ from torch.nn import functional as F
 
 import ostinato
 from ostinato.cli import main
+from ostinato.cli.serve import Serve
 from ostinato.data.text.conversations import read_conversations
 from ostinato.data.text.template import CHATML, Message
 from ostinato.data.text.tokenizer import BytePairTokenizer
+from ostinato.inference import decoder
 from ostinato.inference.chat import Dialogue
 from ostinato.inference.inspect import probe_tokens
 from ostinato.models import TRM, NanoChat, NanoChatConfig, TRMConfig
 from ostinato.recipes import recipe_named
 from ostinato.recipes.text import PRESETS
+from ostinato.web.server import create_app
 from ostinato.weights.save import save_tokenizer, save_weights
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the log", "naïve café, 日本"]
@@ -96,6 +99,24 @@ def test_chat_answers_until_the_input_ends(
     assert "The dialogue is forgotten." in shown.out
     assert "the question is empty" in shown.err
     assert "shorten it" in shown.err
+
+
+def test_chat_and_the_server_multiply_in_the_way_asked_for(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("fastapi")
+    asked: list[str] = []
+
+    def choose(model: NanoChat, product: decoder.Way) -> decoder.Way:
+        asked.append(product)
+        return "float"
+
+    monkeypatch.setattr(decoder, "choose_way", choose)
+    monkeypatch.setattr("sys.stdin", io.StringIO("hi\n"))
+    save_weights(run / "model.safetensors", ostinato.load(run, seq_len=96))
+    assert main(["chat", "chat", "--max-tokens", "2", "--product", "int8"]) == 0
+    create_app(Serve(("chat",), product="int8").served())
+    assert asked == ["int8", "int8"]
 
 
 def test_inspect_reads_streams_and_weights(run: Path, capsys: pytest.CaptureFixture[str]):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from ostinato.inference import decoder
+from ostinato.inference import decoder, packing
 from ostinato.inference.decoder import WAYS, Decoder, Way
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 
@@ -23,7 +23,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"num_streams": 1, "num_kv_heads": 1},
     {"num_streams": 4, "stream_mode": "dynamic", "tied_head": False, "num_kv_heads": 2},
     {"num_streams": 2, "stream_mode": "legacy"},
-    {"sub_norm": True, "group_size": 0},
+    {"sub_norm": True, "group_size": 0, "hidden_size": 40},
     {"activation_group_size": 8, "num_loops": 2, "sandwich_norm": True},
     {"hidden_size": 256, "group_size": 128, "ffn_mult": 1.5},
     {"hidden_size": 256, "group_size": 128, "activation_group_size": 32},
@@ -67,6 +67,23 @@ def test_texts_of_unequal_lengths_get_the_logits_of_the_training_forward(
         assert error <= 1e-9
     made.clear(6)
     torch.testing.assert_close(made.read(texts[3, :2].tolist(), 6), wanted[3, 1])
+
+
+@pytest.mark.parametrize(("vocab_size", "smallest"), [(40, 0), (43, 0), (43, 2**21)])
+def test_float32_is_as_exact_as_the_training_forward(
+    vocab_size: int, smallest: int, monkeypatch: pytest.MonkeyPatch
+):
+    """A large head is packed then; a vocabulary of 43 and five texts leave rests of its tiles."""
+    monkeypatch.setattr(packing, "SMALLEST_PACKED_HEAD", smallest)
+    model = trained(forward_dtype="float32", vocab_size=vocab_size).float()
+    texts = torch.randint(vocab_size, (5, 2), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        wanted = model(texts)[:, 1]
+    made = Decoder(model, slots=5, product="numba")
+    for slot, text in enumerate(texts.tolist()):
+        made.read(text[:1], slot)
+    logits = made.step(texts[:, 1].tolist(), range(5))
+    assert (logits - wanted).abs().max() / wanted.abs().max() <= 1e-5
 
 
 def test_weights_that_change_are_laid_out_again():

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostinato.inference.generate import Piece, Sampling, Writer, candidates, choose, generate
+from ostinato.inference.generate import Piece, Writer, generate
+from ostinato.inference.sampling import Sampler, Sampling, candidates
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 
 CONFIG = NanoChatConfig(
@@ -157,7 +159,8 @@ def test_generate_reports_a_stop_string():
 )
 def test_candidates_are_those_of_the_definitions(seed: int, top_k: int, top_p: float, min_p: float):
     logits = torch.randn(10, generator=torch.Generator().manual_seed(seed))
-    got = candidates(logits, Sampling(top_k=top_k, top_p=top_p, min_p=min_p))
+    tokens, weights = candidates(logits.numpy(), Sampling(top_k=top_k, top_p=top_p, min_p=min_p))
+    got = dict(zip(tokens.tolist(), (weights / weights.sum()).tolist(), strict=True))
     p = logits.double().softmax(-1).tolist()
     ranked = sorted(range(10), key=lambda token: -p[token])[: top_k or 10]
     within, kept = sum(p[token] for token in ranked), []
@@ -166,28 +169,38 @@ def test_candidates_are_those_of_the_definitions(seed: int, top_k: int, top_p: f
         if reached < top_p - 1e-6 and p[token] >= min_p * p[ranked[0]] - 1e-9:
             kept.append(token)
         reached += p[token] / within
-    assert got.sum().item() == pytest.approx(1, abs=1e-5)
-    assert set(got.nonzero().flatten().tolist()) == set(kept)
+    assert sum(got.values()) == pytest.approx(1, abs=1e-5)
+    assert set(got) == set(kept)
     for token in kept:
-        assert got[token].item() == pytest.approx(p[token] / sum(p[t] for t in kept), abs=1e-5)
+        assert got[token] == pytest.approx(p[token] / sum(p[t] for t in kept), abs=1e-5)
+
+
+def test_equal_logits_leave_as_many_candidates_as_asked_for():
+    tokens, _ = candidates(np.zeros(8, np.float32), Sampling(top_k=3))
+    assert tokens.tolist() == [0, 1, 2]
 
 
 def test_samples_follow_the_probabilities():
     logits = torch.tensor([0.0, 1.0, 2.0, -1.0])
-    rng = torch.Generator().manual_seed(0)
-    none = torch.zeros(4, dtype=torch.bool)
-    drawn = [choose(logits, none, Sampling(temperature=0.5), rng) for _ in range(4000)]
-    shares = torch.bincount(torch.tensor(drawn), minlength=4) / 4000
-    assert (shares - (logits / 0.5).softmax(-1)).abs().max() < 0.03
+    for top_k in (0, 3):
+        sampler = Sampler(Sampling(temperature=0.5, top_k=top_k), ())
+        drawn = [sampler.draw(logits.numpy()) for _ in range(4000)]
+        shares = torch.bincount(torch.tensor(drawn), minlength=4) / 4000
+        assert (shares - (logits / 0.5).softmax(-1)).abs().max() < 0.03
 
 
 def test_repetition_penalty_makes_seen_tokens_less_likely_whatever_their_sign():
-    seen = torch.tensor([True, False, True, False])
     penalized = Sampling(temperature=0.0, repetition_penalty=2.0)
-    rng = torch.Generator()
-    assert choose(torch.tensor([3.0, 2.0, 0.0, 1.0]), seen, penalized, rng) == 1
-    assert choose(torch.tensor([-2.0, -3.0, -2.0, -9.0]), seen, penalized, rng) == 1
-    assert choose(torch.tensor([-2.0, -5.0, -2.4, -9.0]), seen, penalized, rng) == 0
+
+    def drawn(*logits: float) -> int:
+        return Sampler(penalized, (0, 2)).draw(np.array(logits, np.float32))
+
+    assert drawn(3.0, 2.0, 0.0, 1.0) == 1
+    assert drawn(-2.0, -3.0, -2.0, -9.0) == 1
+    assert drawn(-2.0, -5.0, -2.4, -9.0) == 0
+    sampler = Sampler(penalized, (0,))
+    logits = np.array([3.0, 2.0, 1.9, 1.0], np.float32)
+    assert [sampler.draw(logits) for _ in range(3)] == [1, 2, 0]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,10 @@ import torch
 from torch.nn import functional as F
 
 from ostinato.bench.llama_cpp import LlamaCpp
+from ostinato.data.text.template import CHATML, Message, conversation_tokens, prompt_tokens
 from ostinato.data.text.tokenizer import BytePairTokenizer
+from ostinato.inference.chat import Dialogue
+from ostinato.inference.sampling import Sampling
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 from ostinato.weights.gguf_blocks import BlockType
 from ostinato.weights.gguf_write import export_gguf
@@ -24,7 +27,14 @@ LENGTH, WINDOWS = 128, 8
 def trained(**settings: Any) -> tuple[NanoChat, torch.Tensor]:
     """A model that has learnt the text, and tokens of it to run on."""
     tokenizer = BytePairTokenizer.train([TEXT], 512)
+    model = taught(tokenizer, tokenizer.encode(TEXT), **settings)
     row = torch.tensor(tokenizer.encode(TEXT))
+    return model, row[: WINDOWS * LENGTH].view(WINDOWS, LENGTH)
+
+
+def taught(tokenizer: BytePairTokenizer, tokens: list[int], **settings: Any) -> NanoChat:
+    """A model that has learnt these tokens."""
+    row = torch.tensor(tokens)
     config = NanoChatConfig(
         vocab_size=tokenizer.vocab_size,
         seq_len=LENGTH,
@@ -43,7 +53,7 @@ def trained(**settings: Any) -> tuple[NanoChat, torch.Tensor]:
         optimizer.step()
         optimizer.zero_grad()
     model.tokenizer_json = tokenizer.to_json()
-    return model.eval(), row[: WINDOWS * LENGTH].view(WINDOWS, LENGTH)
+    return model.eval()
 
 
 def tokenized(llama: LlamaCpp, text: str) -> list[int]:
@@ -83,6 +93,46 @@ def with_exact_activations(model: NanoChat) -> NanoChat:
     exact = NanoChat(replace(model.config, quantize_activations=False))
     exact.load_state_dict(model.state_dict())
     return exact
+
+
+ANSWERS = {
+    "What colour is the sky?": "The sky is blue.",
+    "What colour is grass?": "Grass is green.",
+    "What is the capital of France?": "The capital of France is Paris.",
+    "What is the capital of Spain?": "The capital of Spain is Madrid.",
+    "Who are you?": "I am a very small model, and I say what I have read.",
+}
+HELD_OUT = ["What colour is the capital of France?", "Who is the sky?", "Paris is blue", "grass"]
+
+
+@pytest.mark.slow
+def test_llama_cpp_chats_as_we_do(tmp_path: Path):
+    """Its own chat, with the template in the file, gives the greedy answers of `ostinato chat`."""
+    xllamacpp = pytest.importorskip("xllamacpp")
+    tokenizer = BytePairTokenizer.train([*ANSWERS, *ANSWERS.values()], 300).with_turns()
+    conversations = [
+        conversation_tokens(tokenizer, [Message("user", question), Message("assistant", answer)])
+        for question, answer in ANSWERS.items()
+    ]
+    tokens = [token for tokens in 20 * conversations for token in tokens]
+    model = taught(tokenizer, tokens, activation_group_size=32)
+    model.chat_template = CHATML
+    export_gguf(model, tmp_path / "chat.gguf", torch.tensor([conversations[0]]), block_type="q4_0")
+    settings = xllamacpp.CommonParams()
+    settings.model.path = str(tmp_path / "chat.gguf")
+    settings.n_ctx, settings.n_parallel, settings.sampling.temp = LENGTH, 1, 0.0
+    settings.cpuparams.n_threads = 1
+    server = xllamacpp.Server(settings)
+    dialogue = Dialogue(model, tokenizer, Sampling(temperature=0.0), max_tokens=24)
+    for question in [*ANSWERS, *HELD_OUT]:
+        messages = [{"role": "user", "content": question}]
+        request = {"messages": messages, "temperature": 0, "max_tokens": 24}
+        theirs = server.handle_chat_completions(request)
+        dialogue.reset()
+        ours = "".join(piece.text for piece in dialogue.ask(question))
+        asked = prompt_tokens(tokenizer, [Message("user", question)])
+        assert theirs["usage"]["prompt_tokens"] == len(asked)
+        assert theirs["choices"][0]["message"]["content"].strip() == ours.strip()
 
 
 FORMS = [
