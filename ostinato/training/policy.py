@@ -122,5 +122,5 @@ class Policy(nn.Module):
 
 def by_length(lengths: Int[Tensor, " rows"]) -> list[Int[Tensor, " some"]]:
     """Return the rows in parts, so that less than half of a part is padding behind their ends."""
-    scales = lengths.double().log2().ceil()
+    scales = lengths.float().log2().ceil()
     return [(scales == scale).nonzero().squeeze(1) for scale in scales.unique()]
