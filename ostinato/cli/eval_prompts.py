@@ -69,10 +69,14 @@ class EvalPrompts:
             lambda: recipe.data.prepare(self.data_root, lambda line: print(line, file=sys.stderr)),
         )
         tokenizer = read_tokenizer(model.tokenizer_json, str(folder.tokenizer))
-        limit = recipe.training.max_new_tokens
+        sampler = Sampler(model, recipe.data.task, tokenizer, recipe.training.max_new_tokens)
+        whole = PromptSet.load(place, self.split)
+        fitting = whole.up_to(model.config.seq_len, sampler.length)
+        if world.is_main and len(fitting) < len(whole):
+            print(f"{len(whole) - len(fitting):,} prompts are too long for it", file=sys.stderr)
         scores = evaluate(
-            Sampler(model, recipe.data.task, tokenizer, limit),
-            PromptSet.load(place, self.split).prompts,
+            sampler,
+            fitting.prompts,
             self.samples,
             self.batch_size,
             (self.seed, HELD_OUT),

@@ -55,6 +55,10 @@ class Sampler:
         self.model, self.task, self.tokenizer = model, task, tokenizer
         self.max_new_tokens = max_new_tokens
 
+    def length(self, prompt: Prompt) -> int:
+        """Return the number of a prompt's tokens."""
+        return len(self.tokenizer.encode(prompt.text))
+
     def draw(
         self, prompts: list[Prompt], places: list[int], samples: int, key: tuple[int, ...]
     ) -> Iterator[Judged]:
@@ -66,11 +70,7 @@ class Sampler:
             groups[len(encoded)].append(index)
         for length, members in groups.items():
             new = min(self.max_new_tokens, self.model.config.seq_len - length + 1)
-            if new < 1:
-                raise ValueError(
-                    f"a prompt has {length} tokens, the model reads {self.model.config.seq_len}: "
-                    "take a larger --seq-len, or a task with shorter prompts"
-                )
+            assert new > 0
             draws = [
                 np.random.default_rng([*key, places[index]]).random((samples, new))
                 for index in members

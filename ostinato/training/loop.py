@@ -70,6 +70,10 @@ class Work(ABC):
     def validate(self) -> dict[str, float]:
         """Score the weights on the validation split and keep them if they are the best yet."""
 
+    def remarks(self) -> list[str]:
+        """Return lines for people to read before the first update."""
+        return []
+
     def samples(self) -> list[str]:
         """Return lines for people to read after a validation, such as what a model writes."""
         return []
@@ -123,6 +127,8 @@ class Loop:
             ended = self.by_time and found.get("time_limit", 0.0) >= self.time_limit
             reason, used = "", 1.0 if ended else self.time_used(tracker)
             due: bool = found.get("validation_due", False)
+            for line in work.remarks():
+                tracker.note(line)
             if due:
                 self.validate(work, tracker)
                 self.save(work, used)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ostinato.layers.causal_attention import KeyValueCache
-from ostinato.models.nanochat import Cache, NanoChat
+from ostinato.models.nanochat import NanoChat
 from ostinato.training.config import Estimator
 
 
@@ -59,6 +59,9 @@ class PromptCache(KeyValueCache):
     Nothing is written in place, which a backward pass would not survive.
     """
 
+    owners: Int[Tensor, " rows"]
+    """The prompt of each row that follows."""
+
     def __init__(self) -> None:
         self.length = 0
 
@@ -70,12 +73,11 @@ class PromptCache(KeyValueCache):
         Float[Tensor, "batch kv_heads length head_dim"],
         Float[Tensor, "batch kv_heads length head_dim"],
     ]:
-        """Keep the first positions; put those of their prompt before all others."""
+        """Keep the first positions; put those of its prompt before each row of all others."""
         if not self.length:
             self.keys, self.values, self.length = keys, values, keys.shape[2]
             return keys, values
-        samples = len(keys) // len(self.keys)
-        before = self.keys.repeat_interleave(samples, 0), self.values.repeat_interleave(samples, 0)
+        before = self.keys[self.owners], self.values[self.owners]
         return torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
 
 
@@ -100,11 +102,25 @@ class Policy(nn.Module):
 
     def log_chances(self, group: Weighted) -> Float[Tensor, "prompts samples"]:
         """Return log π of each completion, a sum over its tokens."""
-        samples, new = group.completions.shape[1:]
-        cache: Cache = [PromptCache() for _ in self.model.new_cache(1, 1)]
-        logits = self.model(group.prompts, cache)[:, -1:].repeat_interleave(samples, 0)
-        tokens = group.completions.flatten(0, 1)
-        if new > 1:
-            logits = torch.cat([logits, self.model(tokens[:, :-1], cache)], 1)
-        log_chances = F.cross_entropy(logits.float().mT, tokens, reduction="none").neg()
-        return (log_chances.unflatten(0, (-1, samples)) * group.written).sum(-1)
+        count, samples, _ = group.completions.shape
+        tokens, written = group.completions.flatten(0, 1), group.written.flatten(0, 1)
+        cache = [PromptCache() for _ in self.model.new_cache(1, 1)]
+        first = self.model(group.prompts, [*cache])[:, -1:]
+        found, order = [], by_length(written.sum(-1))
+        for rows in order:
+            new = int(written[rows].sum(-1).max())
+            chosen, owners = tokens[rows, :new], rows // samples
+            logits = first[owners]
+            if new > 1:
+                for layer in cache:
+                    layer.owners = owners
+                logits = torch.cat([logits, self.model(chosen[:, :-1], [*cache])], 1)
+            log_chances = F.cross_entropy(logits.float().mT, chosen, reduction="none").neg()
+            found.append((log_chances * written[rows, :new]).sum(-1))
+        return torch.cat(found)[torch.cat(order).argsort()].unflatten(0, (count, samples))
+
+
+def by_length(lengths: Int[Tensor, " rows"]) -> list[Int[Tensor, " some"]]:
+    """Return the rows in parts, so that less than half of a part is padding behind their ends."""
+    scales = lengths.float().log2().ceil()
+    return [(scales == scale).nonzero().squeeze(1) for scale in scales.unique()]

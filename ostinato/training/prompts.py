@@ -42,7 +42,11 @@ def load_split(data: Path, split: str) -> PromptSet:
 
 
 def check_fits(recipe: PromptRecipe, prompts: PromptSet, data: Path) -> None:
-    """Raise ValueError if a new model has fewer tokens than the prompts, or no answer is known."""
+    """Raise ValueError if a new model has fewer tokens than the prompts, no answer is known, or
+    compiling is asked for: rollouts come in too many shapes.
+    """
+    if recipe.training.compile:
+        raise ValueError("training on prompts is not compiled: leave out --compile")
     wanted, given = prompts.tokenizer.vocab_size, recipe.model.vocab_size
     if not recipe.training.init_from and given != wanted:
         raise ValueError(
@@ -111,12 +115,28 @@ class PromptWork(Work):
     ):
         config = recipe.training
         self.recipe, self.folder, self.tokenizer = recipe, folder, tokenizer
-        self.train_set, self.validation_set = train_set, validation_set
         self.state: PromptState = state
         self.supervised = config.method == "supervised"
         self.units_per_step = config.global_batch_size * (1 if self.supervised else config.samples)
         self.sampler = Sampler(state.model, recipe.data.task, tokenizer, config.max_new_tokens)
         self.device = state.model.embed_tokens.weight.device
+        self.train_set = train_set.up_to(recipe.model.seq_len, self.tokens_read)
+        self.validation_set = validation_set.up_to(recipe.model.seq_len, self.sampler.length)
+        self.left_out = len(train_set) + len(validation_set)
+        self.left_out -= len(self.train_set) + len(self.validation_set)
+
+    def tokens_read(self, prompt: Prompt) -> int:
+        """Return how many tokens are read to train on a prompt."""
+        answer = answer_tokens(self.tokenizer, prompt.answer) if self.supervised else [0]
+        return self.sampler.length(prompt) + len(answer) - 1
+
+    def remarks(self) -> list[str]:
+        if not self.left_out:
+            return []
+        limit = self.recipe.model.seq_len
+        return [
+            f"left out {self.left_out:,} prompts with more than the {limit:,} tokens of --seq-len"
+        ]
 
     def update(self, time_used: float) -> dict[str, Tensor]:
         config, state = self.recipe.training, self.state

@@ -2,7 +2,8 @@
 
 Rounding grows from pass to pass, since only the start of the first is recorded. A pass's *floor* is
 how far our own numbers move in float64, or when the weights are rounded anew, relative to the
-largest of them.
+largest of them. The recording was rounded too: its logits after pass 4 are up to 3.0e-5 from ours
+in float64.
 """
 
 import json

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -36,6 +37,10 @@ ATTACKS = {
     "    for n in os.listdir('/proc') if n.isdigit())",
     "a socket": "import socket\nsocket.create_connection(('127.0.0.1', PORT), 1)",
     "its folder deleted": "import os, shutil\nshutil.rmtree(os.getcwd())\nopen('x', 'w')",
+    "folders that nobody may enter": "import os\nos.makedirs('a/b')\nos.chmod('a', 0)\n"
+    "os.chmod('.', 0)\n1 / 0",
+    "folders in folders": "import os\nfor n in range(3000):\n"
+    "    os.mkdir('a')\n    os.chdir('a')\n1 / 0",
 }
 
 
@@ -94,6 +99,19 @@ def test_programs_that_come_to_their_end_pass_and_what_they_leave_running_ends()
         "import os\nif not os.fork():\n    os.setsid()\n    " + NAP.replace("\n", "\n    ")
     )
     assert traces()[1:] == before
+
+
+def test_a_sandbox_may_end_by_itself_while_it_is_being_ended(monkeypatch: pytest.MonkeyPatch):
+    kill = os.kill
+
+    def too_late(number: int, sign: int) -> None:
+        kill(number, sign)
+        raise ProcessLookupError
+
+    monkeypatch.setattr(sandbox.os, "kill", too_late)
+    process = subprocess.Popen(["sleep", "60"])
+    sandbox._end(process)
+    assert process.returncode == -9
 
 
 def test_without_namespaces_programs_are_refused_unless_the_user_insists(

@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from ostinato.data.prompts import PromptData
+from ostinato.data.prompts import Prompt, PromptData, PromptSet
+from ostinato.data.text.words import load_tokenizer
 from ostinato.evaluation import prompts as sampling
 from ostinato.models import NanoChatConfig
 from ostinato.recipes.prompts import nanochat_maze_rl, started
 from ostinato.training.checkpoint import load_checkpoint
 from ostinato.training.config import PromptRecipe, PromptTrainingConfig
+from ostinato.training.distributed import World
+from ostinato.training.prompt_state import PromptState
+from ostinato.training.prompts import PromptWork
 from ostinato.training.run import run
+from ostinato.training.run_folder import RunFolder
 from tests.training.processes import CONTEXT, in_processes
 
 MODEL = NanoChatConfig(
@@ -150,3 +155,22 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path):
         train(replace(tiny(), model=replace(MODEL, vocab_size=40)), tmp_path / "run")
     with pytest.raises(ValueError, match="larger --seq-len"):
         train(replace(tiny(), model=replace(MODEL, seq_len=10)), tmp_path / "other")
+    with pytest.raises(ValueError, match="leave out --compile"):
+        train(tiny(compile=True), tmp_path / "third")
+
+
+@pytest.mark.parametrize("method", ["maxrl", "supervised"])
+def test_what_is_longer_than_the_model_reads_is_left_out_and_said(method: str, start: Path):
+    short, long = Prompt("UP " * 10, "DOWN DONE"), Prompt("UP " * 65, "DOWN DONE")
+    middle = Prompt("UP " * 64, "DOWN DONE")  # no place to read DOWN
+    prompts = PromptSet([short, long, middle], load_tokenizer(start / "tokenizer.json"), "")
+    recipe = tiny(method=method, init_from=str(start))
+    state = PromptState.start(recipe, torch.device("cpu"), World())
+    work = PromptWork(recipe, RunFolder(start), prompts, prompts, prompts.tokenizer, state)
+    expected = [short] if method == "supervised" else [short, middle]
+    assert work.train_set.prompts == expected
+    assert work.validation_set.prompts == [short, middle]
+    (line,) = work.remarks()
+    assert f"{4 - len(expected)} prompts with more than the 64 tokens of --seq-len" in line
+    if method == "supervised":
+        work.update(0.0)

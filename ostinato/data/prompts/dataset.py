@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +133,14 @@ class PromptSet:
             order = np.random.default_rng([seed, epoch]).permutation(len(self))
             found += order[start : start + size - len(found)].tolist()
         return found
+
+    def up_to(self, limit: int, size: Callable[[Prompt], int]) -> "PromptSet":
+        """Return the prompts of up to `limit` tokens. Raises ValueError if there are none."""
+        sizes = [size(prompt) for prompt in self.prompts]
+        if min(sizes) > limit:
+            raise ValueError(
+                f"the shortest prompt has {min(sizes)} tokens, the model reads {limit}: take a "
+                "larger --seq-len, or a task with shorter prompts"
+            )
+        kept = [prompt for prompt, size in zip(self.prompts, sizes, strict=True) if size <= limit]
+        return replace(self, prompts=kept)
