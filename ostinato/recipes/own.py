@@ -32,6 +32,9 @@ def puzzle() -> Recipe:
 def lightup7_tiny() -> Recipe:
     """Light Up (Akari) of 7×7, for two CPU cores.
 
+    An example of a kind in one file, not yet a good solver: a larger model solved 18 % of unseen
+    puzzles after 12 minutes of one core.
+
     ostinato train lightup7-tiny
     """
     return tiny_recipe("lightup7")
@@ -39,6 +42,9 @@ def lightup7_tiny() -> Recipe:
 
 def futoshiki5_tiny() -> Recipe:
     """Futoshiki of 5×5, for two CPU cores.
+
+    An example of a kind in one file, not yet a good solver: it solves a third of unseen puzzles
+    after four minutes of one core.
 
     ostinato train futoshiki5-tiny
     """
