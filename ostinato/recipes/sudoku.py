@@ -122,10 +122,10 @@ def sudoku16_tiny() -> Recipe:
 def sudoku9_easy() -> Recipe:
     """9×9 Sudoku with 32 to 44 givens, within a quarter of an hour.
 
-    It solves 98.8 % of 2,000 unseen puzzles (98.2 – 99.2) after 30 minutes of one core (15 of two) with AMX, in bfloat16. `--total-steps
-    1600` gives 95 % in two fifths of the time. Without bfloat16 instructions it takes some two
-    hours. The settings are those of `sudoku9`; with plain Muon and slots that do not take turns it
-    took an hour to 93.5 %.
+    It solves 98.8 % of 2,000 unseen puzzles (98.2 – 99.2) after 30 minutes of one core with AMX (15
+    of two), in bfloat16. `--total-steps 1600` gives 95 % in two fifths of the time. Without
+    bfloat16 instructions it takes some two hours. The settings are those of `sudoku9`; with smaller
+    steps of Muon, and slots that do not take turns, an hour gave 93.5 %.
 
     ostinato train sudoku9-easy --compile
     """
