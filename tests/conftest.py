@@ -2,6 +2,7 @@
 
 import ast
 import os
+import signal
 from collections.abc import Iterator
 
 import hypothesis
@@ -12,6 +13,9 @@ from jaxtyping._import_hook import JaxtypingTransformer
 # Read by torch when it is first imported, and inherited by the processes that tests start
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# As from a terminal: under nohup, what tests start would ignore it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 shared = {"deadline": None, "database": None}
 hypothesis.settings.register_profile("ostinato", derandomize=True, **shared)

@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 NEED_EXTRAS = {
     *("ostinato.web.openai", "ostinato.web.thinking", "ostinato.web.writing"),
-    *(f"ostinato.kernels.{name}" for name in ("vectors", "products", "layers", "step")),
+    *(f"ostinato.kernels.{name}" for name in ("vectors", "products", "layers", "kept", "step")),
     "ostinato.inference.packing",
 }
 """Modules that only `ostinato.web.server.create_app` and `ostinato.inference.decoder` import, which

@@ -87,8 +87,9 @@ def test_attacks_end_without_a_reward_and_leave_nothing(
         start = time.monotonic()
         assert not passes(program, SHORT)
         assert time.monotonic() - start < 60
-    assert traces()[1:] == before[1:]
-    assert not set(traces()[0]) - set(before[0])
+    folders, running, descriptors = traces()
+    assert not set(folders) - set(before[0])
+    assert running == before[1] and descriptors <= before[2]  # earlier tests' may be closed
 
 
 def test_programs_that_come_to_their_end_pass_and_what_they_leave_running_ends():
@@ -98,7 +99,8 @@ def test_programs_that_come_to_their_end_pass_and_what_they_leave_running_ends()
     assert passes(
         "import os\nif not os.fork():\n    os.setsid()\n    " + NAP.replace("\n", "\n    ")
     )
-    assert traces()[1:] == before
+    _, running, descriptors = traces()
+    assert running == before[0] and descriptors <= before[1]
 
 
 def test_a_sandbox_may_end_by_itself_while_it_is_being_ended(monkeypatch: pytest.MonkeyPatch):
