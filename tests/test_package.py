@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 NEED_EXTRAS = {
     *("ostinato.web.openai", "ostinato.web.thinking", "ostinato.web.writing"),
-    *(f"ostinato.kernels.{name}" for name in ("vectors", "products", "layers", "kept", "step")),
+    *(f"ostinato.kernels.{path.stem}" for path in (ROOT / "ostinato/kernels").glob("[a-z]*.py")),
     "ostinato.inference.packing",
 }
 """Modules that only `ostinato.web.server.create_app` and `ostinato.inference.decoder` import, which

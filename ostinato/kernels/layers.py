@@ -9,6 +9,7 @@ from numba.extending import overload
 
 from ostinato.kernels.kept import value_of
 from ostinato.kernels.products import ATTENTION, EPS, POST_RANGE
+from ostinato.kernels.scalars import power_of_two
 from ostinato.kernels.vectors import (
     add_product,
     compiled,
@@ -16,7 +17,6 @@ from ostinato.kernels.vectors import (
     load_integers,
     load_numbers,
     no_floats,
-    power_of_two,
     totals_of,
 )
 

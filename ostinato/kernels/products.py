@@ -4,6 +4,7 @@ from typing import Any, NamedTuple, no_type_check
 
 import numpy as np
 
+from ostinato.kernels.scalars import magnitude, number_of
 from ostinato.kernels.vectors import (
     add_scaled,
     block_sums,
@@ -12,9 +13,7 @@ from ostinato.kernels.vectors import (
     lane_sums,
     load_codes,
     load_sums,
-    magnitude,
     no_floats,
-    number_of,
     totals_of,
 )
 

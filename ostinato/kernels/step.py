@@ -26,7 +26,8 @@ from ostinato.kernels.layers import (
     write_streams,
 )
 from ostinato.kernels.products import COLLAPSE, Inputs, Matrix, inputs_of, multiply, quantize
-from ostinato.kernels.vectors import add_atomic, compiled, read_atomic
+from ostinato.kernels.scalars import add_atomic, read_atomic
+from ostinato.kernels.vectors import compiled
 
 (BEGIN, QKV, ATTEND, ATTENDED, O_PROJ, MIDDLE, GATE_UP, INNER, DOWN, END, LAST, AGAIN, HEAD) = (
     range(13)

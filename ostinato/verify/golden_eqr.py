@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ostinato.inference.search import RESIDUAL_STEPS
-from ostinato.inference.stream import change_of
+from ostinato.inference.seats import change_of
 from ostinato.inference.think import take_step
 from ostinato.models import State
 from ostinato.models.trm import TRM, TRMConfig

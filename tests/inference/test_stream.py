@@ -10,7 +10,7 @@ import torch
 
 from ostinato.data import sudoku
 from ostinato.data.tasks import task_named
-from ostinato.inference import stream
+from ostinato.inference import seats, stream
 from ostinato.inference.pursuit import Question
 from ostinato.inference.search import FIXED, SEARCHES, Search, best
 from ostinato.inference.stream import think_stream
@@ -171,7 +171,7 @@ def test_noise_is_what_sigma_says(monkeypatch):
     model = LookUp(halt_max_steps=3)
     seen = []
     monkeypatch.setattr(
-        stream, "take_step", lambda *a, **o: seen.append(a[1].z_L.clone()) or take_step(*a, **o)
+        seats, "take_step", lambda *a, **o: seen.append(a[1].z_L.clone()) or take_step(*a, **o)
     )
     from ostinato.inference.think import take_step
 
