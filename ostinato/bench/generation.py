@@ -18,7 +18,8 @@ import torch
 
 from ostinato.bench.llama_cpp import LlamaCpp
 from ostinato.bench.measure import Spread, peak_memory, seconds_of
-from ostinato.inference.decoder import Way, choose_way, compiled_model, ternary_layers
+from ostinato.inference.compiled import compiled_model, ternary_layers
+from ostinato.inference.decoder import Way, choose_way
 from ostinato.inference.generate import next_tokens
 from ostinato.inference.sampling import Sampling
 from ostinato.models import NanoChat, NanoChatConfig

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from ostinato.inference import decoder, packing
+from ostinato.inference import compiled, packing
 from ostinato.inference.decoder import WAYS, Decoder, Way
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
 
@@ -47,7 +47,7 @@ def test_texts_of_unequal_lengths_get_the_logits_of_the_training_forward(
     variant: dict[str, Any], way: Way, monkeypatch: pytest.MonkeyPatch
 ):
     """Six texts, so that four at a time and the rest occur; in threads, with one text alone too."""
-    monkeypatch.setattr(decoder, "SMALL_PASS", 0)
+    monkeypatch.setattr(compiled, "SMALL_PASS", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     model = trained(**variant)
     texts = torch.randint(40, (6, 10), generator=torch.Generator().manual_seed(1))
