@@ -44,9 +44,9 @@ def evaluate_hops(
         tokens = torch.tensor(np.array(rows), device=model.embed_tokens.weight.device)
         parts = [answers(model, batch, threshold) for batch in tokens.split(batch_size)]
         right, shares, left = (
-            torch.cat(part, dim=-1).double() for part in zip(*parts, strict=True)
+            torch.cat(part, dim=-1).cpu().double() for part in zip(*parts, strict=True)
         )
-        numbers = torch.arange(1.0, len(right) + 1, dtype=torch.float64, device=right.device)
+        numbers = torch.arange(1.0, len(right) + 1, dtype=torch.float64)
         found.append(
             HopScore(
                 operators=operators,

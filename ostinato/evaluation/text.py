@@ -88,7 +88,7 @@ def evaluate(
             f"{model.config.seq_len}: give less"
         )
     device, start = model.embed_tokens.weight.device, time.monotonic()
-    sums = torch.zeros(model.config.num_loops, 5, dtype=torch.float64, device=device)
+    sums = torch.zeros(model.config.num_loops, 5, dtype=torch.float64)
     done = 0
     with torch.no_grad():
         for inputs, labels in texts.evaluation(
@@ -126,7 +126,7 @@ def scores(
         return F.pad(score(model(inputs), inputs, labels), (0, 1))[None]
     states = list(model.states(inputs))
     log_p = log_exit_probabilities(torch.stack([model.exit_logits(state) for state in states]))
-    exits = (log_p.exp() * (labels != IGNORE_LABEL)).sum((1, 2), dtype=torch.float64)
+    exits = (log_p.exp() * (labels != IGNORE_LABEL)).sum((1, 2)).cpu().double()
     found = [score(model.read_out(state), inputs, labels) for state in states]
     return torch.cat([torch.stack(found), exits[:, None]], dim=1)
 
@@ -144,7 +144,7 @@ def score(
         (scored & (predicted == inputs)).sum(),
         (labels == inputs).sum(),
     ]
-    return torch.stack([nats.double(), *(count.double() for count in counts)])
+    return torch.cat([found.cpu().double() for found in (nats[None], torch.stack(counts))])
 
 
 END = b"\0"

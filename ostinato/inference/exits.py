@@ -37,7 +37,7 @@ class EarlyExit:
             if self.depth == model.config.num_loops:
                 break
             x = torch.cat([self.waiting[number], x], dim=1)
-            stayed *= 1 - model.exit_logits(last).double().sigmoid().item()
+            stayed *= 1 - model.exit_logits(last).cpu().double().sigmoid().item()
             if 1 - stayed >= self.threshold:
                 self.waiting[number] = x
                 break

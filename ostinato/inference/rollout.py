@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ostinato.models.dtypes import widest_dtype
 from ostinato.models.nanochat import Cache, NanoChat
 
 
@@ -37,9 +38,10 @@ def roll_out(
     numbers in [0, 1), one for each token: they, and the weights, determine all. Completions that
     have ended leave the batch when they are half of it.
     """
-    device = prompts.device
+    device, dtype = prompts.device, widest_dtype(prompts.device)
     count, samples, new = draws.shape
-    draws = draws.flatten(0, 1).to(device)
+    below_one = 1 - torch.finfo(dtype).eps / 2  # a number that float32 rounds to 1 is no draw
+    draws = draws.flatten(0, 1).to(dtype).clamp(max=below_one).to(device)
     ends = torch.tensor(sorted(end_tokens), device=device)
     cache = model.new_cache(count, prompts.shape[1] + new)
     logits = model(prompts, cache)[:, -1]
@@ -54,7 +56,7 @@ def roll_out(
     finished = torch.zeros_like(goes_on)
     entropy = torch.zeros_like(draws[:, 0])
     for place in range(new):
-        chances = logits.double().softmax(-1)
+        chances = logits.to(dtype).softmax(-1)
         drawn = choose(chances, draws[alive, place])
         doubt = torch.special.entr(chances).sum(-1).to(entropy.dtype)
         entropy[alive] += doubt * goes_on

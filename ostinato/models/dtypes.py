@@ -26,6 +26,11 @@ def choose_dtype(wanted: str, device: torch.device, usual: str = "bfloat16") -> 
     return "float32" if usual == "bfloat16" and not computes_in_bfloat16(device) else usual
 
 
+def widest_dtype(device: torch.device) -> torch.dtype:
+    """Return float64, or float32 on a device that has nothing wider (Apple's Metal)."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def dtype_named(name: str) -> torch.dtype:
     """Return the dtype of that name. Raises ValueError for "auto", which is not resolved yet."""
     if name == "auto":

@@ -153,14 +153,14 @@ class PromptWork(Work):
                 # DDP takes the mean over ranks where the sum is wanted
                 loss = state.wrapped(groups) * (state.world.size / len(numbers))
                 loss.backward()
-            sums["loss"] += loss.detach().double().cpu()
+            sums["loss"] += loss.detach().cpu().double()
         parameters = state.model.parameters()
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip or math.inf)
         for optimizer in state.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        sums["grad_norm"] += norm.double().cpu()
+        sums["grad_norm"] += norm.cpu().double()
         sums["updates"] += 1
         return dict(sums)
 
@@ -183,7 +183,7 @@ class PromptWork(Work):
 
     def count(self, judged: Judged, sums: dict[str, Tensor]) -> None:
         """Add what is logged of completions to `sums`."""
-        share = judged.rewards.double().mean(1).cpu()
+        share = judged.rewards.cpu().double().mean(1)
         sums["prompts"] += len(share)
         sums["reward"] += share.sum()
         sums["none_right"] += (share == 0).sum()

@@ -147,7 +147,7 @@ def next_token_loss(
 def mean_metrics(sums: dict[str, Tensor], seconds: float, world: World) -> dict[str, float]:
     """Turn metrics summed over updates and this rank's tokens into means over all ranks' tokens."""
     names = sorted(sums)
-    total = world.sum(torch.stack([sums[name].double() for name in names])).tolist()
+    total = world.sum(torch.stack([sums[name].cpu().double() for name in names])).tolist()
     values = dict(zip(names, total, strict=True))
     tokens, nats = values["tokens"], values["cross_entropy"]
     mean = nats / tokens
