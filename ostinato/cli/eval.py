@@ -280,7 +280,7 @@ def read_table(path: Path, model: "RecursiveModel", data_root: Path) -> "PuzzleS
 
 
 @contextmanager
-def progress(total: int, shown_here: bool = True) -> Iterator[Callable[[int], None]]:
+def progress(total: int, shown_here: bool = True) -> Iterator[Callable[[float], None]]:
     """Show a bar on a terminal, occasional lines elsewhere; call it with the number done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -292,12 +292,12 @@ def progress(total: int, shown_here: bool = True) -> Iterator[Callable[[int], No
         task = bar.add_task("", total=total)
         shown = time.monotonic()
 
-        def show(done: int) -> None:
+        def show(done: float) -> None:
             nonlocal shown
             bar.update(task, completed=done)
             if hidden and time.monotonic() - shown > PAUSE:
                 shown = time.monotonic()
-                console.print(f"{done:,} of {total:,} puzzles", highlight=False)
+                console.print(f"{done:,.0f} of {total:,} puzzles", highlight=False)
 
         yield show
 

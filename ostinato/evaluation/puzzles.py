@@ -134,7 +134,7 @@ def evaluate(
     rank: int = 0,
     world_size: int = 1,
     sum_over_ranks: Callable[[Tensor], Tensor] = alone,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[float], None] | None = None,
     on_answers: Callable[[Answers], None] | None = None,
 ) -> Evaluation:
     """Evaluate every puzzle of the split with `max_steps` steps (default: as in training).
@@ -144,9 +144,9 @@ def evaluate(
 
     With `world_size` processes, each thinks about its share, and `sum_over_ranks` (`World.sum`)
     combines the shares: the result counts every puzzle once and is the same on every rank.
-    `progress` receives the number of puzzles done. `on_answers` receives this process's answers
-    batch by batch, for scores that are not sums (ARC's votes). Raises ValueError if the puzzles do
-    not fit the model or have no answers.
+    `progress` receives the number of puzzles done, with fractions, after every step. `on_answers`
+    receives this process's answers batch by batch, for scores that are not sums (ARC's votes).
+    Raises ValueError if the puzzles do not fit the model or have no answers.
     """
     check_fits(model, puzzles)
     num_steps = model.config.halt_max_steps if max_steps is None else max_steps
@@ -178,6 +178,10 @@ def evaluate(
             state = step.state
             cells[here] = right / count.clamp(min=1)
             sure[here] = (step.q_halt[:real] > 0).float()
+            if progress is not None:
+                before = number * world_size * batch_size
+                together = min(world_size * batch_size, len(puzzles) - before)
+                progress(before + together * (index + 1) / num_steps)
         labelled[here] = (count > 0).float()
         assert step is not None
         if on_answers is not None and real:
@@ -187,8 +191,6 @@ def evaluate(
             for name, passed in task.scores(batch.inputs[:real].numpy(), answers).items():
                 column = by_rules.setdefault(name, torch.zeros(len(puzzles), device=device))
                 column[here] = torch.from_numpy(passed).to(column)
-        if progress is not None:
-            progress(min((number + 1) * world_size * batch_size, len(puzzles)))
     exact, moved, cells, sure, labelled = (
         sum_over_ranks(found).cpu() for found in (exact, moved, cells, sure, labelled)
     )
