@@ -18,7 +18,8 @@ from ostinato.cli import main
 from ostinato.inference import rollout
 from ostinato.inference.generate import generate
 from ostinato.inference.sampling import Sampling
-from ostinato.models import NanoChat
+from ostinato.inference.search import SEARCHES
+from ostinato.models import RECURSIVE_MODELS, NanoChat
 from ostinato.training.run import ignore, run
 from ostinato.weights.load import load
 from tests.tiny import MODELS, tiny_recipe
@@ -68,6 +69,11 @@ def test_models_train_and_are_scored_without_float64(name: str, tmp_path: Path):
     with Metal():
         run(tiny_recipe(name, tmp_path / "corpus"), folder, tmp_path / "data", report=ignore)
         assert main(["eval", str(folder), "--data-root", str(tmp_path / "data")]) == 0
+        if name in RECURSIVE_MODELS:
+            for search in SEARCHES:
+                main(["solve", str(folder), ".1..3..12..4..3.", "--search", search])
+        else:
+            assert main(["generate", str(folder), "low", "--max-tokens", "4"]) == 0
 
 
 def test_loops_train_and_are_scored_without_float64(tmp_path: Path):
