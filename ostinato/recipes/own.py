@@ -37,7 +37,7 @@ def lightup7_tiny() -> Recipe:
 
     ostinato train lightup7-tiny
     """
-    return tiny_recipe("lightup7")
+    return tiny_recipe("lightup7", total_steps=6000)
 
 
 def futoshiki5_tiny() -> Recipe:
@@ -48,4 +48,4 @@ def futoshiki5_tiny() -> Recipe:
 
     ostinato train futoshiki5-tiny
     """
-    return tiny_recipe("futoshiki5")
+    return tiny_recipe("futoshiki5", total_steps=4000)

@@ -39,13 +39,30 @@ TINY = (
         checkpoint_every=500,
     ),
 )
+DEEP = replace(
+    TINY[1],
+    slot_turns=256,
+    muon_lr=0.01,
+    warmup_steps=50,
+    decay_start=0.05,
+    depth_curriculum=(0.4, 0.7),
+    ema_decay=0.995,
+)
+"""Two deep steps a puzzle, and 256 batches in between, in which the weights forget it. With eight
+steps and 64 batches they learnt the puzzles of the moment by heart: of Light Up 18 % of unseen ones
+were solved, in place of 77 %. Deep steps are cheap, as they come late."""
 SIZES: dict[Size, tuple[TRMConfig, TrainingConfig]] = {
     "tiny": TINY,
     "small": (
         replace(
-            TINY[0], hidden_size=192, num_heads=6, puzzle_emb_ndim=192, H_cycles=2, halt_max_steps=8
+            TINY[0],
+            hidden_size=192,
+            num_heads=6,
+            puzzle_emb_ndim=192,
+            H_cycles=3,
+            forward_dtype="auto",
         ),
-        replace(TINY[1], total_steps=20_000),
+        replace(DEEP, total_steps=20_000, slot_turns=128),
     ),
     "full": (
         TRMConfig(mlp_t=True, pos_encodings="none"),
@@ -141,16 +158,19 @@ def chosen(given: Any, usual: Any, wanted: Any) -> Any:
     return replace(wanted, **changed)
 
 
-def tiny_recipe(name: str) -> Recipe:
-    """Return the recipe of a kind of puzzle that draws its own: the size "tiny"."""
-    model, training = TINY
+def tiny_recipe(name: str, total_steps: int) -> Recipe:
+    """Return the recipe of a kind of puzzle that draws its own, for ten minutes of two cores."""
     task = task_named(name)
     model = replace(
-        model,
+        TINY[0],
         task=name,
         vocab_size=task.vocab_size,
         seq_len=task.seq_len,
-        halt_max_steps=4,
+        hidden_size=128,
+        puzzle_emb_ndim=128,
+        H_cycles=3,
+        forward_dtype="auto",
     )
-    data = GeneratedData(puzzle=name, num_train=8000, num_validation=200, num_test=1000)
+    training = replace(DEEP, total_steps=total_steps)
+    data = GeneratedData(puzzle=name, num_train=20_000, num_validation=200, num_test=1000)
     return Recipe(f"{name}-tiny", model, data, training)
