@@ -30,22 +30,20 @@ def puzzle() -> Recipe:
 
 
 def lightup7_tiny() -> Recipe:
-    """Light Up (Akari) of 7×7, for two CPU cores.
+    """Light Up (Akari) of 7×7, in 22 minutes of one shared CPU core with AMX.
 
-    An example of a kind in one file, not yet a good solver: a larger model solved 18 % of unseen
-    puzzles after 12 minutes of one core.
+    It solves 76.2 % of 1,000 unseen puzzles (73.5 – 78.7), from which no number can be left out.
 
-    ostinato train lightup7-tiny
+    ostinato train lightup7-tiny --compile
     """
-    return tiny_recipe("lightup7", total_steps=6000)
+    return tiny_recipe("lightup7", total_steps=6000, muon_lr=0.02)
 
 
 def futoshiki5_tiny() -> Recipe:
-    """Futoshiki of 5×5, for two CPU cores.
+    """Futoshiki of 5×5, in 29 minutes of one shared CPU core with AMX.
 
-    An example of a kind in one file, not yet a good solver: it solves a third of unseen puzzles
-    after four minutes of one core.
+    It solves 73.7 % of 1,000 unseen puzzles (70.9 – 76.3), from which no digit can be left out.
 
-    ostinato train futoshiki5-tiny
+    ostinato train futoshiki5-tiny --compile
     """
-    return tiny_recipe("futoshiki5", total_steps=4000)
+    return tiny_recipe("futoshiki5", total_steps=4000, muon_lr=0.01)

@@ -42,7 +42,6 @@ TINY = (
 DEEP = replace(
     TINY[1],
     slot_turns=256,
-    muon_lr=0.01,
     warmup_steps=50,
     decay_start=0.05,
     depth_curriculum=(0.4, 0.7),
@@ -158,8 +157,8 @@ def chosen(given: Any, usual: Any, wanted: Any) -> Any:
     return replace(wanted, **changed)
 
 
-def tiny_recipe(name: str, total_steps: int) -> Recipe:
-    """Return the recipe of a kind of puzzle that draws its own, for ten minutes of two cores."""
+def tiny_recipe(name: str, total_steps: int, muon_lr: float) -> Recipe:
+    """Return the recipe of a kind of puzzle that draws its own, for a laptop."""
     task = task_named(name)
     model = replace(
         TINY[0],
@@ -171,6 +170,6 @@ def tiny_recipe(name: str, total_steps: int) -> Recipe:
         H_cycles=3,
         forward_dtype="auto",
     )
-    training = replace(DEEP, total_steps=total_steps)
+    training = replace(DEEP, total_steps=total_steps, muon_lr=muon_lr)
     data = GeneratedData(puzzle=name, num_train=20_000, num_validation=200, num_test=1000)
     return Recipe(f"{name}-tiny", model, data, training)
