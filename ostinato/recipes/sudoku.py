@@ -102,10 +102,10 @@ def sudoku16_tiny() -> Recipe:
             task="sudoku16",
             vocab_size=18,
             seq_len=256,
-            H_cycles=1,
             L_cycles=3,
-            halt_max_steps=4,
+            halt_max_steps=2,
             normalize_swiglu=True,
+            forward_dtype="auto",
         ),
         data=SudokuData(
             size=16,
@@ -115,7 +115,15 @@ def sudoku16_tiny() -> Recipe:
             num_validation=200,
             num_test=1000,
         ),
-        training=replace(LARGE_STEPS, total_steps=1500, slot_turns=64, eval_every=250),
+        training=replace(
+            LARGE_STEPS,
+            total_steps=1500,
+            slot_turns=128,
+            decay_start=0.05,
+            depth_curriculum=(0.5,),
+            ema_decay=0.995,
+            eval_every=250,
+        ),
     )
 
 
