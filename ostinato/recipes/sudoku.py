@@ -91,9 +91,10 @@ def sudoku6_tiny() -> Recipe:
 def sudoku16_tiny() -> Recipe:
     """16×16 Sudoku with boxes of 4×4 and 190 to 220 givens.
 
-    It is small enough for two CPU cores.
+    In half an hour on a third of a CPU core with AMX, 1,307 steps, it solved 92.9 % of 1,000 unseen
+    puzzles (91.1 – 94.3), but was sure of wrong answers too.
 
-    ostinato train sudoku16-tiny
+    ostinato train sudoku16-tiny --compile
     """
     return Recipe(
         name="sudoku16-tiny",
