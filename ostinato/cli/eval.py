@@ -13,7 +13,6 @@ import tyro
 from ostinato.cli import Command, eval_text
 from ostinato.cli.arguments import read_search
 from ostinato.cli.tables import print_tables
-from ostinato.hub import PREFIX
 from ostinato.inference.search import FIXED, SEARCHES, Search
 from ostinato.numbers import to_json
 
@@ -200,11 +199,6 @@ def parse(words: list[str]) -> Command:
     """Parse the words behind `eval`; the run of a language model has flags of its own."""
     if eval_text.class_of_run(words) in ("TextRecipe", "PromptRecipe"):
         return eval_text.parse(words)
-    model = words[0] if words else "-"
-    if not model.startswith(("-", PREFIX)) and not Path(model).exists():
-        from ostinato.weights.files import locate
-
-        locate(model)  # before a setting that only some models have is called unknown
     return read_search(Eval, words, "eval").run
 
 
