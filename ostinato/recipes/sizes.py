@@ -11,7 +11,7 @@ from ostinato.data.table import Size, TableData
 from ostinato.data.tasks import task_named
 from ostinato.models import NanoChatConfig, TRMConfig
 from ostinato.recipes import recipe_named
-from ostinato.recipes.sudoku import LARGE_STEPS
+from ostinato.recipes.sudoku import DEEP_STEPS, LARGE_STEPS
 from ostinato.training.config import AnyRecipe, Recipe, TextRecipe, TrainingConfig, read_recipe
 from ostinato.training.run_folder import RunFolder
 from ostinato.training.text import start_tokenizer
@@ -39,17 +39,6 @@ TINY = (
         checkpoint_every=500,
     ),
 )
-DEEP = replace(
-    TINY[1],
-    slot_turns=256,
-    warmup_steps=50,
-    decay_start=0.05,
-    depth_curriculum=(0.4, 0.7),
-    ema_decay=0.995,
-)
-"""Two deep steps a puzzle, and 256 batches in between, in which the weights forget it. With eight
-steps and 64 batches they learnt the puzzles of the moment by heart: of Light Up 18 % of unseen ones
-were solved, in place of 77 %. Deep steps are cheap, as they come late."""
 SIZES: dict[Size, tuple[TRMConfig, TrainingConfig]] = {
     "tiny": TINY,
     "small": (
@@ -61,7 +50,7 @@ SIZES: dict[Size, tuple[TRMConfig, TrainingConfig]] = {
             H_cycles=3,
             forward_dtype="auto",
         ),
-        replace(DEEP, total_steps=20_000, slot_turns=128),
+        replace(DEEP_STEPS, total_steps=20_000, slot_turns=128),
     ),
     "full": (
         TRMConfig(mlp_t=True, pos_encodings="none"),
@@ -170,6 +159,6 @@ def tiny_recipe(name: str, total_steps: int, muon_lr: float) -> Recipe:
         H_cycles=3,
         forward_dtype="auto",
     )
-    training = replace(DEEP, total_steps=total_steps, muon_lr=muon_lr)
+    training = replace(DEEP_STEPS, total_steps=total_steps, muon_lr=muon_lr)
     data = GeneratedData(puzzle=name, num_train=20_000, num_validation=200, num_test=1000)
     return Recipe(f"{name}-tiny", model, data, training)

@@ -39,6 +39,20 @@ LARGE_STEPS = replace(
 """Muon as in "Speed is Confidence" (arXiv 2601.19085); it needs the normalised SwiGLU, and slots
 that take turns where batches are as small as here."""
 
+DEEP_STEPS = replace(
+    LARGE_STEPS,
+    slot_turns=256,
+    warmup_steps=50,
+    decay_start=0.05,
+    depth_curriculum=(0.4, 0.7),
+    ema_decay=0.995,
+    eval_every=500,
+    checkpoint_every=500,
+)
+"""For two deep steps a puzzle (`halt_max_steps`). With 256 batches in between the weights forget it;
+with eight steps and 64 batches they learnt the puzzles of the moment by heart, and solved 18 % of
+unseen Light Up in place of 76 %. Deep steps are cheap, as they come late."""
+
 
 def sudoku4_tiny() -> Recipe:
     """4×4 Sudoku in a minute or two: the demo.
@@ -91,8 +105,8 @@ def sudoku6_tiny() -> Recipe:
 def sudoku16_tiny() -> Recipe:
     """16×16 Sudoku with boxes of 4×4 and 190 to 220 givens.
 
-    In half an hour on a third of a CPU core with AMX, 1,307 steps, it solved 92.9 % of 1,000 unseen
-    puzzles (91.1 – 94.3), but was sure of wrong answers too.
+    In half an hour on a third of a CPU core with AMX, 1,307 steps under a rate that fell with the
+    time, it solved 92.9 % of 1,000 unseen puzzles (91.1 – 94.3), but was sure of all its answers.
 
     ostinato train sudoku16-tiny --compile
     """
@@ -117,13 +131,13 @@ def sudoku16_tiny() -> Recipe:
             num_test=1000,
         ),
         training=replace(
-            LARGE_STEPS,
+            DEEP_STEPS,
             total_steps=1500,
             slot_turns=128,
-            decay_start=0.05,
+            warmup_steps=20,
             depth_curriculum=(0.5,),
-            ema_decay=0.995,
             eval_every=250,
+            checkpoint_every=200,
         ),
     )
 
