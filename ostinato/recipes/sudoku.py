@@ -49,7 +49,7 @@ DEEP_STEPS = replace(
     eval_every=500,
     checkpoint_every=500,
 )
-"""For two deep steps a puzzle (`halt_max_steps`). With 256 batches in between the weights forget it;
+"""For two deep steps a puzzle (`halt_max_steps`). Between them 256 batches make the weights forget;
 with eight steps and 64 batches they learnt the puzzles of the moment by heart, and solved 18 % of
 unseen Light Up in place of 76 %. Deep steps are cheap, as they come late."""
 
