@@ -34,7 +34,7 @@ class Serve:
         tyro.conf.arg(metavar="[MODEL ...]", help_behavior_hint=""),
     ]
     """Run folders, weights files, names of models of the package, or hf:owner/name on the Hub
-    (default: a Sudoku model of the package)."""
+    (default: the larger Sudoku model of the package)."""
     host: str = "127.0.0.1"
     """Address to listen at."""
     port: int = 8000
@@ -81,7 +81,7 @@ class Serve:
                 model,
                 self.product,
             )
-            for model in self.models or DEFAULTS[:1]
+            for model in self.models or DEFAULTS[-1:]
         ]
 
     def write_page(self, site: Path, served: "Served", page: str) -> None:

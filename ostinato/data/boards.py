@@ -23,6 +23,8 @@ class Board:
     columns: int
     blank: int
     """Token of a cell that is to be filled in."""
+    keeps: bool
+    """Whether an answer keeps all cells that are not blank."""
     symbols: list[str]
     """Symbol to draw for each token."""
     written: list[str]
@@ -51,6 +53,7 @@ def board_of(task_name: str, seq_len: int, vocab_size: int) -> Board:
             rows=task.size,
             columns=task.size,
             blank=BLANK,
+            keeps=True,
             symbols=["", "", *digits],
             written=[".", ".", *digits],
             keys=digits,
@@ -64,6 +67,7 @@ def board_of(task_name: str, seq_len: int, vocab_size: int) -> Board:
             rows=task.size,
             columns=task.size,
             blank=FREE,
+            keeps=True,
             symbols=["?", "#", "", "S", "G", "•"],
             written=["?", "#", ".", "S", "G", "o"],
             keys=["#", "S", "G"],
@@ -83,6 +87,7 @@ def board_of(task_name: str, seq_len: int, vocab_size: int) -> Board:
             rows=rows,
             columns=columns,
             blank=blank,
+            keeps=is_grid or len(task.blanks) == 1,
             symbols=list(task.symbols),
             written=list(task.symbols),
             keys=list(typed),
@@ -97,6 +102,7 @@ def board_of(task_name: str, seq_len: int, vocab_size: int) -> Board:
         rows=rows,
         columns=seq_len // rows,
         blank=0,
+        keeps=False,
         symbols=["", *symbols[1:]],
         written=symbols,
         keys=list(typed),

@@ -144,6 +144,14 @@ class Grid(Task):
     ) -> str | None:
         return next((problem for problem, _ in self.all_mistakes(puzzle, answer)), None)
 
+    def changed(
+        self,
+        puzzle: Integer[np.ndarray, "*puzzles cells"],
+        answer: Integer[np.ndarray, "*puzzles cells"],
+    ) -> Bool[np.ndarray, "*puzzles cells"]:
+        """Find the cells, other than blanks, that an answer does not keep."""
+        return (puzzle != self.tokens[self.blank]) & (puzzle != answer)
+
     def faults(
         self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
     ) -> Bool[np.ndarray, " cells"]:
@@ -158,7 +166,7 @@ class Grid(Task):
         """Find changed givens and cells that are not filled in or, without any, broken rules."""
         blank = puzzle == self.tokens[self.blank]
         fills = [self.tokens[symbol] for symbol in self.fills]
-        wrong = np.where(blank, ~np.isin(answer, fills), answer != puzzle)
+        wrong = self.changed(puzzle, answer) | blank & ~np.isin(answer, fills)
         for cell in np.flatnonzero(wrong).tolist():
             given = self.symbols[puzzle[cell]]
             change = "is not filled in" if blank[cell] else f"was changed from {given!r}"

@@ -94,6 +94,18 @@ class Task(ABC):
     ) -> Bool[np.ndarray, " cells"]:
         """Find the cells of an answer that break a rule."""
 
+    def changed(
+        self,
+        puzzle: Integer[np.ndarray, "*puzzles cells"],
+        answer: Integer[np.ndarray, "*puzzles cells"],
+    ) -> Bool[np.ndarray, "*puzzles cells"]:
+        """Find the givens that an answer does not keep; none where it may change every cell.
+
+        This takes no rule of the puzzle, only knowledge of what a blank is. So an answer with a
+        changed given is not accepted, however sure the model is.
+        """
+        return np.zeros(puzzle.shape, bool)
+
     @property
     def fewest_givens(self) -> int:
         """Return the least number of filled cells of a question with only one right answer.

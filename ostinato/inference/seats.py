@@ -134,9 +134,10 @@ class Seats:
             if self.search.early_exit or turn.steps == turn.max_steps
         ]
         if not self.search.verify:
-            return {
+            believed = [
                 row for row in asked if self.turns[row].halts >= self.looks_needed(self.turns[row])
-            }
+            ]
+            return {row for row in believed if self.keeps_givens(row)}
         if self.search.early_exit:  # unchanged answers were checked before
             asked = [row for row in asked if changed[row]]
         assert self.task is not None
@@ -147,6 +148,13 @@ class Seats:
             for row, answer in zip(asked, answers, strict=True)
             if self.task.check(self.turns[row].puzzle.numpy(), answer) is None
         }
+
+    def keeps_givens(self, row: int) -> bool:
+        """Tell whether the answer in a seat leaves what its puzzle gives as it is."""
+        if self.task is None:
+            return True
+        puzzle, answer = self.turns[row].puzzle.numpy(), self.answer[row].cpu().numpy()
+        return not self.task.changed(puzzle, answer).any()
 
     def looks_needed(self, turn: Turn) -> int:
         """Return at how many looks in a row the model must halt, to be believed."""

@@ -99,6 +99,7 @@ def describe_for_page(
 ) -> dict[str, Any]:
     """All that the page needs to know."""
     config = model.config
+    max_passes = config.H_cycles * config.halt_max_steps
     parameters = sum(p.numel() for p in model.parameters())
     written = asdict(program)
     del written["constants"], written["seams"]
@@ -110,8 +111,8 @@ def describe_for_page(
         "samples": samples_of(config.task, puzzles),
         "views": views_of(config.task),
         "H_cycles": config.H_cycles,
-        "max_passes": config.H_cycles * config.halt_max_steps,
-        "patience": CONFIRMED.patience,
+        "max_passes": max_passes,
+        "patience": min(CONFIRMED.patience, max_passes),
         "q_continue": not config.no_ACT_continue,
         "length": config.prefix_len + config.seq_len,
         "z_H": model.H_init.float().tolist(),

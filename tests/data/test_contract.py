@@ -102,6 +102,18 @@ def test_right_answers_are_accepted_and_changed_ones_are_not(name: str):
 
 
 @EVERY
+def test_a_changed_given_is_found(name: str):
+    rows = drawn(name)
+    blanks = np.unique(rows.inputs[rows.inputs != rows.labels])
+    for task, puzzle, answer in pairs(name):
+        assert not task.changed(puzzle, answer).any()
+        given = ~np.isin(puzzle, blanks)
+        others = np.where(puzzle == 2, 3, 2)
+        assert (task.changed(puzzle, np.where(given, others, answer)) == given).all()
+    assert (task.changed(rows.inputs, rows.labels) == np.zeros(rows.inputs.shape)).all()
+
+
+@EVERY
 def test_symmetries_keep_the_rules_and_can_be_undone(name: str):
     rows, task, generator = drawn(name), DATA[name].task, torch.Generator().manual_seed(0)
     for _ in range(8):

@@ -51,8 +51,16 @@ def by_cycles(model: RecursiveModel) -> RecursiveModel:
     return part
 
 
+def of_no_known_kind(model: RecursiveModel) -> RecursiveModel:
+    """The same, but nobody knows which cells are given."""
+    part = copy.copy(model)
+    part.config = replace(model.config, task="")
+    return part
+
+
 @BATCHES
 def test_early_exit_is_thinking_until_the_model_halts(model, batch_size):
+    model = of_no_known_kind(model)
     search = Search(early_exit=True, patience=1)
     thoughts = list(think_stream(model, QUESTIONS, search, 8, batch_size))
     assert [thought.tokens.tolist() for thought in thoughts] == PUZZLES.tolist()
@@ -107,8 +115,31 @@ class Sure(LookUp):
         return output._replace(q_halt=torch.full_like(output.q_halt, 9.0))
 
 
+@pytest.mark.parametrize("search", [Search(early_exit=True), FIXED, SEARCHES["symmetries"]])
+def test_an_answer_that_changes_a_given_is_not_accepted(search):
+    class Careless(LookUp):
+        """Sure of a solved board, which is not that of the puzzle if digits are exchanged."""
+
+        def reply(self, state, inputs, puzzle_ids):
+            output = super().reply(state, inputs, puzzle_ids)
+            places = [0, 1, 3, 2, 4, 5]
+            return output._replace(logits=output.logits[..., places])
+
+    careless, careful = (
+        list(think_stream(model, QUESTIONS, search)) for model in (Careless(), LookUp())
+    )
+    assert all(thought.attempt.accepted for thought in careful)
+    assert not any(thought.attempt.accepted for thought in careless)
+    # Who does not know what is given must believe the model
+    plain = replace(search, views=0, view_depth=2, select="q")
+    assert all(
+        t.attempt.accepted for t in think_stream(of_no_known_kind(Careless()), QUESTIONS, plain)
+    )
+
+
 @BATCHES
 def test_without_early_exit_everything_is_thought_about_to_the_end(model, batch_size):
+    model = of_no_known_kind(model)
     (*_, last) = think(model, PUZZLES, max_steps=6)
     thoughts = list(think_stream(model, QUESTIONS, FIXED, max_steps=6, batch_size=batch_size))
     assert np.array_equal([t.attempt.answer for t in thoughts], last.answer.numpy())

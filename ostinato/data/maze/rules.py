@@ -135,7 +135,7 @@ class Maze(Task):
         """
         if not is_maze(puzzle):
             return "the puzzle is no maze with one start and one goal"
-        for cell in np.flatnonzero(_changed(puzzle, answer))[:1].tolist():
+        for cell in np.flatnonzero(self.changed(puzzle, answer))[:1].tolist():
             return f"{self.place(cell)} was changed from {SYMBOLS[puzzle[cell]]!r}"
         route, ways_on = follow(answer)
         end = self.place(route[-1])
@@ -151,11 +151,19 @@ class Maze(Task):
             return f"the path takes {len(route) - 1} steps, the shortest {len(shortest) - 1}"
         return None
 
+    def changed(
+        self,
+        puzzle: Integer[np.ndarray, "*puzzles cells"],
+        answer: Integer[np.ndarray, "*puzzles cells"],
+    ) -> Bool[np.ndarray, "*puzzles cells"]:
+        """Find the cells where an answer differs from the maze other than by marking a free one."""
+        return np.where(answer == PATH, puzzle != FREE, puzzle != answer)
+
     def faults(
         self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
     ) -> Bool[np.ndarray, " cells"]:
         """Find the cells that were changed, and the marked cells that cannot be on the path."""
-        faults = _changed(puzzle, answer)
+        faults = self.changed(puzzle, answer)
         if is_maze(puzzle) and not faults.any():
             faults[_strays(answer, follow(answer).cells)] = True
         return faults
@@ -174,7 +182,7 @@ class Maze(Task):
         The marks are one if they lead to the goal in as few steps as the maze allows and none is
         left over.
         """
-        right = ((puzzles > 0) & (puzzles < PATH)).all(1) & ~_changed(puzzles, answers).any(1)
+        right = ((puzzles > 0) & (puzzles < PATH)).all(1) & ~self.changed(puzzles, answers).any(1)
         for token in (START, GOAL):
             right &= (puzzles == token).sum(1) == 1
         ends = [(puzzles[right] == token).argmax(1) for token in (START, GOAL)]
@@ -197,7 +205,7 @@ class Maze(Task):
         """
         valid, shortest = np.zeros((2, len(puzzles)), bool)
         for row, (puzzle, answer) in enumerate(zip(puzzles, answers, strict=True)):
-            if is_maze(puzzle) and not _changed(puzzle, answer).any():
+            if is_maze(puzzle) and not self.changed(puzzle, answer).any():
                 route, _ = follow(answer)
                 valid[row] = answer[route[-1]] == GOAL and not len(_strays(answer, route))
                 if valid[row]:
@@ -226,11 +234,6 @@ def is_maze(puzzle: Integer[np.ndarray, " cells"]) -> bool:
     """Tell whether a puzzle consists of walls, free cells, one start and one goal."""
     known = ((puzzle > 0) & (puzzle < PATH)).all()
     return bool(known and (puzzle == START).sum() == (puzzle == GOAL).sum() == 1)
-
-
-def _changed(puzzle: np.ndarray, answer: np.ndarray) -> Bool[np.ndarray, "*puzzles cells"]:
-    """Find the cells where an answer differs from the maze other than by marking a free one."""
-    return np.where(answer == PATH, puzzle != FREE, puzzle != answer)
 
 
 def _strays(answer: np.ndarray, route: list[int]) -> Integer[np.ndarray, " strays"]:

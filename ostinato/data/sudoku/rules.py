@@ -103,16 +103,23 @@ class Sudoku(Board, Task):
             return f"{self.place(empty[0])}{more} no digit"
         return next(iter(self.conflicts(answer)), None)
 
+    def changed(
+        self,
+        puzzle: Integer[np.ndarray, "*puzzles cells"],
+        answer: Integer[np.ndarray, "*puzzles cells"],
+    ) -> Bool[np.ndarray, "*puzzles cells"]:
+        """Find the given digits that an answer does not keep."""
+        return (puzzle > BLANK) & (puzzle != answer)
+
     def wrong(
         self,
         puzzles: Integer[np.ndarray, "puzzles cells"],
         answers: Integer[np.ndarray, "puzzles cells"],
     ) -> Bool[np.ndarray, " puzzles"]:
         """Tell which answers change a given, or miss a digit in some row, column or box."""
-        changed = ((puzzles > BLANK) & (puzzles != answers)).any(axis=1)
         bits = np.left_shift(1, answers.T, dtype=np.uint32, casting="unsafe")[self.units]
         complete = np.bitwise_or.reduce(bits, axis=1) == 2**self.vocab_size - 4
-        return changed | ~complete.all(axis=0)
+        return self.changed(puzzles, answers).any(axis=1) | ~complete.all(axis=0)
 
     def count_solutions(
         self, tokens: Integer[np.ndarray, " cells"], max_guesses: int

@@ -207,7 +207,7 @@ class Table(Task):
 
         No other rule of a table is known, so an answer without a fault may still be wrong.
         """
-        for cell in np.flatnonzero(self.faults(puzzle, answer))[:1].tolist():
+        for cell in np.flatnonzero(self.changed(puzzle, answer))[:1].tolist():
             given, now = (self.symbols[board[cell]] for board in (puzzle, answer))
             return f"the given {given} in cell {cell + 1} was changed to {now or 'nothing'}"
         return None
@@ -215,8 +215,15 @@ class Table(Task):
     def faults(
         self, puzzle: Integer[np.ndarray, " cells"], answer: Integer[np.ndarray, " cells"]
     ) -> Bool[np.ndarray, " cells"]:
+        return self.changed(puzzle, answer)
+
+    def changed(
+        self,
+        puzzle: Integer[np.ndarray, "*puzzles cells"],
+        answer: Integer[np.ndarray, "*puzzles cells"],
+    ) -> Bool[np.ndarray, "*puzzles cells"]:
         if not self.blanks:
-            return np.zeros(self.seq_len, bool)
+            return np.zeros(puzzle.shape, bool)
         free = [OUTSIDE, *(self.tokens[symbol] for symbol in self.blanks)]
         return ~np.isin(puzzle, free) & (puzzle != answer)
 

@@ -50,7 +50,9 @@ async function attempt(id, tokens, view, noise, label) {
     const halt = m[q.at] - (model.q_continue ? m[q.at + q.strides[1]] : 0);
     halts = halt > 0 ? (answer.join() === before ? halts : 0) + 1 : 0;
     before = answer.join();
-    const halted = halts >= model.patience || (number === model.max_passes && halts > 0);
+    // However sure the model is, an answer that changes a given is wrong
+    const kept = !model.keeps || tokens.every((token, cell) => token === model.blank || token === answer[cell]);
+    const halted = kept && halts >= model.patience;
     postMessage({id, pass: {number, answer, sure, q: m[q.at], ms, label, halted}});
     await new Promise(done => setTimeout(done));  // a newer wish may have come
     if (id !== current || halted) return halted;
