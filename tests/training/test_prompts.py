@@ -69,6 +69,14 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_a_start_that_has_learnt_what_is_held_out_is_refused(start: Path, tmp_path: Path):
+    """Other numbers of prompts are drawn and divided in another way."""
+    recipe = replace(tiny(init_from=str(start)), data=replace(DATA, num_test=30))
+    with pytest.raises(ValueError, match=r"was trained on \d+ of the \d+ \w+ prompts: take its"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
 def last_checkpoint(path: Path) -> dict:
     return load_checkpoint(sorted((path / "checkpoints").iterdir())[-1])
 
