@@ -22,7 +22,7 @@ demo: $(VENV)/installed
 	@echo
 	@echo "What next?"
 	@echo "  $(BIN)/ostinato solve runs/sudoku4-tiny PUZZLE   a puzzle of your own: 16 digits, dots for blanks"
-	@echo "  $(BIN)/ostinato train sudoku9-easy               9x9 boards: 15 minutes to two hours"
+	@echo "  $(BIN)/ostinato train sudoku9-easy               9x9 boards: 20 minutes to two hours"
 	@echo "  $(BIN)/ostinato --help                           everything else"
 
 test: lint
