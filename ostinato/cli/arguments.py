@@ -93,9 +93,6 @@ def seconds(text: str) -> float:
     return 3600 * hours + 60 * minutes + rest
 
 
-T = TypeVar("T")
-
-
 def read_recipe(
     kind: type[T],
     words: list[str],

@@ -199,7 +199,14 @@ def parse(words: list[str]) -> Command:
     """Parse the words behind `eval`; the run of a language model has flags of its own."""
     if eval_text.class_of_run(words) in ("TextRecipe", "PromptRecipe"):
         return eval_text.parse(words)
-    return read_search(Eval, words, "eval").run
+    try:
+        return read_search(Eval, words, "eval").run
+    except ValueError:
+        from ostinato.weights.files import locate
+
+        if words and not words[0].startswith(("-", "hf:")):
+            locate(words[0])  # if there is no such model, that is what is wrong
+        raise
 
 
 def gather(tally: "Tally | None", world: "World") -> None:

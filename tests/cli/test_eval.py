@@ -194,6 +194,7 @@ def test_a_search_as_tables(run: Path, capsys):
         ("runs/tiny --guesses 2", "guesses are made and judged by the rules: set verify with them"),
         ("runs/tiny --views -1", "views must be at least 0, not -1"),
         ("runs/none", "runs/none does not exist"),
+        ("runs/none --samples 2", "runs/none does not exist"),
         ("runs/tiny/model.safetensors", "does not say what it was trained on: give puzzles with"),
         ("runs/tiny --data nowhere", "there is no nowhere: give a data set folder or a CSV file"),
         ("runs/tiny --split exam", "no split 'exam' (no exam/dataset.json); it has test, train, v"),
