@@ -37,7 +37,7 @@ class Eval:
 
     The variants of a task of ARC vote for its answers: pass@K is the share of tests with the right
     one among the first K, and RUN/submission.json holds the first two. Where no answer is known,
-    as in a contest, there is only the latter.
+    as in a contest, only this file and the votes are written.
 
     A language model is measured on text; ostinato eval RUN --help has its settings.
 

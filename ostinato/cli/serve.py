@@ -26,7 +26,7 @@ class Serve:
     A model that solves puzzles gets the page of `ostinato export --format web`, in which it runs in
     the browser, and POST /v1/solve. A language model gets a page to chat, and OpenAI's API:
     /v1/completions and /v1/chat/completions. Give one of each to serve both. If the environment
-    variable OSTINATO_API_KEY is set, requests must bear that key.
+    variable OSTINATO_API_KEY is set, requests under /v1/ must bear that key.
     """
 
     models: Annotated[

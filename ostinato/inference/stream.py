@@ -49,26 +49,8 @@ def think_stream(
     for name, value in (("max_steps", usual), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
+    search = feasible(search, model)
     task = task_named(model.config.task) if model.config.task else None
-    if search.verify and task is not None and not (task.has_rules or search.guesses):
-        raise ValueError("the rules of these puzzles are not known: leave out verify")
-    if task is None and (search.verify or search.views):
-        raise ValueError(
-            "the model does not say what its puzzles are, so their rules and symmetries are not "
-            "known: leave out verify and views"
-        )
-    if search.views and task is not None and not task.is_symmetric:
-        if not (search.rollouts or search.restarts or search.guesses):
-            raise ValueError(
-                f"no symmetries of this {task.title} are known: choose another search, or train "
-                "with --symmetries"
-            )
-        search = replace(search, views=0, view_depth=Search.view_depth)
-    if search.guesses and (task is None or not task.guessable):
-        raise ValueError(
-            "guesses are for puzzles whose rules say what a cell may hold, "
-            f"not {task and task.title}: leave them out"
-        )
     numbered = enumerate(questions)
     seats = Seats(model, search, task)
     waiting: deque[Turn] = deque()
@@ -97,3 +79,31 @@ def think_stream(
                 waiting.extendleft(reversed(pursuit.next_turns(model)))
         while unfinished and unfinished[0].running == 0:
             yield unfinished.popleft().thought()
+
+
+def feasible(search: Search, model: RecursiveModel) -> Search:
+    """Return a search without what the model's puzzles do not have, if other ways remain.
+
+    Raises ValueError if none remains, or if it needs rules that are not known.
+    """
+    task = task_named(model.config.task) if model.config.task else None
+    if search.verify and task is not None and not (task.has_rules or search.guesses):
+        raise ValueError("the rules of these puzzles are not known: leave out verify")
+    if task is None and (search.verify or search.views):
+        raise ValueError(
+            "the model does not say what its puzzles are, so their rules and symmetries are not "
+            "known: leave out verify and views"
+        )
+    if search.views and task is not None and not task.is_symmetric:
+        if not (search.rollouts or search.restarts or search.guesses):
+            raise ValueError(
+                f"no symmetries of this {task.title} are known: choose another search, or train "
+                "with --symmetries"
+            )
+        search = replace(search, views=0, view_depth=Search.view_depth)
+    if search.guesses and (task is None or not task.guessable):
+        raise ValueError(
+            "guesses are for puzzles whose rules say what a cell may hold, "
+            f"not {task and task.title}: leave them out"
+        )
+    return search

@@ -24,9 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ostinato.data.tasks import task_named
 from ostinato.inference.pursuit import Look, Question
-from ostinato.inference.search import CONFIRMED, SEARCHES
-from ostinato.inference.solve import Solution, read_puzzle
-from ostinato.inference.stream import think_stream
+from ostinato.inference.search import CONFIRMED, LONGER, SEARCHES, Search
+from ostinato.inference.solve import Solution, read_puzzle, suited
+from ostinato.inference.stream import feasible, think_stream
 from ostinato.models import RecursiveModel
 from ostinato.web.limits import REFUSALS, Limits, Refused
 
@@ -44,6 +44,13 @@ class Ask(BaseModel):
     puzzles: list[str] = Field(min_length=1)
     search: SEARCH_NAMES | None = None  # pyright: ignore[reportInvalidTypeForm]
     max_steps: int | None = Field(None, ge=1, strict=True)
+
+
+def search_of(ask: Ask) -> Search:
+    """Return the search that a request asks for, as `ostinato solve` does: the rules accept."""
+    if ask.search is not None:
+        return replace(SEARCHES[ask.search], verify=True)
+    return LONGER if ask.max_steps is None else CONFIRMED
 
 
 class Line:
@@ -75,10 +82,9 @@ class Line:
             raise Refused(422, f"max_steps: give at most {self.limits.max_steps}")
         try:
             puzzles = [read_puzzle(self.model, text)[0] for text in ask.puzzles]
+            search = feasible(suited(search_of(ask), self.model), self.model)
         except ValueError as error:
             raise Refused(400, str(error)) from None
-        search = CONFIRMED if ask.search is None else SEARCHES[ask.search]
-        search = replace(search, verify=True) if ask.search == "guesses" else search
         if self.waiting >= self.limits.max_waiting:
             raise Refused(429, "too many requests: try again later")
         self.asked.inc(len(puzzles))
@@ -94,7 +100,7 @@ class Line:
         self.thread.shutdown(wait=False, cancel_futures=True)
 
     def think(
-        self, questions: list[Question], search: Any, max_steps: int | None
+        self, questions: list[Question], search: Search, max_steps: int | None
     ) -> AsyncIterator[str]:
         """Take a place in the queue; returns the events of a request."""
         self.waiting += 1
@@ -131,7 +137,7 @@ class Line:
     def work(
         self,
         questions: list[Question],
-        search: Any,
+        search: Search,
         max_steps: int | None,
         tell: Callable[[tuple[str, dict[str, Any]]], None],
         stop: threading.Event,

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ from fastapi.testclient import TestClient
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from ostinato.cli.serve import Serve
+from ostinato.data.table import Table
 from ostinato.web.limits import Limits
 from ostinato.web.server import Served, create_app
 from tests.inference.stand_in import LookUp
@@ -36,6 +38,15 @@ class Slow(LookUp):
     def reply(self, *args):
         time.sleep(0.05)
         return super().reply(*args)
+
+
+class OfATable(LookUp):
+    """Knows no rules, only examples."""
+
+    def __init__(self):
+        super().__init__()
+        table = Table(tuple(".1234"), 4, 4)
+        self.config = replace(self.config, task=table.name)
 
 
 @pytest.fixture
@@ -96,6 +107,21 @@ def test_what_cannot_be_done_is_refused_in_one_line(
     response = ask(address, **body)
     error = response.json()["error"]["message"]
     assert response.status_code == status and reason in error and "\n" not in error
+
+
+@pytest.mark.parametrize("address", [OfATable], indirect=True)
+def test_where_no_rules_are_known_the_model_is_believed(address: str):
+    for search in ({}, {"search": "noise"}):
+        kind, event = events(ask(address, puzzles=[PUZZLE], **search).text)[-1]
+        assert kind == "solution" and event["solved"]
+        assert (event["accepted_by"], event["checked_by"]) == ("q", "model")
+    response = ask(address, puzzles=[PUZZLE], search="symmetries")
+    assert response.status_code == 400 and "no symmetries" in response.json()["error"]["message"]
+
+
+def test_the_rules_accept_the_answers_of_a_search(address: str):
+    kind, event = events(ask(address, puzzles=[PUZZLE], search="cascade").text)[-1]
+    assert kind == "solution" and event["accepted_by"] == "rules"
 
 
 @pytest.mark.parametrize("address", [Slow], indirect=True)
