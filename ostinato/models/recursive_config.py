@@ -64,7 +64,8 @@ class RecursiveConfig:
     q_outputs: Literal[1, 2] = 2
     """Number of outputs of the q head: halt, or halt and continue."""
     no_ACT_continue: bool = True
-    """Halt when q_halt > 0. False: halt when q_halt > q_continue, and train q_continue too."""
+    """--no-ACT-continue: halt when q_halt > 0. --ACT-continue: halt when q_halt > q_continue, which
+    is trained too."""
     rms_norm_eps: NonNegative = 1e-5
     """Small number that keeps RMSNorm from dividing by zero."""
     rope_theta: Theta = 10_000.0
