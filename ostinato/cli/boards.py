@@ -33,8 +33,8 @@ PAUSE = 0.25
 
 def show(
     model: RecursiveModel,
-    puzzle: WrittenPuzzle,
     search: Search,
+    puzzle: WrittenPuzzle,
     max_steps: int | None,
     watch: bool,
     screen: Console,

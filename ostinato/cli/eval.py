@@ -107,6 +107,8 @@ class Eval:
             kind=RecursiveModel,
             forward_dtype=self.forward_dtype,
         )
+        if self.compile:
+            model.compile_reasoning(dynamic=True)
         if world.size > 1:  # one process builds the data if they are not there
             world.ask_main("puzzles", lambda: find_puzzles(self, model)[1])
         puzzles, place = find_puzzles(self, model)

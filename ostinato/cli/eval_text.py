@@ -10,7 +10,7 @@ import tyro
 from ostinato.cli import Command
 from ostinato.cli.arguments import read
 from ostinato.cli.eval_prompts import EvalPrompts
-from ostinato.numbers import Share, check_numbers, to_json
+from ostinato.numbers import Count, Share, check_numbers, to_json
 
 if TYPE_CHECKING:
     from ostinato.data.text import TokenSet
@@ -38,7 +38,7 @@ class EvalText:
     """Also score a trigram of bytes, counted on the training documents, and xz -9e."""
     exit_threshold: Share = 0.5
     """For expressions: leave a model with loops once its exit probabilities add up to this."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Read this many windows at a time."""
     device: str = "auto"
     """"auto": CUDA, else MPS, else CPU."""

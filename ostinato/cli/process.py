@@ -88,6 +88,8 @@ def in_one_line(error: Exception) -> str | None:
             return f"not enough memory ({text}): choose a smaller model or batch"
         case RuntimeError() if OUT_OF_MEMORY.search(text):
             return f"not enough memory ({text}): choose a smaller model or batch"
+        case RuntimeError() if "InvalidCxxCompiler" in text or "No working C++ compiler" in text:
+            return "there is no C++ compiler: install one, such as g++, or leave out --compile"
     return None
 
 

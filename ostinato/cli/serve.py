@@ -54,12 +54,20 @@ class Serve:
         from ostinato.models import RecursiveModel
         from ostinato.web.server import create_app
 
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port {self.port}: give a number from 0 to 65535")
         served = self.served()
+        solvers = sum(isinstance(one.model, RecursiveModel) for one in served)
+        if max(solvers, len(served) - solvers) > 1:
+            raise ValueError("give one model for puzzles and one language model at most")
         with tempfile.TemporaryDirectory() as folder:
             site, pages = Path(folder), 0
             for one in sorted(served, key=lambda one: not isinstance(one.model, RecursiveModel)):
-                self.write_page(site, one, "chat.html" if pages else "index.html")
-                pages += 1
+                try:
+                    self.write_page(site, one, "chat.html" if pages else "index.html")
+                    pages += 1
+                except ValueError as error:
+                    print(f"no page for {one.name}, only the API: {error}", file=sys.stderr)
             key = os.environ.get(KEY) or None
             app = create_app(served, site, self.limits, self.hosts(), key)
             address = f"http://{self.host}:{self.port}/"
@@ -76,7 +84,7 @@ class Serve:
         device = pick_device(self.device)
         return [
             Served(
-                model if model in packaged() else Path(model).resolve().stem,
+                model if model in packaged() else name_of(Path(model).resolve()),
                 load(model, device, forward_dtype=self.forward_dtype),
                 model,
                 self.product,
@@ -124,3 +132,8 @@ class Serve:
             raise ValueError(
                 f"cannot listen at {self.host}:{self.port}: choose another --port"
             ) from error
+
+
+def name_of(path: Path) -> str:
+    """Return the name of a model: that of its folder, or of its file without the ending."""
+    return path.name if path.is_dir() else path.stem

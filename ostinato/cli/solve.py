@@ -117,7 +117,7 @@ class Solve:
         if as_boards:
             steps = self.max_steps
             solutions = (
-                show(first_to_accept(models, p, how, steps), p, how, steps, self.watch, screen)
+                show(*first_to_accept(models, p, how, steps), p, steps, self.watch, screen)
                 for p in puzzles
             )
         else:

@@ -61,8 +61,15 @@ class SolveArc:
 
     def run(self) -> int:
         from ostinato.data.arc.sources import read_tasks
+        from ostinato.plot.curves import figure_file
         from ostinato.training.new_tasks import TestTimeTraining
 
+        if self.picture is not None:
+            figure_file(self.picture)
+            if not self.picture.resolve().parent.is_dir():
+                raise ValueError(
+                    f"{self.picture.parent} does not exist: make it, or draw elsewhere"
+                )
         tasks = read_tasks(self.arc)
         settings = TestTimeTraining(
             self.num_aug, self.steps, self.batch_size, self.puzzle_emb_lr, self.lr, self.seed
@@ -74,12 +81,23 @@ class SolveArc:
 
     def learn(self, tasks: list, settings: "TestTimeTraining", folder: Path) -> "ArcVotes":
         """Learn the tasks, and return the votes for all their tests."""
-        from ostinato.training.new_tasks import learn_and_vote
+        from ostinato.training.loop import TrainingError
+        from ostinato.training.new_tasks import Interrupted, learn_and_vote
 
         def report(line: str) -> None:
             print(line, file=sys.stderr)
 
-        return learn_and_vote(self.model, tasks, settings, folder, self.device, report)
+        try:
+            return learn_and_vote(self.model, tasks, settings, folder, self.device, report)
+        except TrainingError:
+            raise ValueError(
+                "the loss is no longer finite: lower --lr or --puzzle-emb-lr"
+            ) from None
+        except Interrupted as reason:
+            advice = (
+                "the same command goes on" if self.keep else "give --keep FOLDER to go on later"
+            )
+            raise ValueError(f"{reason}: {advice}") from None
 
     def show(self, votes: "ArcVotes") -> int:
         """Print the answers that the variants voted for, and draw them if asked to."""
@@ -88,14 +106,14 @@ class SolveArc:
         from ostinato.cli.solve_arc import show_answers
         from ostinato.plot.arc import draw_tasks
 
-        if self.picture is not None:
-            draw_tasks(votes.to_json(), self.picture)
         if self.json:
             print(to_json(votes.submission()))
             screen = Console(quiet=True)
         else:
             screen = Console(highlight=False, soft_wrap=True)
         verdicts = [show_answers(task, votes, screen) for task in votes.tasks]
+        if self.picture is not None:
+            draw_tasks(votes.to_json(), self.picture)
         return 0 if all(verdicts) else 1
 
 

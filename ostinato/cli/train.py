@@ -1,6 +1,7 @@
 """`ostinato train RECIPE`."""
 
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ostinato.cli import Command
-from ostinato.cli.arguments import seconds
+from ostinato.cli.arguments import named_settings, seconds
 
 if TYPE_CHECKING:
     from ostinato.data.built import PuzzleData
@@ -44,11 +45,11 @@ def parse(words: list[str]) -> Command:
     from ostinato.cli.arguments import read_recipe
 
     arguments, recipe = read_recipe(Train, words, "train")
-    return lambda: run(recipe, arguments)
+    return lambda: run(recipe, arguments, named_settings(words))
 
 
-def run(recipe: "AnyRecipe", arguments: Train) -> int:
-    """Train, and print how it ended."""
+def run(recipe: "AnyRecipe", arguments: Train, asked: Collection[str] = frozenset()) -> int:
+    """Train, and print how it ended; `asked` are the names of the settings that the user gave."""
     from ostinato.recipes.prompts import started
     from ostinato.recipes.sizes import fitted, folder_of
     from ostinato.training.config import PromptRecipe
@@ -60,9 +61,9 @@ def run(recipe: "AnyRecipe", arguments: Train) -> int:
     if arguments.data_dir is not None:
         recipe = replace(recipe, data=stored_data(recipe, arguments.data_dir))
     path = arguments.run_folder or folder_of(recipe)
-    recipe = fitted(recipe, RunFolder(path))
+    recipe = fitted(recipe, RunFolder(path), asked)
     if isinstance(recipe, PromptRecipe):
-        recipe = started(recipe, path)
+        recipe = started(recipe, path, asked)
     try:
         outcome = run_recipe(
             recipe,

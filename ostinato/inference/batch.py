@@ -118,6 +118,8 @@ class Engine:
         """Texts beyond `waiting` that wait for a row are refused."""
         self.batch, self.waiting = batch, waiting
         self.queue: deque[Writing] = deque()
+        self.joining: deque[Writing] = deque()
+        """Texts that have left the queue and are not in the batch yet."""
         self.changed = threading.Condition()
         self.closed = True
 
@@ -140,6 +142,7 @@ class Engine:
         with self.changed:
             if self.closed:
                 raise Full("the model is not running: look at the server's log")
+            self.queue = deque(each for each in self.queue if not each.given_up)
             if len(self.queue) + len(writings) > self.waiting + self.free:
                 raise Full("too many requests: try again later")
             self.queue.extend(writings)
@@ -152,7 +155,7 @@ class Engine:
     @property
     def unfinished(self) -> int:
         """Count the texts in the batch and in the queue."""
-        return len(self.batch.seats) + len(self.queue)
+        return len(self.batch.seats) + len(self.joining) + len(self.queue)
 
     def close(self) -> None:
         """Stop after the token that is being written."""
@@ -168,7 +171,8 @@ class Engine:
         except Exception as error:  # whoever waits must not wait for ever
             with self.changed:
                 self.closed = True
-            for writing in [*(seat.writing for seat in self.batch.seats), *self.queue]:
+            seated = (seat.writing for seat in self.batch.seats)
+            for writing in [*seated, *self.joining, *self.queue]:
                 writing.tell(error)
             raise
 
@@ -178,9 +182,11 @@ class Engine:
             self.changed.wait_for(lambda: self.closed or self.queue or self.batch.seats)
             if self.closed:
                 return False
-            joining = [self.queue.popleft() for _ in range(min(self.free, len(self.queue)))]
-        for writing in joining:
-            if not writing.given_up:
-                self.batch.join(writing)
+            for _ in range(min(self.free, len(self.queue))):
+                self.joining.append(self.queue.popleft())
+        while self.joining:
+            if not self.joining[0].given_up:
+                self.batch.join(self.joining[0])
+            self.joining.popleft()
         self.batch.step()
         return True

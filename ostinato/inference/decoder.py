@@ -61,6 +61,10 @@ class Decoder:
         config = model.config
         assert exit_threshold == 1 or slots == 1
         early = exit_threshold < 1
+        if early and product == "numba":
+            raise ValueError(
+                "numba takes all passes: leave out product, or set exit_threshold to 1"
+            )
         self.way: Way = choose_way(model, "float" if early and product == "auto" else product)
         self.capacity = capacity or config.seq_len
         layers = len(model.new_cache(capacity=1))

@@ -126,6 +126,8 @@ def exit_report(
     """Read every pass of a looped model; none for a model without loops."""
     if model.exit_gate is None:
         return []
+    if tokens.shape[1] < 2:
+        raise ValueError("a single token predicts nothing: give a longer text")
     states = [state[:, :-1] for state in model.states(tokens)]
     shares = log_exit_probabilities(torch.stack([model.exit_logits(x) for x in states])).exp()
     depths = exit_depths(shares, threshold)

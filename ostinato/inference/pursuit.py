@@ -82,6 +82,11 @@ class Pursuit:
         """Number of random starts drawn so far."""
         self.guesses = Guesses(task) if search.guesses and task else None
 
+    @property
+    def takes_the_first(self) -> bool:
+        """Return whether an accepted answer ends the search: one that keeps the rules is right."""
+        return self.search.verify or self.search.select == "first"
+
     def next_turns(self, model: RecursiveModel) -> list["Turn"]:
         """Return the attempts of the next stage; none if the search is over."""
         if not self.stages or (
@@ -90,7 +95,7 @@ class Pursuit:
             return []
         way, count, steps = self.stages.pop(0)
         if way == "guess":
-            return self.next_guesses(count, steps)
+            return self.next_guesses(count, steps, model)
         tokens = self.question.tokens
         turns = [Turn(self, way, tokens, steps) for _ in range(count)]
         self.running = count
@@ -106,23 +111,34 @@ class Pursuit:
         if way == "noise":
             for index, turn in enumerate(turns, start=1):
                 turn.noise = self.generator(index, device)
-        if way == "restart" or model.config.initial_state == "random" or model.config.noise:
-            for turn in turns:
-                self.starts += 1
-                turn.start = self.generator(STARTS + self.starts, device)
+        if way == "restart":
+            self.draw_starts(turns, device)
+        return self.with_starts(turns, model)
+
+    def with_starts(self, turns: list["Turn"], model: RecursiveModel) -> list["Turn"]:
+        """Give attempts of their own random numbers to a model that draws some."""
+        if model.config.initial_state == "random" or model.config.noise:
+            self.draw_starts([turn for turn in turns if turn.start is None], model.H_init.device)
         return turns
 
-    def next_guesses(self, count: int, steps: int) -> list["Turn"]:
+    def draw_starts(self, turns: list["Turn"], device: torch.device) -> None:
+        """Make a generator for each attempt."""
+        for turn in turns:
+            self.starts += 1
+            turn.start = self.generator(STARTS + self.starts, device)
+
+    def next_guesses(self, count: int, steps: int, model: RecursiveModel) -> list["Turn"]:
         """Return the likeliest boards with guesses; `count` boards may still be tried."""
         assert self.guesses is not None
         boards = self.guesses.take(min(count, GUESSES_AT_ONCE))
         self.running = len(boards)
         if len(boards) < count and boards:
             self.stages.insert(0, ("guess", count - len(boards), steps))
-        return [
+        turns = [
             Turn(self, "guess", torch.from_numpy(board.tokens), steps, likelihood=board.likelihood)
             for board in boards
         ]
+        return self.with_starts(turns, model)
 
     def generator(self, purpose: int, device: torch.device) -> torch.Generator:
         """Make a generator that depends only on the seed, the puzzle's number and `purpose`."""
@@ -131,11 +147,8 @@ class Pursuit:
 
     def accept(self, steps: Fraction) -> None:
         """Limit the other attempts of the stage after an answer was accepted at `steps`."""
-        if self.search.early_exit:
-            if self.search.verify:  # an answer that keeps the rules is right
-                self.limit = 0
-            elif self.search.select == "first":
-                self.limit = min(self.limit, steps)
+        if self.search.early_exit and self.takes_the_first:
+            self.limit = min(self.limit, steps)
 
     def end(
         self,
@@ -152,7 +165,7 @@ class Pursuit:
     def thought(self) -> Thought:
         return Thought(
             self.question.tokens.numpy(),
-            best(self.attempts, self.search.select),
+            best(self.attempts, "first" if self.takes_the_first else self.search.select),
             len(self.attempts),
             sum(attempt.steps for attempt in self.attempts),
         )

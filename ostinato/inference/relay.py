@@ -59,12 +59,12 @@ def first_to_accept(
     puzzle: WrittenPuzzle,
     search: Search,
     max_steps: int | None = None,
-) -> RecursiveModel:
-    """Return the first model that accepts an answer to a puzzle, or the last of them."""
+) -> tuple[RecursiveModel, Search]:
+    """Return the first model that accepts an answer, or the last, and how it is to think."""
     *quick, last = models
     for make in quick if search.early_exit else ():
         model = make()
         (solution,) = solve(model, [puzzle], max_steps, search=plain(search))
         if solution.accepted_by is not None:
-            return model
-    return last()
+            return model, plain(search)
+    return last(), search

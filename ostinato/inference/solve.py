@@ -111,7 +111,10 @@ def as_written(
     place = f"puzzle {number}"
     if isinstance(puzzle, str):
         return WrittenPuzzle(puzzle, place)
-    grid = np.asarray(puzzle)
+    try:
+        grid = np.asarray(puzzle)
+    except ValueError:
+        raise ValueError(f"{place}: its rows differ in length: give a square of symbols") from None
     if grid.ndim != 2:
         raise ValueError(f"{place}: a grid of shape {grid.shape}: give rows and columns")
     return WrittenPuzzle(task_named(model.config.task).write(grid.tolist()), place)

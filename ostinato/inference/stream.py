@@ -70,11 +70,6 @@ def think_stream(
         if not seats.turns:
             return
         for pursuit in seats.think(on_step, on_look):
-            if pursuit.limit == 0:  # attempts that wait for a seat need not begin
-                needless = [turn for turn in waiting if turn.pursuit is pursuit]
-                for turn in needless:
-                    waiting.remove(turn)
-                pursuit.running -= len(needless)
             if pursuit.running == 0:
                 waiting.extendleft(reversed(pursuit.next_turns(model)))
         while unfinished and unfinished[0].running == 0:

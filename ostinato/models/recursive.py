@@ -178,6 +178,12 @@ class RecursiveModel(nn.Module, ABC):
         z_H, z_L = (self.H_init.new_empty(shape) for _ in range(2))
         return State(*(truncated_normal_(z, std=1.0, generator=generator) for z in (z_H, z_L)))
 
+    @property
+    def is_plain(self) -> bool:
+        """Return whether thinking has a fixed start, and neither damping nor noise (EqR has)."""
+        config = self.config
+        return (config.initial_state, config.damping, config.noise) == ("fixed", 1.0, 0.0)
+
     def relaxation(self, generator: torch.Generator) -> Relaxation:
         """Return the damping and noise of this model's latents, with noise from `generator`."""
         return Relaxation(self.config.damping, self.config.noise, (generator,))

@@ -16,6 +16,8 @@ from ostinato.training.run_folder import read_json
 
 SHOWN = 2
 """Number of candidates drawn for each test."""
+MOST_ROWS = 400
+"""Tests in a picture: a file format holds only so many pixels."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,10 @@ def draw_tasks(tasks: dict[str, Any], output: Path) -> Path:
     """Draw tasks with their candidates, one row per test; `ArcVotes.to_json` gives the tasks."""
     Figure, kind = figure_file(output)
     rows = [(name, task, test) for name, task in tasks.items() for test in task["test"]]
+    if len(rows) > MOST_ROWS:
+        raise ValueError(
+            f"{len(rows)} tests are too many for a picture: name tasks with up to {MOST_ROWS}"
+        )
     width = max(len(task["train"]) for task in tasks.values())
     columns = 2 * width + 2 + SHOWN
     figure = Figure(figsize=(0.95 * columns, 1.45 * len(rows)), layout="constrained")

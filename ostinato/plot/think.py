@@ -218,10 +218,13 @@ def movements(
     """Return how far z_H and z_L move in each pass, relative to their length; and the answers."""
     device = model.H_init.device
     tokens, ids = puzzles.to(device), torch.zeros(len(puzzles), dtype=torch.int32, device=device)
-    state, moves = model.initial_state(len(puzzles)), []
+    generator = torch.Generator(device).manual_seed(0)
+    random = model.config.initial_state == "random"
+    state, moves = model.initial_state(len(puzzles), generator if random else None), []
+    relax = model.relaxation(generator)
     answer = tokens
     for number in range(model.config.halt_max_steps * model.config.H_cycles):
-        step = take_step(model, state, tokens, ids, float(number), H_cycles=1)
+        step = take_step(model, state, tokens, ids, float(number), H_cycles=1, relax=relax)
         moved = [
             (new.float() - old.float()).flatten(1).norm(dim=1) / new.float().flatten(1).norm(dim=1)
             for new, old in zip(step.state, state, strict=True)

@@ -1,5 +1,6 @@
 """Recipes for language models that learn from rewards; docs/reinforcement.md explains them."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,20 +71,21 @@ def nanochat_maze_rl() -> PromptRecipe:
     )
 
 
-def started(recipe: PromptRecipe, path: Path) -> PromptRecipe:
+def started(recipe: PromptRecipe, path: Path, asked: Collection[str] = frozenset()) -> PromptRecipe:
     """Give the model of a recipe the shape of the weights that it starts from.
 
     A run in the folder `path` keeps its shape, wherever these weights are now. Settings that differ
-    from those of the recipe `nanochat-maze-rl` come from the user, and are kept.
+    from those of the recipe `nanochat-maze-rl` come from the user, and are kept, as are those whose
+    names are `asked` for.
     """
     if not recipe.training.init_from:
         return recipe
-    config = RunFolder(path).config
-    if config.exists():
-        model = read_recipe(config).model
+    folder = RunFolder(path)
+    if folder.is_begun and folder.config.exists():
+        model = read_recipe(folder.config).model
     else:
         found = read_pretrained(recipe.training.init_from)
         if found.model != "nanochat":
             raise ValueError(f"{found.source} holds a {found.model}: start from a language model")
         model = make_config(found.model, found.settings or {}, found.source)
-    return replace(recipe, model=chosen(recipe.model, MODEL, model))
+    return replace(recipe, model=chosen(recipe.model, MODEL, model, asked))

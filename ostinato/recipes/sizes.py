@@ -1,5 +1,6 @@
 """Fit recipes to what they are given: users' own puzzles in three sizes, or trained weights."""
 
+from collections.abc import Collection
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -70,14 +71,15 @@ def folder_of(recipe: AnyRecipe) -> Path:
     return Path("runs") / recipe.name
 
 
-def fitted(recipe: AnyRecipe, folder: RunFolder) -> AnyRecipe:
+def fitted(recipe: AnyRecipe, folder: RunFolder, asked: Collection[str] = frozenset()) -> AnyRecipe:
     """Give a recipe for a user's puzzles the size asked for, and the shape of its data.
 
-    Settings that differ from those of "tiny" come from the user, and are kept. A language model
-    that starts from trained weights gets their sizes. Other recipes are returned as they are.
+    Settings that differ from those of "tiny" come from the user, and are kept, as are those whose
+    names are `asked` for. A language model that starts from trained weights gets their sizes. Other
+    recipes are returned as they are.
     """
     if isinstance(recipe, TextRecipe) and recipe.training.init_from:
-        return with_sizes_of_weights(recipe, folder)
+        return with_sizes_of_weights(recipe, folder, asked)
     if not isinstance(recipe, Recipe) or recipe.name not in ("table", "puzzle"):
         return recipe
     if recipe.name == "puzzle" and isinstance(recipe.data, GeneratedData):
@@ -99,17 +101,19 @@ def fitted(recipe: AnyRecipe, folder: RunFolder) -> AnyRecipe:
     model = replace(model, **shape)
     return replace(
         recipe,
-        model=chosen(recipe.model, TINY[0], model),
-        training=chosen(recipe.training, TINY[1], training),
+        model=chosen(recipe.model, TINY[0], model, asked),
+        training=chosen(recipe.training, TINY[1], training, asked),
     )
 
 
-def with_sizes_of_weights(recipe: TextRecipe, folder: RunFolder) -> TextRecipe:
+def with_sizes_of_weights(
+    recipe: TextRecipe, folder: RunFolder, asked: Collection[str]
+) -> TextRecipe:
     """Give a recipe the model of the weights it starts from, or of the run that it resumes.
 
     Settings that differ from the recipe's own come from the user, and are kept.
     """
-    if folder.config.exists():
+    if folder.is_begun and folder.config.exists():
         model = read_recipe(folder.config).model
     else:
         found = read_pretrained(recipe.training.init_from)
@@ -122,7 +126,7 @@ def with_sizes_of_weights(recipe: TextRecipe, folder: RunFolder) -> TextRecipe:
             f"{recipe.training.init_from} is no language model: give a run of nanochat"
         )
     usual = recipe_named(recipe.name).model
-    return replace(recipe, model=chosen(recipe.model, usual, model))
+    return replace(recipe, model=chosen(recipe.model, usual, model, asked))
 
 
 def named(recipe: Recipe, data: GeneratedData) -> Recipe:
@@ -139,11 +143,15 @@ def named(recipe: Recipe, data: GeneratedData) -> Recipe:
     return replace(recipe, name=name, model=model, data=replace(data, puzzle=task_named(name).name))
 
 
-def chosen(given: Any, usual: Any, wanted: Any) -> Any:
-    """Return `wanted` with the settings of `given` that differ from the `usual` ones."""
-    names = [field.name for field in fields(given)]
-    changed = {n: getattr(given, n) for n in names if getattr(given, n) != getattr(usual, n)}
-    return replace(wanted, **changed)
+def chosen(given: Any, usual: Any, wanted: Any, asked: Collection[str] = frozenset()) -> Any:
+    """Return `wanted` with the settings of `given` that are `asked` for or not the `usual` ones."""
+    values = {field.name: getattr(given, field.name) for field in fields(given)}
+    kept = {
+        name: value
+        for name, value in values.items()
+        if name in asked or value != getattr(usual, name)
+    }
+    return replace(wanted, **kept)
 
 
 def tiny_recipe(name: str, total_steps: int, muon_lr: float) -> Recipe:

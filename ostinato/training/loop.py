@@ -123,10 +123,17 @@ class Loop:
         self.world.check_same("weights", state.checksums)
         sums: dict[str, Tensor] = {}
         found = checkpoint or {}
+        if not self.world.ask_main("best weights", self.folder.model.exists):
+            state.best = type(state).best  # of another folder, which holds its weights
         with self.open_tracker(work, checkpoint is not None) as tracker, signals() as received:
             ended = self.by_time and found.get("time_limit", 0.0) >= self.time_limit
             reason, used = "", 1.0 if ended else self.time_used(tracker)
             due: bool = found.get("validation_due", False)
+            if used >= 1 and not (ended or due):
+                raise ValueError(
+                    f"the run has used its {self.time_limit:g} s, which count from its start: "
+                    "give a longer --time-limit"
+                )
             for line in work.remarks():
                 tracker.note(line)
             if due:

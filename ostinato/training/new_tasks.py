@@ -25,8 +25,12 @@ from ostinato.evaluation.arc import ArcVotes, vote
 from ostinato.models import HRMConfig, RecursiveModel, TRMConfig
 from ostinato.numbers import Count, Natural, NonNegative, Seed, check_numbers
 from ostinato.training.config import Recipe, TrainingConfig
-from ostinato.training.run import run
+from ostinato.training.run import Changed, run
 from ostinato.weights.load import load
+
+
+class Interrupted(Exception):
+    """A signal ended the training; what was learnt is in the folder."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,9 @@ def learn_and_vote(
     """Train rows for `tasks` in front of the model in `source`, and let their variants vote.
 
     The data set and the run are kept in `folder`, so the same call resumes an interrupted run.
-    Raises ValueError if the model is not one for ARC, or if a task does not fit on its canvas.
+    Raises ValueError if the model is not one for ARC, if a task does not fit on its canvas, or if
+    `folder` holds a run with other settings; Interrupted if a signal comes; TrainingError if the
+    loss is no longer finite.
     """
     model = load(source, kind=RecursiveModel)
     config = model.config
@@ -107,9 +113,12 @@ def learn_and_vote(
         data=StoredData(str(data), augment=False),
         training=training,
     )
-    outcome = run(recipe, folder / "run", folder, report=report)
+    try:
+        outcome = run(recipe, folder / "run", folder, report=report)
+    except Changed as error:
+        raise ValueError(f"{folder} was begun with {error.change}: use another folder") from None
     if not outcome.finished:
-        raise ValueError(f"stopped by {outcome.reason}: the same command resumes")
+        raise Interrupted(f"stopped by {outcome.reason}")
     report(f"{outcome.best:.0%} of the demonstrations are reproduced; the variants vote")
     votes = ArcVotes.of_folder(data)
     trained = load(folder / "run", model.H_init.device, kind=RecursiveModel)

@@ -21,6 +21,7 @@ from ostinato.training.loop import Loop, Outcome, Work
 from ostinato.training.policy import Weighted, advantages
 from ostinato.training.prompt_state import PromptState
 from ostinato.training.run_folder import RunFolder
+from ostinato.weights.load import read_pretrained
 from ostinato.weights.save import save_weights
 
 TRAINING, HELD_OUT = 0, 1
@@ -103,8 +104,10 @@ def train(
     state = PromptState.start(recipe, device, world, resumed=checkpoint is not None)
     if checkpoint is not None:
         state.restore(checkpoint)
+    if checkpoint is not None and folder.tokenizer.exists():
         tokenizer = load_tokenizer(folder.tokenizer)
     elif recipe.training.init_from:
+        state.model.tokenizer_json = read_pretrained(recipe.training.init_from).tokenizer
         tokenizer = tokenizer_of(state.model)
     else:
         tokenizer = train_set.tokenizer

@@ -191,14 +191,27 @@ def find_checkpoint(
     if chosen is None:
         if checkpoints.paths():
             raise ValueError(f"no checkpoint in {folder.checkpoints} is readable: start a new run")
+        if folder.model.exists():
+            raise ValueError(
+                f"{folder.path} holds trained weights, but no checkpoint to go on from: use --run "
+                "with another folder"
+            )
         return None
     if folder.config.exists():
         refuse_changes(recipe, read_recipe(folder.config), extend, folder.path)
     return chosen
 
 
+class Changed(ValueError):
+    """A run would go on with another setting than it was started with."""
+
+    def __init__(self, path: str, change: str, remedy: str):
+        self.change = change
+        super().__init__(f"{path} was started with {change}: {remedy}")
+
+
 def refuse_changes(recipe: AnyRecipe, saved: AnyRecipe, extend: bool, path: Path) -> None:
-    """Raise ValueError if `recipe` and `saved` differ in anything that training depends on."""
+    """Raise Changed if `recipe` and `saved` differ in anything that training depends on."""
     free = {f"training.{name}" for name in FREE_ON_RESUME | ({"total_steps"} if extend else set())}
     changed = {
         key: (old, new)
@@ -211,4 +224,4 @@ def refuse_changes(recipe: AnyRecipe, saved: AnyRecipe, extend: bool, path: Path
     remedy = "go on with the old value, or start a new run with --run"
     if key == "training.total_steps":
         remedy += "; --extend plans the run anew"
-    raise ValueError(f"{path} was started with {key} = {old}, not {new}: {remedy}")
+    raise Changed(str(path), f"{key} = {old}, not {new}", remedy)

@@ -61,6 +61,11 @@ class RunFolder:
     path: Path
 
     @property
+    def is_begun(self) -> bool:
+        """Return whether something has been learnt here: there are weights or checkpoints."""
+        return self.model.exists() or any(self.checkpoints.glob("step-*"))
+
+    @property
     def config(self) -> Path:
         return self.path / "config.json"
 

@@ -73,7 +73,7 @@ class WeightState:
         self.step, self.best = tree["step"], tree["best"]
         self.model.load_state_dict(tree["model"])
         for optimizer, saved in zip(self.optimizers, tree["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            load_moments(optimizer, saved)
         if self.ema:
             self.ema.load_state_dict(tree["ema"])
 
@@ -97,6 +97,18 @@ class WeightState:
         words = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
         sums = [t.reshape(-1).view(words[t.element_size()]).sum(dtype=torch.int64) for t in tensors]
         return [self.step, *torch.stack([total.cpu() for total in sums]).tolist()]
+
+
+def load_moments(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Give an optimiser its running averages and its clock back, and leave its settings alone."""
+    of_the_run = ("params", "lr", "step")  # the rate is set at every step
+    settings = [
+        {name: value for name, value in group.items() if name not in of_the_run}
+        for group in optimizer.param_groups
+    ]
+    optimizer.load_state_dict(saved)
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
 
 
 @dataclass(kw_only=True)

@@ -42,7 +42,7 @@ def start_tokenizer(recipe: TextRecipe, folder: RunFolder) -> BytePairTokenizer:
 
     Raises ValueError if the weights have none.
     """
-    if folder.tokenizer.exists():
+    if folder.is_begun and folder.tokenizer.exists():
         return BytePairTokenizer.load(folder.tokenizer)
     found = read_pretrained(recipe.training.init_from)
     if not found.tokenizer:

@@ -9,10 +9,12 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ostinato.data.text.template import Message
 from ostinato.inference.batch import Writing
 from ostinato.inference.generate import Piece, Tokenizer
 
@@ -85,11 +87,25 @@ class AskedText(Asked):
         return [tokenizer.encode(each) if isinstance(each, str) else each for each in given]
 
 
-class Turn(Strict):
-    """Hold a message of a conversation."""
+class TextPart(Strict):
+    """Hold a part of a message; only text can be read."""
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    type: Literal["text"]
+    text: str
+
+
+class Turn(Strict):
+    """Hold a message of a conversation, as clients write it or as this server has answered."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+    refusal: None = None
+
+    @property
+    def message(self) -> Message:
+        whole = self.content
+        text = whole if isinstance(whole, str) else "".join(part.text for part in whole)
+        return Message("system" if self.role == "developer" else self.role, text)
 
 
 class AskedAnswer(Asked):
@@ -152,21 +168,21 @@ class Form(ABC):
         """Return what a stream says before the first token."""
 
     @abstractmethod
-    def delta(self, piece: Piece) -> dict[str, Any]:
-        """Return what a stream says of a token."""
+    def delta(self, piece: Piece, start: int) -> dict[str, Any]:
+        """Return what a stream says of a token, whose text begins behind `start` characters."""
 
     @abstractmethod
     def choice(self, answer: Written) -> dict[str, Any]:
         """Return a whole answer."""
 
-    def end(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+    def end(self, pieces: Sequence[Piece], start: int = 0) -> dict[str, Any]:
         """Return the reason to stop, and what the tokens were."""
         finish = FINISH.get(pieces[-1].finish) if pieces else None
-        logprobs = self.table(pieces) if self.wants_tokens and pieces else None
+        logprobs = self.table(pieces, start) if self.wants_tokens and pieces else None
         return {"finish_reason": finish, "logprobs": logprobs}
 
     @abstractmethod
-    def table(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+    def table(self, pieces: Sequence[Piece], start: int) -> dict[str, Any]:
         """Return the tokens of pieces and their log probabilities."""
 
 
@@ -182,8 +198,8 @@ class TextForm(Form):
     def first(self, writing: Writing) -> dict[str, Any] | None:
         return {"text": self.prompt(writing), **self.end([])} if self.echo else None
 
-    def delta(self, piece: Piece) -> dict[str, Any]:
-        return {"text": piece.text, **self.end([piece])}
+    def delta(self, piece: Piece, start: int) -> dict[str, Any]:
+        return {"text": piece.text, **self.end([piece], start)}
 
     def choice(self, answer: Written) -> dict[str, Any]:
         prompt = self.prompt(answer.writing) if self.echo else ""
@@ -192,7 +208,7 @@ class TextForm(Form):
     def prompt(self, writing: Writing) -> str:
         return text_of(self.tokenizer, writing.tokens)
 
-    def table(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+    def table(self, pieces: Sequence[Piece], start: int) -> dict[str, Any]:
         lengths = [len(piece.text) for piece in pieces]
         return {
             "tokens": [text_of(self.tokenizer, [piece.token]) for piece in pieces],
@@ -201,7 +217,7 @@ class TextForm(Form):
                 {text_of(self.tokenizer, [token]): logprob for token, logprob in piece.likeliest}
                 for piece in pieces
             ],
-            "text_offset": [sum(lengths[:index]) for index in range(len(lengths))],
+            "text_offset": list(accumulate(lengths[:-1], initial=start)),
         }
 
 
@@ -216,14 +232,14 @@ class AnswerForm(Form):
     def first(self, writing: Writing) -> dict[str, Any]:
         return {"delta": {"role": "assistant", "content": ""}, **self.end([])}
 
-    def delta(self, piece: Piece) -> dict[str, Any]:
+    def delta(self, piece: Piece, start: int) -> dict[str, Any]:
         return {"delta": {"content": piece.text} if piece.text else {}, **self.end([piece])}
 
     def choice(self, answer: Written) -> dict[str, Any]:
         message = {"role": "assistant", "content": answer.text, "refusal": None}
         return {"message": message, **self.end(answer.pieces)}
 
-    def table(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+    def table(self, pieces: Sequence[Piece], start: int) -> dict[str, Any]:
         return {
             "content": [
                 self.entry(piece.token, piece.logprob)

@@ -17,6 +17,7 @@ from ostinato.inference.search import CONFIRMED
 from ostinato.models import RecursiveModel
 from ostinato.web.program import Program, program_of
 from ostinato.weights.onnx import in_float32
+from ostinato.weights.onnx_model import OnnxModel
 
 PAGE = files("ostinato.web") / "page"
 PAGE_FILES = ("index.html", "style.css", "page.js", "worker.js", "rules.js", "tensors.js")
@@ -41,6 +42,13 @@ def write_site(
     Weights are held in two bytes where that loses nothing, or with `half` in any case.
     `puzzles` are offered beside generated ones. Raises ValueError if the page cannot run the model.
     """
+    if isinstance(model, OnnxModel):
+        raise ValueError("a page needs the model that the ONNX file was made of")
+    if not model.is_plain:
+        raise ValueError("the page has no random starts, damping or noise: use ostinato solve")
+    board = board_of(model.config.task, model.config.seq_len, model.config.vocab_size)
+    if board.kind == "grid" and any(len(symbol) > 1 for symbol in board.symbols):
+        raise ValueError("the page reads one character a symbol: use ostinato solve for this table")
     program = program_of(in_float32(model))
     segments, weights = narrowed(program, half)
     description = describe_for_page(model, name, program, list(puzzles))
@@ -138,7 +146,7 @@ def samples_of(task_name: str, puzzles: list[str]) -> dict[str, list[str]]:
 
 def views_of(task_name: str) -> list[dict[str, list[int]]]:
     """Some symmetries of a kind of puzzle, as `ostinato.data.symmetries` writes them."""
-    if not task_name:
+    if not task_name or not task_named(task_name).is_symmetric:
         return []
     drawn = task_named(task_name).symmetries(VIEWS, torch.Generator().manual_seed(0))
     return [

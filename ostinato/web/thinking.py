@@ -9,7 +9,7 @@ a short queue, and what does not fit there is refused with status 429.
 
 import asyncio
 import json
-import math
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
+import torch
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from prometheus_client import CollectorRegistry, Counter
@@ -30,6 +31,7 @@ from ostinato.inference.stream import feasible, think_stream
 from ostinato.models import RecursiveModel
 from ostinato.web.limits import REFUSALS, Limits, Refused
 
+LOG = logging.getLogger(__name__)
 SEARCH_NAMES = Literal[tuple(SEARCHES)]  # pyright: ignore[reportInvalidTypeForm]
 
 
@@ -119,6 +121,9 @@ class Line:
                 self.work(questions, search, max_steps, tell, stop)
             except Stopped as reason:
                 tell(("error", {"error": str(reason)}))
+            except Exception:
+                LOG.exception("thinking has failed")
+                tell(("error", {"error": "the model has failed: look at the server's log"}))
             finally:
                 tell(None)
                 if not loop.is_closed():
@@ -164,6 +169,6 @@ class Line:
         return {
             "way": look.way,
             "step": round(look.step, 3),
-            "confidence": [round(1 / (1 + math.exp(-q)), 4) for q in look.q_halt],
+            "confidence": [round(q, 4) for q in torch.tensor(look.q_halt).sigmoid().tolist()],
             "answer": self.task.format(look.answer),
         }

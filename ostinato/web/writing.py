@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from ostinato.data.text.template import CHATML, Message, prompt_tokens
+from ostinato.data.text.template import CHATML, prompt_tokens
 from ostinato.inference.batch import Batch, Engine, Full, Writing
 from ostinato.inference.decoder import Way
 from ostinato.inference.generate import Piece, byte_tokenizer_of
@@ -121,6 +121,8 @@ class Desk:
         """Continue each prompt."""
         try:
             prompts = asked.prompts(self.tokenizer)
+            if asked.echo and asked.logprobs is not None:
+                raise ValueError("logprobs of the prompt are not known: leave out echo or logprobs")
         except ValueError as error:
             raise Refused(400, str(error)) from None
         answers = Answers(self.engine, self.writings(prompts, asked), asked.stream)
@@ -135,7 +137,7 @@ class Desk:
         if not self.speaks:
             raise Refused(400, "the model has not learnt to answer: use /v1/completions")
         try:
-            messages = [Message(turn.role, turn.content) for turn in asked.messages]
+            messages = [turn.message for turn in asked.messages]
             prompt = prompt_tokens(self.tokenizer, messages)
         except ValueError as error:
             raise Refused(400, str(error)) from None
@@ -149,8 +151,11 @@ class Desk:
         if asked.model not in (None, self.name):
             reason = f"there is no model {asked.model!r}: use {self.name}"
             raise Refused(404, reason, "model_not_found")
-        if not 0 < len(prompts) * asked.n <= self.limits.max_texts:
-            raise Refused(422, f"ask for 1 to {self.limits.max_texts} texts, not {len(prompts)}")
+        texts = len(prompts) * asked.n
+        if not 0 < texts <= self.limits.max_texts:
+            raise Refused(422, f"ask for 1 to {self.limits.max_texts} texts, not {texts}")
+        if asked.stream_options and not asked.stream:
+            raise Refused(422, "stream_options: set stream to true as well")
         if "" in asked.stops:
             raise Refused(422, "stop: a stop string must not be empty")
         seed = secrets.randbits(62) if asked.seed is None else asked.seed
@@ -160,9 +165,13 @@ class Desk:
             most = min(asked.most_tokens or room, room)
             try:
                 self.engine.check(tokens)
-                for choice in range(asked.n):
+                for _ in range(asked.n):
                     sampling = Sampling(
-                        asked.temperature, asked.top_k, asked.top_p, asked.min_p, seed=seed + choice
+                        asked.temperature,
+                        asked.top_k,
+                        asked.top_p,
+                        asked.min_p,
+                        seed=seed + len(found),
                     )
                     found.append(
                         Writing(tokens, print, most, sampling, asked.stops, asked.likeliest)
@@ -197,9 +206,11 @@ class Desk:
             for index, answer in enumerate(answers.answers):
                 if (first := form.first(answer.writing)) is not None:
                     yield form.event({"index": index, **first})
+            starts = [0] * len(answers.answers)
             async for index, piece in answers.pieces():
                 if piece.text or piece.finish or form.wants_tokens:
-                    yield form.event({"index": index, **form.delta(piece)})
+                    yield form.event({"index": index, **form.delta(piece, starts[index])})
+                starts[index] += len(piece.text)
             if asked.stream_options and asked.stream_options.include_usage:
                 yield form.event(usage=usage(answers.answers))
             yield "data: [DONE]\n\n"

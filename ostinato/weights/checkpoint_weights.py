@@ -42,7 +42,10 @@ def read_checkpoint_weights(
         if name.startswith(part)
     }
     is_whole = metadata.get("sha256") == digest(metadata.get("tree", ""), tensors)
-    step = int(path.stem.rpartition("-")[2])
+    number = path.stem.rpartition("-")[2]
+    if not number.isdecimal():
+        raise ValueError(f"{path} is no checkpoint's name: give it back its own, step-N")
+    step = int(number)
     warnings.warn(
         f"{run} has not been evaluated yet: these are the weights of its newest checkpoint, step "
         f"{step:,}",

@@ -114,6 +114,8 @@ def load(
     """
     path = locate(source, revision)
     if path.suffix == SUFFIX:
+        if config is not None or puzzle_embeddings != "keep":
+            raise ValueError(f"{path} only runs: leave out config and puzzle_embeddings")
         return load_onnx(path, torch.device(device), kind, **settings)
     found = read_pretrained(path, config)
     if kind is not None and not issubclass(MODELS[found.model][0], kind):

@@ -117,8 +117,7 @@ def export_onnx(
         raise ValueError(
             "writing ONNX needs onnx and onnxscript: pip install 'ostinato[export]'"
         ) from error
-    config = model.config
-    if (config.initial_state, config.damping, config.noise) != ("fixed", 1.0, 0.0):
+    if not model.is_plain:
         raise ValueError("the graph has no random starts, damping or noise: use safetensors")
     model = in_float32(model)
     graph = traced(model)

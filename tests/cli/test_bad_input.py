@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ostinato.cli import main
+from ostinato.cli.process import in_one_line
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import Sudoku, generate
 from ostinato.weights import safetensors_file
@@ -158,3 +159,10 @@ def test_full_disk_keeps_the_checkpoint_before(
     monkeypatch.chdir(work)
     assert main(words) == 0
     assert json.loads((work / "runs/sudoku4-tiny/config.json").read_text())
+
+
+def test_a_missing_compiler_is_told_in_one_line():
+    error = RuntimeError("InductorError: InvalidCxxCompiler: No working C++ compiler found in x")
+    assert in_one_line(error) == (
+        "there is no C++ compiler: install one, such as g++, or leave out --compile"
+    )

@@ -187,6 +187,13 @@ def test_a_search_as_tables(run: Path, capsys):
     assert "early exit, verify, guesses 3: answers selected by the rules" in text
 
 
+def test_compiling_is_done_if_asked_for(run: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[bool] = []
+    monkeypatch.setattr(TRM, "compile_reasoning", lambda self, dynamic: asked.append(dynamic))
+    assert main(["eval", str(run), "--device", "cpu"]) == 0 and asked == []
+    assert main(["eval", str(run), "--device", "cpu", "--compile"]) == 0 and asked == [True]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -219,7 +219,7 @@ def test_watch_goes_through_all_puzzles(capsys, look_up):
 def test_watch_on_a_terminal(look_up):
     terminal = io.StringIO()
     screen = Console(file=terminal, force_terminal=True, width=60, height=30, color_system="256")
-    boards.show(LookUp(), WrittenPuzzle(PUZZLE, ""), FIXED, None, watch=True, screen=screen)
+    boards.show(LookUp(), FIXED, WrittenPuzzle(PUZZLE, ""), None, watch=True, screen=screen)
     shown = terminal.getvalue()
     pictures = [f"step {number} of 4" for number in (1, 2, 3, 4)]
     places = [shown.index(text) for text in ("the puzzle", *pictures, "Solved in 2")]

@@ -135,3 +135,22 @@ def test_tasks_of_a_run_are_drawn(run: Path, tmp_path: Path, capsys: pytest.Capt
     with pytest.raises(SystemExit):
         main(["plot", str(run), "--tasks", "other"])
     assert "no task other: choose from task, or all" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--picture answers.txt", "end the name in .png"),
+        ("--picture nowhere/x.png", "nowhere does not exist"),
+        ("--lr 1e9", "no longer finite: lower --lr"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_its_own_words(
+    run: Path, words: str, message: str, capsys: pytest.CaptureFixture, monkeypatch
+):
+    monkeypatch.chdir(run.parent)
+    command = f"solve run --arc task.json --steps 8 --num-aug 2 --batch-size 2 --device cpu {words}"
+    with pytest.raises(SystemExit) as end:
+        main(command.split())
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]

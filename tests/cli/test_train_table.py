@@ -68,6 +68,18 @@ def test_from_a_table_to_answers(folder: Path, capsys: pytest.CaptureFixture[str
     assert run(capsys, *more)[0] == 0
 
 
+def test_a_flag_wins_over_the_size_even_with_the_usual_value(folder: Path):
+    words = (
+        "--size small --hidden-size 64 --puzzle-emb-ndim 64 --num-heads 4 --H-cycles 1 "
+        "--total-steps 1 --run runs/small"
+    )
+    assert main([*TRAIN[:4], *words.split(), "--device", "cpu"]) == 0
+    settings = json.loads(Path("runs/small/config.json").read_text())
+    model, training = settings["model"], settings["training"]
+    assert (model["hidden_size"], model["num_heads"], model["H_cycles"]) == (64, 4, 1)
+    assert (training["total_steps"], training["slot_turns"]) == (1, 128)
+
+
 def test_exports_of_a_table_answer_alike(folder: Path, capsys: pytest.CaptureFixture[str]):
     answers = [json.loads(run(capsys, "solve", "runs/table", "abca", "--json")[1])["answer"]]
     for kind, file in (("safetensors", ""), ("official", ""), ("onnx", "table.onnx")):

@@ -107,3 +107,9 @@ def test_impossible_ways_are_refused(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ValueError, match=r"pip install 'ostinato\[fast\]'"):
         Decoder(trained(), product="numba")
     assert Decoder(trained()).way in ("float", "int8")
+
+
+def test_numba_takes_all_passes_or_is_refused():
+    looped = replace(SMALL, num_loops=2)
+    with pytest.raises(ValueError, match="numba takes all passes"):
+        Decoder(NanoChat(looped).packed(), product="numba", exit_threshold=0.5)

@@ -7,7 +7,7 @@ import pytest
 from ostinato.data.puzzle_files import WrittenPuzzle
 from ostinato.data.sudoku import Sudoku, generate
 from ostinato.inference import relay
-from ostinato.inference.relay import first_to_accept, solve_in_turn
+from ostinato.inference.relay import first_to_accept, plain, solve_in_turn
 from ostinato.inference.search import FIXED, Search
 from ostinato.inference.solve import solve
 from tests.inference.stand_in import LookUp
@@ -49,8 +49,11 @@ def test_a_model_that_is_not_needed_is_not_made(puzzles):
     assert all(s.solved for s in solve_in_turn(models, puzzles[:3], CONFIRMED))
     assert set(log) == {6}
     log.clear()
-    first_to_accept(models, puzzles[0], CONFIRMED)
-    assert log == [6]
+    _, search = first_to_accept(models, puzzles[0], CONFIRMED)
+    assert log == [6] and search == CONFIRMED
+    # Without the rules a quick model is believed later, also when it shows its answer
+    _, search = first_to_accept(models, puzzles[0], BY_Q)
+    assert search == plain(BY_Q) != BY_Q
 
 
 def test_without_early_exit_the_last_model_does_all(puzzles):

@@ -1,5 +1,6 @@
 """Pictures of thinking: one for every pass, and the state's movement."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,10 @@ from PIL import Image
 
 from ostinato import cli
 from ostinato.data.sudoku import Sudoku
+from ostinato.inference.think import think
 from ostinato.plot.think import movements, plot_thinking
 from tests.inference.stand_in import LookUp, steps_needed
+from tests.inference.test_think import random_model
 
 PUZZLE = ".1..3..12..4..3."
 
@@ -33,6 +36,17 @@ def test_movement_is_that_of_the_state():
     moves, answers = movements(LookUp(), torch.ones(2, 16, dtype=torch.int32))
     assert moves[:, :, 0].tolist() == [pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])] * 2
     assert answers.shape == (2, 16)
+
+
+def test_movement_is_that_of_a_model_with_noise():
+    noisy = random_model()
+    noisy.config = replace(noisy.config, noise=0.5, damping=0.9, initial_state="random")
+    tokens = torch.ones(2, 16, dtype=torch.int32)
+    moves, answers = movements(noisy, tokens)
+    again, _ = movements(noisy, tokens)
+    assert moves.equal(again)
+    *_, last = think(noisy, tokens)
+    assert answers.equal(last.answer)
 
 
 def test_a_puzzle_that_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +150,17 @@ def test_two_processes_draw_the_same_samples_as_one(start: Path, tmp_path: Path)
     for name, tensor in one.items():
         assert torch.equal(both[0][name], both[1][name]), name
         torch.testing.assert_close(both[0][name], tensor, rtol=0, atol=2e-3)
+
+
+def test_a_run_goes_on_in_a_new_folder(start: Path, tmp_path: Path):
+    for recipe in (tiny(method="supervised", total_steps=2), tiny(init_from=str(start))):
+        train(replace(recipe, training=replace(recipe.training, total_steps=2)), tmp_path / "old")
+        checkpoint = str(sorted((tmp_path / "old/checkpoints").iterdir())[-1])
+        assert train(recipe, tmp_path / "new", resume=checkpoint).finished
+        texts = [(tmp_path / name / "tokenizer.json").read_text() for name in ("old", "new")]
+        assert texts[0] == texts[1]
+        for name in ("old", "new"):
+            shutil.rmtree(tmp_path / name)
 
 
 def test_the_model_takes_the_shape_of_the_weights_it_starts_from(start: Path, tmp_path: Path):

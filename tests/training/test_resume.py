@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from ostinato.models import RecursiveConfig
+from ostinato.training.checkpoint import load_checkpoint
 from ostinato.training.config import Recipe
 from ostinato.training.loop import Loop, TrainingError
 from ostinato.training.run import run
@@ -204,6 +206,34 @@ def test_changed_model_is_refused(tmp_path, data_root):
 def test_other_logging_is_allowed_on_resume(tmp_path, data_root):
     train(tiny(total_steps=8, log_every=4), tmp_path / "run", data_root)
     assert train(tiny(total_steps=8, log_every=2), tmp_path / "run", data_root).finished
+
+
+def test_a_new_folder_goes_on_with_its_own_settings_and_its_own_best(tmp_path, data_root):
+    train(tiny(total_steps=5), tmp_path / "old", data_root)
+    (checkpoint,) = (tmp_path / "old/checkpoints").iterdir()
+    recipe = tiny(total_steps=8, lr=0.0, beta1=0.5, weight_decay=0.25)
+    train(recipe, tmp_path / "new", data_root, resume=str(checkpoint))
+    (group,) = load_checkpoint(newest(tmp_path / "new"))["optimizers"][0]["param_groups"]
+    assert group["betas"] == (0.5, recipe.training.beta2) and group["weight_decay"] == 0.25
+    # The weights have not changed, so they are no better than those in the old folder
+    assert (tmp_path / "new/model.safetensors").exists()
+
+
+def newest(path: Path) -> Path:
+    return sorted((path / "checkpoints").iterdir())[-1]
+
+
+def test_weights_without_a_checkpoint_are_not_trained_over(tmp_path, data_root):
+    train(tiny(total_steps=4), tmp_path / "run", data_root)
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    with pytest.raises(ValueError, match="holds trained weights, but no checkpoint"):
+        train(tiny(total_steps=4), tmp_path / "run", data_root)
+
+
+def test_a_run_whose_time_is_over_says_so(tmp_path, data_root):
+    recipe = tiny(decay_by="time")
+    with pytest.raises(ValueError, match="give a longer --time-limit"):
+        train(recipe, tmp_path / "run", data_root, time_limit=1e-9)
 
 
 def test_non_finite_loss_keeps_the_last_good_state(tmp_path, data_root, monkeypatch):

@@ -115,3 +115,9 @@ def test_what_does_not_fit_is_refused(model: Path, tmp_path: Path):
         learn(sudoku, tmp_path, recolour())
     with pytest.raises(ValueError, match="steps must be at least 1"):
         TestTimeTraining(steps=0)
+
+
+def test_other_settings_need_another_folder(model: Path, tmp_path: Path):
+    learn(model, tmp_path, recolour(), steps=2)
+    with pytest.raises(ValueError, match=r"was begun with training.total_steps = 2, not 3: use"):
+        learn(model, tmp_path, recolour(), steps=3)

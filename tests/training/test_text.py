@@ -24,6 +24,7 @@ from ostinato.training.distributed import World
 from ostinato.training.loop import TrainingError
 from ostinato.training.optimizers import Lion
 from ostinato.training.run import run
+from ostinato.training.run_folder import RunFolder
 from ostinato.training.text import train_step
 from ostinato.training.text_state import TextState, make_optimizers, next_token_loss
 from ostinato.training.tracking import Tracker
@@ -72,6 +73,16 @@ def last_checkpoint(path: Path) -> dict:
 def metrics(path: Path, name: str) -> list[float]:
     lines = [json.loads(line) for line in (path / "metrics.jsonl").open()]
     return [line[name] for line in lines if name in line]
+
+
+def test_a_tokenizer_that_was_left_behind_is_not_used(corpus: Path, tmp_path: Path):
+    """A run that was killed before its first checkpoint leaves the tokenizer of its start."""
+    assert train(tiny(corpus, total_steps=1), tmp_path / "start").finished
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/tokenizer.json").write_text("of other weights")
+    recipe = tiny(corpus, init_from=str(tmp_path / "start"))
+    found = text.start_tokenizer(recipe, RunFolder(tmp_path / "new"))
+    assert found.to_json() == (tmp_path / "start/tokenizer.json").read_text()
 
 
 @pytest.mark.parametrize("settings", [{}, {"accumulation": 2, "optimizer": "lion"}], ids=str)

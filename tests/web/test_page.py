@@ -1,7 +1,7 @@
 """The page in a real browser: it computes what PyTorch does, and can be used by keys alone."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import torch
 import ostinato
 from ostinato.data.boards import board_of
 from ostinato.data.maze import Maze
+from ostinato.data.table import Table
 from ostinato.inference.think import take_step
-from ostinato.web.site import PAGE, PAGE_FILES, write_site
+from ostinato.web.site import PAGE, PAGE_FILES, VIEWS, views_of, write_site
 from tests.web.browser import CHROMIUM, opened, served
 from tests.web.tiny import MAKES, tiny
 
@@ -55,6 +56,20 @@ def answered(page: Any) -> str:
 def test_page_is_short():
     lines = sum(len((PAGE / name).read_text("utf-8").splitlines()) for name in PAGE_FILES)
     assert lines < 700
+
+
+def test_what_the_page_cannot_run_is_refused(tmp_path: Path):
+    noisy = tiny("trm-mlp")
+    noisy.config = replace(noisy.config, noise=0.1)
+    with pytest.raises(ValueError, match="no random starts, damping or noise"):
+        write_site(noisy, tmp_path, "noisy")
+    numbers = tiny("tokens")
+    table = Table(("7", "8", "9", "10"), 3, 3)
+    numbers.config = replace(numbers.config, task=table.name)
+    with pytest.raises(ValueError, match="one character a symbol"):
+        write_site(numbers, tmp_path, "numbers")
+    assert views_of(table.name) == []
+    assert len(views_of("sudoku4")) == VIEWS
 
 
 @pytest.mark.parametrize("make", MAKES)

@@ -13,11 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 import schemathesis
+import torch
 import uvicorn
 from fastapi.testclient import TestClient
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from ostinato.cli.serve import Serve
+from ostinato.cli.serve import Serve, name_of
 from ostinato.data.table import Table
 from ostinato.web.limits import Limits
 from ostinato.web.server import Served, create_app
@@ -124,6 +125,25 @@ def test_the_rules_accept_the_answers_of_a_search(address: str):
     assert kind == "solution" and event["accepted_by"] == "rules"
 
 
+class Hopeless(LookUp):
+    """So unsure that e to the power of q is no number, and then broken."""
+
+    def reply(self, *args):
+        self.fail = getattr(self, "fail", -1) + 1
+        if self.fail:
+            raise RuntimeError("broken")
+        output = super().reply(*args)
+        return output._replace(q_halt=torch.full_like(output.q_halt, -800.0))
+
+
+@pytest.mark.parametrize("address", [Hopeless], indirect=True)
+def test_a_fault_of_the_model_is_told(address: str):
+    contradiction = "12....3........4"
+    first, last = events(ask(address, puzzles=[contradiction], max_steps=4).text)
+    assert first[0] == "step" and first[1]["confidence"] == [0.0]
+    assert last[0] == "error" and "log" in last[1]["error"]
+
+
 @pytest.mark.parametrize("address", [Slow], indirect=True)
 def test_a_long_request_ends_in_time(address: str):
     # A puzzle without a solution takes all steps
@@ -187,6 +207,22 @@ def test_without_the_server_s_packages_it_is_said_what_to_install(monkeypatch: p
     monkeypatch.setitem(sys.modules, "fastapi", None)
     with pytest.raises(ValueError, match=r"pip install 'ostinato\[web\]'"):
         create_app([Served("look-up", LookUp())])
+
+
+def test_two_models_of_a_kind_are_refused():
+    with pytest.raises(ValueError, match="give one model for puzzles and one language model"):
+        Serve(("sudoku9", "sudoku9")).run()
+
+
+def test_a_port_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="give a number from 0 to 65535"):
+        Serve((), port=99_999).run()
+
+
+def test_a_model_is_named_by_its_folder_or_file(tmp_path: Path):
+    (tmp_path / "my.run").mkdir()
+    assert name_of(tmp_path / "my.run") == "my.run"
+    assert name_of(tmp_path / "model.onnx") == "model"
 
 
 @pytest.mark.parametrize(("code", "error"), [(1, ValueError), (128 + 15, SystemExit)])

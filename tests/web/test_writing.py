@@ -271,6 +271,55 @@ def test_a_fault_of_the_model_is_told_and_ends_the_service():
         assert client.post("/v1/completions", json=asked).status_code == 503
 
 
+@pytest.mark.parametrize("prompts", [1, 3])
+def test_a_prompt_that_cannot_be_read_is_told_to_all_who_wait(prompts: int):
+    class Unreadable(Batch):
+        def join(self, writing: Writing) -> None:
+            raise RuntimeError("broken")
+
+    told: list[object] = []
+    tokenizer = BytePairTokenizer.of_json(MODEL.tokenizer_json)
+    engine = Engine(Unreadable(MODEL, tokenizer, 2), waiting=2)
+    engine.closed = False
+    engine.submit([Writing((5,), told.append, 4, GREEDY) for _ in range(prompts)])
+    with pytest.raises(RuntimeError):
+        engine.run()
+    assert len(told) == prompts and all(isinstance(each, RuntimeError) for each in told)
+
+
+def test_who_has_gone_leaves_the_queue():
+    engine = Engine(Batch(MODEL, BytePairTokenizer.of_json(MODEL.tokenizer_json), 1), waiting=1)
+    engine.closed = False
+    gone = [Writing((5,), lambda _: None, 4, GREEDY) for _ in range(2)]
+    engine.submit(gone)
+    for writing in gone:
+        writing.given_up = True
+    engine.submit([Writing((5,), lambda _: None, 4, GREEDY)])
+    assert len(engine.queue) == 1
+
+
+def test_several_prompts_have_seeds_of_their_own(client: openai.OpenAI):
+    found = client.completions.create(model="tiny", prompt=["one two"] * 2, n=2, seed=3)
+    assert len({choice.text for choice in found.choices}) == 4
+
+
+def test_an_answer_goes_back_as_it_came(client: openai.OpenAI):
+    asked = {"role": "user", "content": [{"type": "text", "text": "one"}]}
+    first = client.chat.completions.create(model="tiny", messages=[asked], max_tokens=4)  # pyright: ignore
+    again = [asked, first.choices[0].message, {"role": "developer", "content": "two"}]
+    assert client.chat.completions.create(model="tiny", messages=again, max_tokens=4).choices  # pyright: ignore
+
+
+def test_a_stream_tells_where_each_token_begins(client: openai.OpenAI):
+    arguments = {"model": "tiny", "prompt": "one", "temperature": 0, "logprobs": 1}
+    whole = client.completions.create(**arguments)
+    offsets = whole.choices[0].logprobs.text_offset
+    stream = client.completions.create(**arguments, stream=True)
+    told = [chunk.choices[0].logprobs.text_offset for chunk in stream]
+    assert [offset for each in told for offset in each] == offsets
+    assert offsets[0] == 0 and offsets[-1] > 0
+
+
 def test_texts_beyond_the_queue_are_refused():
     engine = Engine(Batch(MODEL, BytePairTokenizer.of_json(MODEL.tokenizer_json), 1), waiting=1)
     engine.start()

@@ -1,6 +1,6 @@
 // A conversation with the language model of this server, streamed token by token.
 const byId = (id) => document.getElementById(id);
-const messages = [];
+let messages = [];
 let speaks = true; // false: the model only continues texts
 let running = null;
 
@@ -48,6 +48,7 @@ async function* events(response) {
 }
 
 async function answer(text) {
+  const conversation = messages; // "New conversation" begins another
   messages.push({ role: "user", content: text });
   show("user", text);
   const bubble = show("assistant", speaks ? "" : text);
@@ -70,9 +71,11 @@ async function answer(text) {
     const seconds = (performance.now() - start) / 1000;
     if (!byId("verdict").textContent) say(`${(tokens / seconds).toFixed(0)} tokens per second`);
   } catch (error) {
-    if (error.name !== "AbortError") {
-      say(error.message, true);
+    if (conversation !== messages) return true;
+    if (error.name !== "AbortError" || !written) {
+      say(error.name === "AbortError" ? "Stopped." : error.message, error.name !== "AbortError");
       messages.pop();
+      byId("talk").lastChild.previousSibling.remove();
       bubble.remove();
       return false;
     }
@@ -80,13 +83,13 @@ async function answer(text) {
   } finally {
     running = null;
   }
-  messages.push({ role: "assistant", content: written });
+  conversation.push({ role: "assistant", content: written });
   return true;
 }
 
 function reset() {
   running?.abort();
-  messages.length = 0;
+  messages = [];
   byId("talk").replaceChildren();
   say("");
   byId("text").focus();

@@ -135,7 +135,8 @@ function finish() {
   const plural = passes.length > 1 ? "es" : "";
   say(`${halts} after ${passes.length} pass${plural}${how}, in ${duration(ms)}; it is ${percent(chance(last.q))} sure.${rules}`,
     model.kind === "grid" ? "" : solved ? "good" : "bad");
-  $("again").hidden = solved || !model.views.length;
+  $("again").hidden = solved;
+  $("views").hidden = !model.views.length;
 }
 
 function show(index) {  // draw a pass, or the puzzle
@@ -144,7 +145,7 @@ function show(index) {  // draw a pass, or the puzzle
   const wrong = new Set(pass || invalid() ? judge(model, puzzle, answer).cells : []);
   if (!pass) for (const cell of wrong) if (puzzle[cell] === model.blank) wrong.delete(cell);
   cells.forEach((cell, i) => {
-    const given = puzzle[i] !== model.blank, token = answer[i];
+    const given = model.keeps && puzzle[i] !== model.blank, token = answer[i];
     const marks = [
       given && "given", token === model.wall && "wall", wrong.has(i) && "wrong",
       pass && index > 0 && token !== before[i] && "changed",

@@ -1,7 +1,7 @@
 // What is wrong with an answer by the rules of the puzzle alone: {cells, problem}.
 
 export function judge(model, puzzle, answer) {
-  const given = cell => puzzle[cell] !== model.blank;
+  const given = cell => model.keeps && puzzle[cell] !== model.blank;
   const changed = [...puzzle.keys()].filter(model.kind === "maze"
     ? c => puzzle[c] !== answer[c] && !(answer[c] === model.path && !given(c))
     : c => given(c) && puzzle[c] !== answer[c]);

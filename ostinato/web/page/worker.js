@@ -50,9 +50,9 @@ async function attempt(id, tokens, view, noise, label) {
     const halt = m[q.at] - (model.q_continue ? m[q.at + q.strides[1]] : 0);
     halts = halt > 0 ? (answer.join() === before ? halts : 0) + 1 : 0;
     before = answer.join();
-    // However sure the model is, an answer that changes a given is wrong
-    const kept = !model.keeps || tokens.every((token, cell) => token === model.blank || token === answer[cell]);
-    const halted = kept && halts >= model.patience;
+    const filled = token => model.kind !== "maze" || token === model.path;
+    const kept = !model.keeps || tokens.every((token, at) => token === answer[at] || (token === model.blank && filled(answer[at])));
+    const halted = kept && halts >= model.patience;  // however sure it is, a changed given is wrong
     postMessage({id, pass: {number, answer, sure, q: m[q.at], ms, label, halted}});
     await new Promise(done => setTimeout(done));  // a newer wish may have come
     if (id !== current || halted) return halted;
@@ -64,7 +64,7 @@ onmessage = async ({data: {id, tokens, way}}) => {
   current = id;
   if (!tokens) return;
   const attempts = way === "views" ? model.views.map((view, i) => [view, 0, `view ${i + 1}`])
-    : way === "noise" ? model.views.map((_, i) => [null, 0.3, `noise ${i + 1}`]) : [[null, 0, ""]];
+    : way === "noise" ? Array.from({length: 8}, (_, i) => [null, 0.3, `noise ${i + 1}`]) : [[null, 0, ""]];
   for (const [view, noise, label] of attempts) {
     if (await attempt(id, tokens, view, noise, label) || id !== current) break;
   }
