@@ -52,14 +52,12 @@ class Serve:
 
     def run(self) -> int:
         from ostinato.models import RecursiveModel
-        from ostinato.web.server import create_app
+        from ostinato.web.server import check_kinds, create_app
 
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port {self.port}: give a number from 0 to 65535")
         served = self.served()
-        solvers = sum(isinstance(one.model, RecursiveModel) for one in served)
-        if max(solvers, len(served) - solvers) > 1:
-            raise ValueError("give one model for puzzles and one language model at most")
+        check_kinds(served)
         with tempfile.TemporaryDirectory() as folder:
             site, pages = Path(folder), 0
             for one in sorted(served, key=lambda one: not isinstance(one.model, RecursiveModel)):

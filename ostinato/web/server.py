@@ -27,6 +27,13 @@ class Served:
     """Way in which a language model multiplies: see `ostinato.inference.decoder`."""
 
 
+def check_kinds(models: Sequence[Served]) -> None:
+    """Raise ValueError if two models would share an address."""
+    solvers = sum(isinstance(served.model, RecursiveModel) for served in models)
+    if max(solvers, len(models) - solvers) > 1:
+        raise ValueError("give at most one model that solves puzzles and one that writes texts")
+
+
 def create_app(
     models: Sequence[Served],
     site: Path | None = None,
@@ -54,6 +61,7 @@ def create_app(
     from ostinato.web.thinking import Line
     from ostinato.web.writing import Desk
 
+    check_kinds(models)
     limits, registry = limits or Limits(), CollectorRegistry()
     parts = [
         Line(served.model, limits, registry)
@@ -61,8 +69,6 @@ def create_app(
         else Desk(served.name, served.model, limits, registry, served.product)
         for served in models
     ]
-    if len({type(part) for part in parts}) < len(parts):
-        raise ValueError("give at most one model that solves puzzles and one that writes texts")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -101,6 +107,8 @@ def create_app(
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
+        if not all(part.is_running for part in parts):
+            raise Refused(503, "a model has failed: look at the server's log")
         return {"status": "ok", "models": [served.name for served in models]}
 
     @app.get("/metrics", response_class=Response)

@@ -76,6 +76,11 @@ class Line:
             },
         )
 
+    @property
+    def is_running(self) -> bool:
+        """Return whether requests are answered; a fault ends only its own request."""
+        return True
+
     async def solve(self, ask: Ask) -> StreamingResponse:
         """Stream the steps and the solutions of puzzles."""
         if len(ask.puzzles) > self.limits.max_puzzles:

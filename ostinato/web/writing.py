@@ -4,6 +4,7 @@ Requests are written in one batch, a token of each at a time (`ostinato.inferenc
 """
 
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import Literal
@@ -18,7 +19,7 @@ from ostinato.inference.decoder import Way
 from ostinato.inference.generate import Piece, byte_tokenizer_of
 from ostinato.inference.sampling import Sampling
 from ostinato.models import NanoChat
-from ostinato.web.limits import REFUSALS, Limits, Refused
+from ostinato.web.limits import REFUSALS, Limits, Refused, error_body
 from ostinato.web.openai import (
     AnswerForm,
     Asked,
@@ -108,6 +109,11 @@ class Desk:
             ("/v1/chat/completions", self.chat),
         ):
             self.routes.add_api_route(path, answer, methods=["POST"], responses=RESPONSES)
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether requests are answered; a fault of the model ends the writing for good."""
+        return not self.engine.closed
 
     def open(self) -> None:
         """Begin to write."""
@@ -214,6 +220,8 @@ class Desk:
             if asked.stream_options and asked.stream_options.include_usage:
                 yield form.event(usage=usage(answers.answers))
             yield "data: [DONE]\n\n"
+        except Refused as error:
+            yield f"data: {json.dumps(error_body(error.status, error.reason, error.code))}\n\n"
         finally:
             self.count(answers)
 

@@ -210,7 +210,7 @@ def test_without_the_server_s_packages_it_is_said_what_to_install(monkeypatch: p
 
 
 def test_two_models_of_a_kind_are_refused():
-    with pytest.raises(ValueError, match="give one model for puzzles and one language model"):
+    with pytest.raises(ValueError, match="at most one model that solves puzzles"):
         Serve(("sudoku9", "sudoku9")).run()
 
 

@@ -267,6 +267,9 @@ def test_a_fault_of_the_model_is_told_and_ends_the_service():
         patch.setattr(Batch, "step", Faulty.step)
         patch.setattr(threading, "excepthook", lambda _: None)
         asked = {"prompt": "one"}
+        stream = client.post("/v1/completions", json=asked | {"stream": True}).text
+        assert "look at the server's log" in stream and "[DONE]" not in stream
+        assert client.get("/health").status_code == 503
         assert client.post("/v1/completions", json=asked).status_code == 503
         assert client.post("/v1/completions", json=asked).status_code == 503
 
