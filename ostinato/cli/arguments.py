@@ -71,7 +71,7 @@ def named_settings(words: Iterable[str]) -> set[str]:
     """Return the names of the settings among words, as a dataclass has them."""
     flags = {word.partition("=")[0][2:] for word in words if word.startswith("--")}
     names = {flag.replace("-", "_") for flag in flags}
-    return names | {name.removeprefix("no_") for name in names}
+    return names | {f"no_{name}" for name in names} | {name.removeprefix("no_") for name in names}
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

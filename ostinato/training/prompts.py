@@ -38,8 +38,9 @@ def prepare(
     Raises ValueError if the run that training starts from has learnt some that are held out here.
     """
     data = recipe.data.prepare(root, report)
-    config = RunFolder(Path(recipe.training.init_from or ".")).config
-    before = read_recipe(config) if recipe.training.init_from and config.exists() else None
+    source = recipe.training.init_from
+    config = RunFolder(Path(source)).config
+    before = read_recipe(config) if source and config.exists() else None
     if isinstance(before, PromptRecipe) and before.data.reward == recipe.data.reward:
         others = before.data.prepare(root, report)
         learnt = {prompt.text for prompt in load_split(others, "train").prompts}
@@ -47,7 +48,7 @@ def prepare(
             prompts = load_split(data, split).prompts
             if seen := sum(prompt.text in learnt for prompt in prompts):
                 raise ValueError(
-                    f"{recipe.training.init_from} was trained on {seen:,} of the {len(prompts):,} "
+                    f"{source} was trained on {seen:,} of the {len(prompts):,} "
                     f"{split} prompts: take its --num-train, --num-validation, --num-test and "
                     "--data-seed, so that the same prompts are held out"
                 )
