@@ -96,6 +96,7 @@ def fitted(recipe: AnyRecipe, folder: RunFolder, asked: Collection[str] = frozen
         }
     assert isinstance(recipe.model, TRMConfig)
     model, training = SIZES[size]
+    asked = set(asked) - shape.keys()  # --task names the kind, the data its shape
     if shape["seq_len"] > MIXED and model.mlp_t:
         model = replace(model, mlp_t=False, pos_encodings="rope")
     model = replace(model, **shape)
