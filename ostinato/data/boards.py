@@ -24,7 +24,7 @@ class Board:
     blank: int
     """Token of a cell that is to be filled in."""
     keeps: bool
-    """Whether an answer keeps all cells that are not blank."""
+    """True if an answer keeps all cells that are not blank."""
     symbols: list[str]
     """Symbol to draw for each token."""
     written: list[str]

@@ -18,8 +18,8 @@ from ostinato.training.checkpoint import Checkpoints
 from ostinato.training.config import LoopConfig
 from ostinato.training.distributed import World
 from ostinato.training.run_folder import RunFolder
-from ostinato.training.state import WeightState
 from ostinato.training.tracking import Silent, Tracker
+from ostinato.training.weight_state import WeightState
 
 CLOSED_PIPE = "a closed pipe"
 """Reason of a session that ended because the pipe for its progress was closed."""

@@ -10,7 +10,7 @@ from ostinato.training.config import PromptRecipe, PromptTrainingConfig
 from ostinato.training.distributed import World
 from ostinato.training.optimizers import make_muon
 from ostinato.training.policy import Policy
-from ostinato.training.state import WeightState
+from ostinato.training.weight_state import WeightState
 from ostinato.weights.fitting import load_pretrained
 from ostinato.weights.load import read_pretrained
 

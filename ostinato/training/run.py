@@ -26,7 +26,7 @@ from ostinato.training.distributed import World
 from ostinato.training.loop import Outcome
 from ostinato.training.memory import check_recipe
 from ostinato.training.run_folder import RunFolder
-from ostinato.training.state import Misfit
+from ostinato.training.weight_state import Misfit
 
 
 class Kind(Protocol):

@@ -17,7 +17,7 @@ from ostinato.training.cross_entropy import cross_entropies, likeliest_is
 from ostinato.training.distributed import World
 from ostinato.training.loops import EveryPass, looped_loss
 from ostinato.training.optimizers import Lion, make_muon
-from ostinato.training.state import WeightState
+from ostinato.training.weight_state import WeightState
 from ostinato.weights.fitting import load_weights
 from ostinato.weights.load import read_pretrained
 

@@ -24,9 +24,10 @@ from ostinato.training.distributed import World
 from ostinato.training.prompt_state import PromptState
 from ostinato.training.prompts import HELD_OUT
 from ostinato.training.run_folder import RunFolder, read_json
-from ostinato.training.state import TrainState, tensors_of
+from ostinato.training.state import TrainState
 from ostinato.training.text import prepare
 from ostinato.training.text_state import TextState
+from ostinato.training.weight_state import tensors_of
 from ostinato.weights.files import locate
 from ostinato.weights.load import load, read_pretrained
 
