@@ -14,6 +14,7 @@ from ostinato.cli.process import (
     ended_by_sigterm,
     fail,
     in_one_line,
+    let_threads_rest,
     prepare_streams,
     short_notices,
 )
@@ -77,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with ended_by_sigterm(), short_notices():
             prepare_streams()
+            let_threads_rest()
             try:
                 code = parse(sys.argv[1:] if argv is None else argv)()
             except SystemExit:  # after help

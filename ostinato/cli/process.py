@@ -25,6 +25,21 @@ OF_OUTPUT = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
 """Errors that, without a path, come from standard output: errors of our files have a path."""
 
 
+SPINS = 1000
+"""How often a waiting thread of GNU OpenMP looks before it sleeps: some 50 µs (else 15 ms)."""
+
+
+def let_threads_rest() -> None:
+    """Let a thread that waits for another of PyTorch's sleep soon, so that the other gets its core.
+
+    At the end of every operator its threads wait for the last one, by looking again and again for
+    some 15 ms. Beside another busy program that keeps the core from the very thread that is waited
+    for. Takes effect only before PyTorch is imported; what the environment says is kept.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys() and "torch" not in sys.modules:
+        os.environ["GOMP_SPINCOUNT"] = str(SPINS)
+
+
 def prepare_streams() -> None:
     """Let the standard streams carry any text; ValueError if standard output is closed."""
     closed = [name for name in STREAMS if getattr(sys, name) is None]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ostinato.cli import VERBS, main, parse
+from ostinato.cli.process import SPINS
 
 ROOT = Path(__file__).parents[2]
 
@@ -133,3 +134,22 @@ def test_python_m():
     )
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == "ostinato: unknown verb 'sovle': did you mean solve?\n"
+
+
+@pytest.mark.parametrize("policy", ["", "active"])
+def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(policy):
+    """GNU OpenMP itself prints what it goes by; elsewhere nothing is printed."""
+    environment = {**os.environ, "OMP_DISPLAY_ENV": "verbose"}
+    if policy:
+        environment["OMP_WAIT_POLICY"] = policy
+    result = subprocess.run(
+        [sys.executable, "-m", "ostinato", "recipes"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = re.findall(r"GOMP_SPINCOUNT = '(\d+)'", result.stderr)
+    if not said:
+        pytest.skip("PyTorch is not built with GNU OpenMP here")
+    assert (int(said[0]) == SPINS) == (not policy)
