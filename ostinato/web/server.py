@@ -55,7 +55,6 @@ def create_app(
         from fastapi.staticfiles import StaticFiles
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
         from starlette.exceptions import HTTPException
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
     except ImportError as error:
         raise ValueError("the server needs FastAPI: pip install 'ostinato[web]'") from error
     from ostinato.web.thinking import Line
@@ -85,8 +84,7 @@ def create_app(
         openapi_url="/v1/openapi.json",
         lifespan=lifespan,
     )
-    app.add_middleware(Gate, limits=limits, key=key)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    app.add_middleware(Gate, limits=limits, hosts=hosts, key=key)
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> Response:

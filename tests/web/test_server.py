@@ -182,12 +182,25 @@ def test_many_clients_are_answered_or_refused_whatever_others_do(address: str):
     assert ask(address, puzzles=[PUZZLE]).status_code == 200
 
 
-def test_a_page_under_another_name_cannot_reach_the_model():
-    app = create_app([Served("look-up", LookUp())], limits=LIMITS, hosts=["localhost"])
-    with TestClient(app, base_url="http://evil.example") as client:
-        assert client.post("/v1/solve", json={"puzzles": [PUZZLE]}).status_code == 400
-    with TestClient(app, base_url="http://localhost:8000") as client:
-        assert client.post("/v1/solve", json={"puzzles": [PUZZLE]}).status_code == 200
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "evil.example:localhost", "localhost:x", ""]
+)
+def test_a_page_under_another_name_cannot_reach_the_model(host: str):
+    app = create_app([Served("look-up", LookUp())], limits=LIMITS, hosts=["localhost", "here"])
+    with TestClient(app) as client:
+        answer = client.post("/v1/solve", json={"puzzles": [PUZZLE]}, headers={"Host": host})
+    assert answer.status_code == 400
+    message = "wrong Host header: call the server localhost or here"
+    kind = "invalid_request_error"
+    expected = {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    assert answer.json() == expected
+
+
+@pytest.mark.parametrize("host", ["localhost", "LocalHost:8000", "a.example:80"])
+def test_a_server_is_reached_by_its_names(host: str):
+    app = create_app([Served("look-up", LookUp())], hosts=["Localhost", "*.example"])
+    with TestClient(app) as client:
+        assert client.get("/health", headers={"Host": host}).status_code == 200
 
 
 def test_a_request_that_comes_too_slowly_is_given_up(address: str):
