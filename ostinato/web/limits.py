@@ -79,7 +79,8 @@ class Gate:
             names = " or ".join(self.hosts)
             return await self.refuse(send, 400, f"wrong Host header: call the server {names}")
         if self.key and scope["path"].startswith("/v1/") and not self.knows_key(scope):
-            return await self.refuse(send, 401, "the key is missing or wrong: send it as a bearer")
+            reason = "the key is missing or wrong: send the header Authorization: Bearer KEY"
+            return await self.refuse(send, 401, reason)
         body = b""
         try:
             async with asyncio.timeout(self.limits.body_seconds):
