@@ -1,8 +1,11 @@
 """Limits of the server, and the middleware that keeps requests within them."""
 
 import asyncio
+import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from http import HTTPStatus
 from typing import Any
 
@@ -64,16 +67,20 @@ class Refused(Exception):
 
 
 class Gate:
-    """Middleware that checks the key and reads the whole body before anything else, or refuses."""
+    """Middleware that checks host and key and reads the whole body before anything else."""
 
-    def __init__(self, app: Any, limits: Limits, key: str | None = None):
-        self.app, self.limits, self.key = app, limits, key
+    def __init__(self, app: Any, limits: Limits, hosts: Sequence[str], key: str | None = None):
+        self.app, self.limits, self.hosts, self.key = app, limits, hosts, key
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        if not self.is_host(scope):
+            names = " or ".join(self.hosts)
+            return await self.refuse(send, 400, f"wrong Host header: call the server {names}")
         if self.key and scope["path"].startswith("/v1/") and not self.knows_key(scope):
-            return await self.refuse(send, 401, "the key is missing or wrong: send it as a bearer")
+            reason = "the key is missing or wrong: send the header Authorization: Bearer KEY"
+            return await self.refuse(send, 401, reason)
         body = b""
         try:
             async with asyncio.timeout(self.limits.body_seconds):
@@ -96,6 +103,12 @@ class Gate:
             return first.pop() if first else await receive()
 
         return await self.app(scope, replay, send)
+
+    def is_host(self, scope: Any) -> bool:
+        """Return whether a request calls the server by one of its names, with any port."""
+        given = dict(scope["headers"]).get(b"host", b"").decode("latin-1").lower()
+        name = re.sub(r":\d*\Z", "", given)
+        return any(fnmatchcase(name, host.lower()) for host in self.hosts)
 
     def knows_key(self, scope: Any) -> bool:
         assert self.key is not None

@@ -1,6 +1,7 @@
 """The forms of OpenAI's API: what a request may say, and how answers are written.
 
-Settings that would do nothing here are refused. Two that OpenAI lacks are taken: top_k and min_p.
+Settings that would do nothing here are refused; null means everywhere that a field is not given.
+Two settings that OpenAI lacks are taken: top_k and min_p.
 """
 
 import json
@@ -12,42 +13,72 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic_core import PydanticCustomError
 
 from ostinato.data.text.template import Message
 from ostinato.inference.batch import Writing
 from ostinato.inference.generate import Piece, Tokenizer
+from ostinato.inference.sampling import Sampling
 
 FINISH = {"end": "stop", "stop": "stop", "length": "length"}
 """Reason to stop: ours → OpenAI's."""
+MAX_STOPS = 4
+"""Stop strings of a request, as in OpenAI's API."""
+
+
+def described(kinds: str) -> WrapValidator:
+    """Say in one line what a field of several kinds may be; pydantic only blames the first kind."""
+
+    def check(value: Any, validate: Any) -> Any:
+        try:
+            return validate(value)
+        except ValidationError:
+            raise PydanticCustomError("kinds", "give {kinds}", {"kinds": kinds}) from None
+
+    return WrapValidator(check)
 
 
 class Strict(BaseModel):
-    """Refuse what is not known."""
+    """Refuse what is not known, unless it is null."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True, use_attribute_docstrings=True)
+    __pydantic_extra__: dict[str, None] = Field(init=False)
 
 
 class StreamOptions(Strict):
     """Say what a stream tells besides texts."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
 
 
 class Asked(Strict):
     """Hold what both kinds of requests have."""
 
     model: str | None = None
-    n: int = Field(1, ge=1)
-    temperature: float = Field(1.0, ge=0, le=2)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    min_p: float = Field(0.0, ge=0, le=1)
+    n: int | None = Field(None, ge=1)
+    """Texts for each prompt (default: 1)."""
+    temperature: float | None = Field(None, ge=0, le=2)
+    """Default: 1."""
+    top_p: float | None = Field(None, gt=0, le=1)
+    """Default: 1."""
+    top_k: int | None = Field(None, ge=0)
+    """Default: 0, which takes every token."""
+    min_p: float | None = Field(None, ge=0, le=1)
+    """Default: 0."""
     seed: int | None = Field(None, ge=0, lt=2**62)
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
-    stream: bool = False
+    stop: Annotated[
+        str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None,
+        described(f"one stop string, or a list of at most {MAX_STOPS}"),
+    ] = None
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
+
+    def sampling(self, seed: int) -> Sampling:
+        """Return how tokens are drawn. Raises ValueError for an impossible way."""
+        names = {"temperature", "top_p", "top_k", "min_p"}
+        return Sampling(**self.model_dump(include=names, exclude_none=True), seed=seed)
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -67,14 +98,19 @@ class Asked(Strict):
 class AskedText(Asked):
     """Hold a request to continue texts."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
-    max_tokens: int = Field(16, ge=1)
+    prompt: Annotated[
+        str | list[str] | list[int] | list[list[int]] | None,
+        described("a text, a list of texts, the tokens of a text, or a list of such lists"),
+    ]
+    """null: begin a text, as an empty prompt does."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Default: 16."""
     logprobs: int | None = Field(None, ge=0, le=5)
-    echo: bool = False
+    echo: bool | None = None
 
     @property
     def most_tokens(self) -> int:
-        return self.max_tokens
+        return self.max_tokens or 16
 
     @property
     def likeliest(self) -> int:
@@ -82,7 +118,8 @@ class AskedText(Asked):
 
     def prompts(self, tokenizer: Tokenizer) -> list[list[int]]:
         """Return the tokens of each prompt. Raises ValueError for a text that has none."""
-        given: Any = [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        given: Any = "" if self.prompt is None else self.prompt
+        given = [given] if isinstance(given, str) else given
         given = [given] if given and isinstance(given[0], int) else given
         return [tokenizer.encode(each) if isinstance(each, str) else each for each in given]
 
@@ -98,8 +135,9 @@ class Turn(Strict):
     """Hold a message of a conversation, as clients write it or as this server has answered."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
-    refusal: None = None
+    content: Annotated[
+        str | list[TextPart], described("a text, or a list of parts of the type text")
+    ]
 
     @property
     def message(self) -> Message:
@@ -114,8 +152,8 @@ class AskedAnswer(Asked):
     messages: list[Turn] = Field(min_length=1)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
-    logprobs: bool = False
-    top_logprobs: int = Field(0, ge=0, le=20)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
 
     @property
     def most_tokens(self) -> int | None:
@@ -123,7 +161,7 @@ class AskedAnswer(Asked):
 
     @property
     def likeliest(self) -> int:
-        return self.top_logprobs
+        return self.top_logprobs or 0
 
 
 @dataclass
@@ -193,7 +231,7 @@ class TextForm(Form):
 
     def __init__(self, model: str, tokenizer: Tokenizer, asked: AskedText):
         super().__init__(model, tokenizer, asked.logprobs is not None)
-        self.echo = asked.echo
+        self.echo = bool(asked.echo)
 
     def first(self, writing: Writing) -> dict[str, Any] | None:
         return {"text": self.prompt(writing), **self.end([])} if self.echo else None
@@ -227,7 +265,7 @@ class AnswerForm(Form):
     prefix, object, chunk = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
     def __init__(self, model: str, tokenizer: Tokenizer, asked: AskedAnswer):
-        super().__init__(model, tokenizer, asked.logprobs)
+        super().__init__(model, tokenizer, bool(asked.logprobs))
 
     def first(self, writing: Writing) -> dict[str, Any]:
         return {"delta": {"role": "assistant", "content": ""}, **self.end([])}

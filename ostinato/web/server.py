@@ -55,7 +55,6 @@ def create_app(
         from fastapi.staticfiles import StaticFiles
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
         from starlette.exceptions import HTTPException
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
     except ImportError as error:
         raise ValueError("the server needs FastAPI: pip install 'ostinato[web]'") from error
     from ostinato.web.thinking import Line
@@ -85,8 +84,7 @@ def create_app(
         openapi_url="/v1/openapi.json",
         lifespan=lifespan,
     )
-    app.add_middleware(Gate, limits=limits, key=key)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    app.add_middleware(Gate, limits=limits, hosts=hosts, key=key)
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> Response:
@@ -95,15 +93,21 @@ def create_app(
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body")
-        reason = f"{where}: {first['msg']}" if where else first["msg"]
-        return JSONResponse(error_body(422, reason), 422)
+        return JSONResponse(error_body(422, fault(error.errors()[0])), 422)
 
     @app.exception_handler(HTTPException)
-    async def failed(_: Request, error: HTTPException) -> Response:
-        body = error_body(error.status_code, str(error.detail))
+    async def failed(request: Request, error: HTTPException) -> Response:
+        reason = str(error.detail)
+        if error.status_code in (404, 405):
+            reason = f"there is no {request.method} {request.url.path}: see /v1/openapi.json"
+        elif error.status_code == 400:
+            reason = "the body cannot be read: send JSON in UTF-8"
+        body = error_body(error.status_code, reason)
         return JSONResponse(body, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, __: Exception) -> Response:
+        return JSONResponse(error_body(500, "the server has failed: look at its log"), 500)
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
@@ -125,5 +129,24 @@ def create_app(
     for part in parts:
         app.include_router(part.routes)
     if site is not None:
-        app.mount("/", StaticFiles(directory=site, html=True))
+        # A mount would answer for the API too, if only the method is wrong
+        pages, nothing = StaticFiles(directory=site, html=True), app.router.default
+
+        async def rest(scope: Any, receive: Any, send: Any) -> None:
+            is_page = scope["type"] == "http" and not scope["path"].startswith("/v1/")
+            await (pages if is_page else nothing)(scope, receive, send)
+
+        app.router.default = rest
     return app
+
+
+def fault(error: dict[str, Any]) -> str:
+    """Return what is wrong with a request, in one line that names the remedy."""
+    where = ".".join(str(part) for part in error["loc"] if part != "body")
+    if error["type"] == "json_invalid":
+        return f"the body is not JSON: {error['ctx']['error']} at character {int(where) + 1}"
+    if not where:
+        return "send a JSON object, with the header Content-Type: application/json"
+    if error["type"] in ("extra_forbidden", "none_required"):
+        return f"{where}: not known here, or without effect: leave it out"
+    return f"{where}: {error['msg']}"

@@ -17,7 +17,6 @@ from ostinato.data.text.template import CHATML, prompt_tokens
 from ostinato.inference.batch import Batch, Engine, Full, Writing
 from ostinato.inference.decoder import Way
 from ostinato.inference.generate import Piece, byte_tokenizer_of
-from ostinato.inference.sampling import Sampling
 from ostinato.models import NanoChat
 from ostinato.web.limits import REFUSALS, Limits, Refused, error_body
 from ostinato.web.openai import (
@@ -131,7 +130,7 @@ class Desk:
                 raise ValueError("logprobs of the prompt are not known: leave out echo or logprobs")
         except ValueError as error:
             raise Refused(400, str(error)) from None
-        answers = Answers(self.engine, self.writings(prompts, asked), asked.stream)
+        answers = Answers(self.engine, self.writings(prompts, asked), bool(asked.stream))
         return await self.respond(
             request, answers, TextForm(self.name, self.tokenizer, asked), asked
         )
@@ -147,7 +146,7 @@ class Desk:
             prompt = prompt_tokens(self.tokenizer, messages)
         except ValueError as error:
             raise Refused(400, str(error)) from None
-        answers = Answers(self.engine, self.writings([prompt], asked), asked.stream)
+        answers = Answers(self.engine, self.writings([prompt], asked), bool(asked.stream))
         return await self.respond(
             request, answers, AnswerForm(self.name, self.tokenizer, asked), asked
         )
@@ -157,7 +156,8 @@ class Desk:
         if asked.model not in (None, self.name):
             reason = f"there is no model {asked.model!r}: use {self.name}"
             raise Refused(404, reason, "model_not_found")
-        texts = len(prompts) * asked.n
+        n = asked.n or 1
+        texts = len(prompts) * n
         if not 0 < texts <= self.limits.max_texts:
             raise Refused(422, f"ask for 1 to {self.limits.max_texts} texts, not {texts}")
         if asked.stream_options and not asked.stream:
@@ -171,14 +171,8 @@ class Desk:
             most = min(asked.most_tokens or room, room)
             try:
                 self.engine.check(tokens)
-                for _ in range(asked.n):
-                    sampling = Sampling(
-                        asked.temperature,
-                        asked.top_k,
-                        asked.top_p,
-                        asked.min_p,
-                        seed=seed + len(found),
-                    )
+                for _ in range(n):
+                    sampling = asked.sampling(seed + len(found))
                     found.append(
                         Writing(tokens, print, most, sampling, asked.stops, asked.likeliest)
                     )

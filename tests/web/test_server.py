@@ -182,12 +182,67 @@ def test_many_clients_are_answered_or_refused_whatever_others_do(address: str):
     assert ask(address, puzzles=[PUZZLE]).status_code == 200
 
 
-def test_a_page_under_another_name_cannot_reach_the_model():
-    app = create_app([Served("look-up", LookUp())], limits=LIMITS, hosts=["localhost"])
-    with TestClient(app, base_url="http://evil.example") as client:
-        assert client.post("/v1/solve", json={"puzzles": [PUZZLE]}).status_code == 400
-    with TestClient(app, base_url="http://localhost:8000") as client:
-        assert client.post("/v1/solve", json={"puzzles": [PUZZLE]}).status_code == 200
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "evil.example:localhost", "localhost:x", ""]
+)
+def test_a_page_under_another_name_cannot_reach_the_model(host: str):
+    app = create_app([Served("look-up", LookUp())], limits=LIMITS, hosts=["localhost", "here"])
+    with TestClient(app) as client:
+        answer = client.post("/v1/solve", json={"puzzles": [PUZZLE]}, headers={"Host": host})
+    assert answer.status_code == 400
+    message = "wrong Host header: call the server localhost or here"
+    kind = "invalid_request_error"
+    expected = {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    assert answer.json() == expected
+
+
+@pytest.mark.parametrize("host", ["localhost", "LocalHost:8000", "a.example:80"])
+def test_a_server_is_reached_by_its_names(host: str):
+    app = create_app([Served("look-up", LookUp())], hosts=["Localhost", "*.example"])
+    with TestClient(app) as client:
+        assert client.get("/health", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/solve", 405),
+        ("POST", "/v1/embeddings", 404),
+        ("GET", "/v1/models/look-up", 404),
+        ("GET", "/none.html", 404),
+        ("DELETE", "/", 405),
+    ],
+)
+def test_what_is_not_there_is_told(method: str, path: str, status: int, address: str):
+    answer = httpx.request(method, address + path)
+    assert answer.status_code == status
+    message = f"there is no {method} {path}: see /v1/openapi.json"
+    assert answer.json()["error"]["message"] == message
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status", "reason"),
+    [
+        ("application/x-www-form-urlencoded", b'{"puzzles": []}', 422, "header Content-Type"),
+        ("application/json", b"", 422, "send a JSON object"),
+        ("application/json", b'{"puzzles": [1,}', 422, "not JSON: Expecting value at character 16"),
+        ("application/json", '{"puzzles": ["é"]}'.encode("latin-1"), 400, "JSON in UTF-8"),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused(
+    kind: str, body: bytes, status: int, reason: str, address: str
+):
+    answer = httpx.post(f"{address}/v1/solve", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == status and reason in answer.json()["error"]["message"]
+
+
+def test_a_fault_of_the_server_is_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ostinato.web.thinking.feasible", lambda *_: 1 / 0)
+    app = create_app([Served("look-up", LookUp())])
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.post("/v1/solve", json={"puzzles": [PUZZLE]})
+    assert answer.status_code == 500
+    assert answer.json()["error"]["type"] == "server_error"
 
 
 def test_a_request_that_comes_too_slowly_is_given_up(address: str):

@@ -13,6 +13,8 @@ import schemathesis
 import torch
 import uvicorn
 from fastapi.testclient import TestClient
+from openai.types import completion_create_params as text_fields
+from openai.types.chat import completion_create_params as chat_fields
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from ostinato.data.text.template import CHATML, Message, prompt_tokens
@@ -186,9 +188,12 @@ def test_logprobs_are_those_of_the_model(client: openai.OpenAI):
         ({"prompt": []}, 422, "1 to 4"),
         ({"n": 5}, 422, "1 to 4"),
         ({"temperature": -1}, 422, "temperature"),
-        ({"stop": ["a"] * 5}, 422, "stop"),
+        ({"stop": ["a"] * 5}, 422, "stop: give one stop string, or a list of at most 4"),
+        ({"stop": [1]}, 422, "stop: give one stop string, or a list of at most 4"),
         ({"stop": ""}, 422, "stop"),
-        ({"extra_body": {"best_of": 2}}, 422, "best_of"),
+        ({"prompt": ["one", 2]}, 422, "prompt: give a text, a list of texts"),
+        ({"best_of": 2}, 422, "best_of: not known here, or without effect: leave it out"),
+        ({"extra_body": {"stream_options": {"x": 1}}}, 422, "stream_options.x: not known"),
         ({"prompt": "x" * 30_000}, 413, "large"),
     ],
 )
@@ -198,6 +203,63 @@ def test_what_cannot_be_done_is_refused(
     with pytest.raises(openai.APIStatusError) as error:
         client.completions.create(**{"model": "tiny", "prompt": "one"} | settings)
     assert error.value.status_code == status and reason in error.value.message
+
+
+@pytest.mark.parametrize("settings", [{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1}])
+def test_settings_that_leave_one_token_write_the_greedy_text(settings: dict, client: openai.OpenAI):
+    (choice,) = sent(client, "/completions", {"prompt": "one"} | settings)
+    assert choice["text"] == alone("one")
+
+
+def nulls(fields: type, *given: str) -> dict[str, None]:
+    """Every field that OpenAI's client knows, but for those that are given, and our own."""
+    return dict.fromkeys((fields.__annotations__.keys() | {"top_k", "min_p"}) - set(given))
+
+
+def sent(client: openai.OpenAI, path: str, body: dict) -> list[dict]:
+    answer = client.post(path, body=body, cast_to=httpx.Response)
+    return answer.json()["choices"]
+
+
+def test_null_means_that_a_field_of_a_text_is_not_given(client: openai.OpenAI):
+    unset = nulls(text_fields.CompletionCreateParamsNonStreaming, "prompt", "temperature")
+    assert {"model", "n", "max_tokens", "stream", "logit_bias"} <= unset.keys()
+    (choice,) = sent(client, "/completions", {"prompt": "one", "temperature": 0} | unset)
+    assert choice["text"] == alone("one", 16) and choice["logprobs"] is None
+
+    defaults = {"max_tokens": 16, "n": 1, "temperature": 1, "top_p": 1, "top_k": 0, "min_p": 0}
+    asked = {"prompt": "one", "seed": 7}
+    expected = sent(client, "/completions", asked | defaults)
+    unset = nulls(text_fields.CompletionCreateParamsNonStreaming, *asked)
+    assert sent(client, "/completions", asked | unset) == expected
+    assert sent(client, "/completions", asked) == expected
+    # As OpenAI's API has it, a text begins where no prompt is given
+    begun = [sent(client, "/completions", {"prompt": p, "seed": 7}) for p in ("", None)]
+    assert begun[0] == begun[1]
+
+
+def test_null_means_that_a_field_of_a_chat_is_not_given(client: openai.OpenAI):
+    asked = {"messages": [{"role": "user", "content": "one?", "name": None}], "seed": 7}
+    unset = nulls(chat_fields.CompletionCreateParamsNonStreaming, *asked)
+    assert {"logprobs", "top_logprobs", "max_completion_tokens", "tools"} <= unset.keys()
+    defaults = {"n": 1, "temperature": 1, "top_p": 1, "logprobs": False}
+    found = sent(client, "/chat/completions", asked | unset)
+    assert found == sent(client, "/chat/completions", asked | defaults)
+
+    few = asked | {"max_tokens": 2, "stream": True}
+    options = {"include_usage": None, "include_obfuscation": None}
+    stream = client.chat.completions.create(model="tiny", **few, stream_options=options)
+    assert all(chunk.choices for chunk in stream)
+
+
+def test_an_image_is_refused_in_words(client: openai.OpenAI):
+    image = {"type": "image_url", "image_url": {"url": "data:,"}}
+    with pytest.raises(openai.UnprocessableEntityError) as error:
+        client.chat.completions.create(
+            model="tiny",
+            messages=[{"role": "user", "content": [image]}],  # pyright: ignore
+        )
+    assert "messages.0.content: give a text, or a list of parts" in error.value.message
 
 
 def test_a_key_is_asked_for(address: str):
@@ -309,8 +371,10 @@ def test_several_prompts_have_seeds_of_their_own(client: openai.OpenAI):
 def test_an_answer_goes_back_as_it_came(client: openai.OpenAI):
     asked = {"role": "user", "content": [{"type": "text", "text": "one"}]}
     first = client.chat.completions.create(model="tiny", messages=[asked], max_tokens=4)  # pyright: ignore
-    again = [asked, first.choices[0].message, {"role": "developer", "content": "two"}]
-    assert client.chat.completions.create(model="tiny", messages=again, max_tokens=4).choices  # pyright: ignore
+    answer = first.choices[0].message
+    for back in (answer, answer.model_dump()):  # the second has a null for each field not set
+        again = [asked, back, {"role": "developer", "content": "two"}]
+        assert client.chat.completions.create(model="tiny", messages=again, max_tokens=4).choices  # pyright: ignore
 
 
 def test_a_stream_tells_where_each_token_begins(client: openai.OpenAI):
