@@ -15,7 +15,7 @@ from ostinato.data.text.words import AnyTokenizer, WordTokenizer, load_tokenizer
 from ostinato.evaluation.prompts import Judged, Sampler, evaluate
 from ostinato.files import write_json
 from ostinato.inference.generate import tokenizer_of
-from ostinato.training.config import PromptRecipe, read_recipe
+from ostinato.training.config import PromptRecipe
 from ostinato.training.distributed import World
 from ostinato.training.loop import Loop, Outcome, Work
 from ostinato.training.policy import Weighted, advantages
@@ -33,26 +33,8 @@ SHOWN = 3
 def prepare(
     recipe: PromptRecipe, folder: RunFolder, root: Path, report: Callable[[str], None]
 ) -> Path:
-    """Build the recipe's prompts below `root`.
-
-    Raises ValueError if the run that training starts from has learnt some that are held out here.
-    """
-    data = recipe.data.prepare(root, report)
-    source = recipe.training.init_from
-    config = RunFolder(Path(source)).config
-    before = read_recipe(config) if source and config.exists() else None
-    if isinstance(before, PromptRecipe) and before.data.reward == recipe.data.reward:
-        others = before.data.prepare(root, report)
-        learnt = {prompt.text for prompt in load_split(others, "train").prompts}
-        for split in ("validation", "test"):
-            prompts = load_split(data, split).prompts
-            if seen := sum(prompt.text in learnt for prompt in prompts):
-                raise ValueError(
-                    f"{source} was trained on {seen:,} of the {len(prompts):,} "
-                    f"{split} prompts: take its --num-train, --num-validation, --num-test and "
-                    "--data-seed, so that the same prompts are held out"
-                )
-    return data
+    """Build the recipe's prompts below `root`."""
+    return recipe.data.prepare(root, report)
 
 
 def load_split(data: Path, split: str) -> PromptSet:

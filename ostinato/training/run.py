@@ -23,6 +23,7 @@ from ostinato.training.config import (
 )
 from ostinato.training.config_file import differences, write_config
 from ostinato.training.distributed import World
+from ostinato.training.held_out import check_unseen
 from ostinato.training.loop import Outcome
 from ostinato.training.memory import check_recipe
 from ostinato.training.run_folder import RunFolder
@@ -55,12 +56,14 @@ def run(
     extend: bool = False,
     time_limit: float | None = None,
     report: Callable[[str], None] = print,
+    unseen: bool = True,
 ) -> Outcome:
     """Train `recipe` in the run folder `path`, with data sets built below `data_root`.
 
     `resume` is "auto" (go on if the folder holds a checkpoint), "never" (refuse a folder that is in
     use) or the path of a checkpoint. `extend` allows another `total_steps` than the run began with,
-    and plans the learning rate anew. `time_limit` is in seconds.
+    and plans the learning rate anew. `time_limit` is in seconds. `unseen` refuses weights to start
+    from that were trained on what is held out here.
 
     Raises ValueError, with the remedy, for what the user can put right; `TrainingError` if the loss
     is no longer finite.
@@ -81,6 +84,11 @@ def run(
             found = world.ask_main(
                 "checkpoint", lambda: find_checkpoint(recipe, folder, resume, extend, say)
             )
+            if found is None and unseen:
+                world.ask_main(
+                    "start",
+                    lambda: check_unseen(recipe, data, train_set, data_root, kind.load_split, say),
+                )
             checkpoint = None if found is None else load_checkpoint(found)
             if checkpoint is not None and checkpoint["data"] != train_set.fingerprint:
                 raise ValueError(
@@ -94,7 +102,7 @@ def run(
             )
             if world.is_main:
                 write_config(folder.config, recipe)
-                folder.record_environment(device, step)
+                folder.record_environment(device, step, data, train_set.fingerprint)
                 names = data / folder.identifiers.name
                 if names.exists():
                     write_text(folder.identifiers, read_text(names))

@@ -2,7 +2,7 @@
 
     RUN/
       config.json           every setting of the run, the whole truth
-      environment.json      code version, packages and machine of each start and resume
+      environment.json      code version, packages, machine and data of each start and resume
       metrics.jsonl         one object a line: step, time in seconds, metrics
       checkpoints/          step-00001000.safetensors …: everything needed to go on
       model.safetensors     the weights that did best on validation
@@ -125,12 +125,18 @@ class RunFolder:
             remove_partial_files(self.path)
             yield
 
-    def record_environment(self, device: torch.device, step: int = 0) -> None:
-        """Add the environment to environment.json, with the step from which the run resumes."""
+    def record_environment(
+        self, device: torch.device, step: int = 0, data: Path | None = None, sha256: str = ""
+    ) -> None:
+        """Add the environment to environment.json, with the step from which the run resumes.
+
+        The folder `data` of the training data is recorded with their hash.
+        """
         starts = (
             read_json(self.environment, list[dict[str, Any]]) if self.environment.exists() else []
         )
-        write_json(self.environment, [*starts, {"step": step, **environment(device)}])
+        facts = {} if data is None else {"data": str(data.resolve()), "data_sha256": sha256}
+        write_json(self.environment, [*starts, {"step": step, **environment(device), **facts}])
 
     def discard_metrics_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl later than `step`, and a last line cut off by a kill.

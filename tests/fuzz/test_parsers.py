@@ -43,6 +43,7 @@ from ostinato.recipes import recipe_named
 from ostinato.training.checkpoint import load_checkpoint, save_checkpoint
 from ostinato.training.config import read_recipe
 from ostinato.training.config_file import write_config
+from ostinato.training.held_out import Recorded
 from ostinato.training.run_folder import RunFolder, read_json
 from ostinato.weights.files import template_beside
 from ostinato.weights.gguf_write import GGUFForm, write_gguf
@@ -278,6 +279,12 @@ PARSERS = {
     ),
     "environment.json": one_file(
         "environment.json", b'[{"step": 0}]', JSON, lambda p: read_json(p, list[dict[str, Any]])
+    ),
+    "data in environment.json": one_file(
+        "environment.json",
+        b'[{"step": 0, "data": "data/sudoku", "data_sha256": "0a"}]',
+        JSON,
+        lambda p: read_json(p, list[Recorded]),
     ),
     "what bench solve prints": Parser(
         write_speed,

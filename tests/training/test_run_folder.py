@@ -96,9 +96,12 @@ def test_damage_in_the_middle_of_the_metrics_is_an_error(tmp_path):
 def test_the_environment_of_every_start_is_recorded(tmp_path):
     folder = RunFolder(tmp_path)
     folder.record_environment(torch.device("cpu"))
-    folder.record_environment(torch.device("cpu"), step=700)
+    data = tmp_path / "runs" / ".." / "data"
+    folder.record_environment(torch.device("cpu"), 700, data, "0a")
     first, second = read_json(folder.environment)
     assert (first["step"], second["step"]) == (0, 700)
+    assert "data" not in first
+    assert (second["data"], second["data_sha256"]) == (str(tmp_path / "data"), "0a")
     assert second["torch"] == torch.__version__
     assert second["threads"] == torch.get_num_threads()
     assert second["cpu"] and second["gpu"] is None

@@ -90,6 +90,14 @@ def test_the_same_call_gives_the_same_votes(model: Path, tmp_path: Path):
     assert again.to_json() == one.to_json()
 
 
+def test_what_the_model_has_learnt_before_is_not_asked(model: Path, tmp_path: Path):
+    """Its answers are wanted, not a score on tasks that it has not seen."""
+    said = []
+    settings = TestTimeTraining(num_aug=2, steps=1, batch_size=4)
+    learn_and_vote(model, [recolour()], settings, tmp_path, "cpu", said.append)
+    assert said and not [line for line in said if "it may have learnt" in line]
+
+
 def test_tasks_without_answers_are_answered(model: Path, tmp_path: Path):
     votes = learn(model, tmp_path, recolour(answered=False))
     assert votes_of(votes) == 7
