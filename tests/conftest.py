@@ -3,7 +3,10 @@
 import ast
 import os
 import signal
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
 
 import hypothesis
 import jaxtyping
@@ -47,9 +50,42 @@ def check_outer_function(self: JaxtypingTransformer, node: ast.FunctionDef) -> a
 JaxtypingTransformer.visit_FunctionDef = check_outer_function
 
 
+CHECKED_CALLS = 50
+"""Calls of a function whose shapes are checked in each test: a check takes longer than most steps
+of a small model."""
+
+calls: Counter[Callable[..., Any]] = Counter()
+check_every_call = jaxtyping.jaxtyped
+
+
+def check_first_calls(**settings: Any) -> Callable[[Any], Any]:
+    """Decorate a function so that its shapes are checked in the first calls of a test."""
+
+    def decorate(function: Any) -> Any:
+        checked = check_every_call(**settings)(function)
+        if isinstance(function, type):
+            return checked
+
+        @wraps(checked)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if jaxtyping.config.jaxtyping_disable:
+                return function(*args, **kwargs)
+            calls[function] += 1
+            here = checked if calls[function] <= CHECKED_CALLS else function
+            return here(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+jaxtyping.jaxtyped = check_first_calls
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Switch the shape checks off around a test marked `compile`, its fixtures included."""
+    calls.clear()
     checks_are_off = jaxtyping.config.jaxtyping_disable
     if item.get_closest_marker("compile"):
         jaxtyping.config.update("jaxtyping_disable", True)
