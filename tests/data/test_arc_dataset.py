@@ -20,6 +20,7 @@ from ostinato.data.arc.sources import (
 )
 from ostinato.data.batches import training_batches
 from ostinato.data.puzzles import PuzzleSet
+from ostinato.data.symmetries import TURNING
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "arc"
 DATA = ArcData(source=str(GOLDEN), num_aug=6, num_validation=1)
@@ -124,13 +125,40 @@ def test_variants_are_all_different_and_few_where_few_exist():
     blank = {"input": [[0, 0]], "output": [[0]]}
     task = task_from_json("blank", {"train": [blank], "test": [blank]})
     other = task_from_json("other", {"train": [blank], "test": [{"input": [[0, 1]]}]})
-    sets = build([task], [], [other], num_aug=200, side=30, seed=0)
-    # two black cells lie or stand; with a colour in one of them: 4 ways to lie, 9 colours
+    red = {"input": [[0]], "output": [[2]]}
+    shown = task_from_json("shown", {"train": [red], "test": [red]})
+    sets = build([task, shown], [], [other], num_aug=200, side=30, seed=0)
+    # two black cells lie or stand; with a colour in one of them: 4 ways to lie, 9 colours; a cell
+    # of one of 9 colours, in the answer alone
     counts = np.diff(sets.splits["train"].group_indices)
-    assert counts.tolist() == [2, 36]
-    assert len(set(sets.names)) == len(sets.names) == 39
+    assert counts.tolist() == [2, 36, 9]
+    assert len(set(sets.names)) == len(sets.names) == 48
     # an answer that is not known is not supervised
     assert not sets.splits["test"].labels[:].any()
+    # several draws for each variant that is wanted: twelve would hardly ever all differ
+    some = build([task], [], [other], num_aug=12, side=30, seed=0)
+    assert np.diff(some.splits["train"].group_indices).tolist() == [2, 13]
+
+
+def test_draws_are_even():
+    """All symmetries and places, and each pair in the corner as often: 5 standard deviations."""
+    grids = np.random.default_rng(0).integers(10, size=(8, 2, 3)).tolist()
+    pairs = [{"input": a, "output": b} for a, b in zip(grids[::2], grids[1::2], strict=True)]
+    task = task_from_json("task", {"train": pairs[:3], "test": pairs[3:]})
+    sets = build([task], [], [], num_aug=4000, side=6, seed=0)
+    symmetries = np.array([Variant.named(name).symmetry for name in sets.names[2:]])
+    shares = np.bincount(symmetries, minlength=8) / 4000
+    assert (abs(shares - 1 / 8) < 5 * (7 / 64 / 4000) ** 0.5).all()
+
+    corners = sets.splits["train"].files()["corners"].reshape(-1, 4, 2)[1:]
+    for turned, room in ((False, (5, 4)), (True, (4, 5))):
+        here = corners[np.isin(symmetries, TURNING) == turned]
+        expected = np.full(room, 3 / 4 / 20)
+        expected[0, 0] += 1 / 4
+        for pair in range(4):
+            counts = np.zeros(room)
+            np.add.at(counts, tuple(here[:, pair].T), 1)
+            assert (abs(counts / len(here) - expected) < 5 * (expected / len(here)) ** 0.5).all()
 
 
 def test_a_task_is_known_again_under_another_name():

@@ -1,6 +1,7 @@
 """Connections against their formulas written as loops, and the properties they promise."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -109,6 +110,25 @@ def run(mode: Mode, n: int, depth: int) -> tuple[list[HyperConnection], Tensor, 
 def test_streams_part_at_the_start_values(n: int, mode: Mode):
     # An odd depth: after an even one, two streams have been written to alike
     assert divergence(run(mode, n, depth=3)[1]) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("mode", "n", "identity"),
+    [
+        ("static", 2, 0.95),
+        ("static", 4, 0.95),
+        ("dynamic", 2, 1 / (1 + math.exp(-8))),
+        ("dynamic", 4, 1 / (1 + 23 * math.exp(-8))),
+        ("legacy", 2, 0.5),
+        ("legacy", 4, 1 / (1 + 23 * math.exp(-10))),
+    ],
+)
+def test_weights_of_the_permutations_at_the_start(mode: Mode, n: int, identity: float):
+    """With two streams and `legacy` they are mixed in equal parts: the identity copies inputs."""
+    weights = connection(n, mode).mixing(streams(n)).permutations.reshape(-1, math.factorial(n))
+    rest = (1 - identity) / (weights.shape[1] - 1)
+    wanted = torch.tensor([identity] + [rest] * (weights.shape[1] - 1)).expand(len(weights), -1)
+    torch.testing.assert_close(weights, wanted.double(), rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("n", [2, 4])

@@ -19,9 +19,9 @@ from ostinato.data.prompts import PromptData
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import SudokuData
 from ostinato.data.text import TextData
-from ostinato.models import MODELS, NanoChat, RecursiveModel
+from ostinato.models import MODELS, HRMConfig, NanoChat, RecursiveModel
 from ostinato.recipes import all_recipes, recipe_named, recipes
-from ostinato.training.config import AnyRecipe, read_recipe, with_dtypes
+from ostinato.training.config import AnyRecipe, TrainingConfig, read_recipe, with_dtypes
 from ostinato.training.config_file import write_config
 from ostinato.training.puzzles import check_fits
 from ostinato.training.run import run
@@ -171,6 +171,31 @@ def test_settings_of_maze_hard(name, cycles, layers, epochs, ema):
     assert isinstance(recipe.data, MazeData)
     assert (recipe.data.source, recipe.data.validate_on) == ("maze-30x30-hard-1k", "generated")
     assert recipe.data.num_train == recipe.data.num_test == 0, "all of them"
+    assert recipe.data.augment == (name == "maze-hard")
+
+
+def test_settings_of_hrm_on_sudoku():
+    """Its model has the defaults, which the fidelity report compares; the rest is as in TRM."""
+    hrm, trm = recipe_named("hrm-sudoku-extreme"), recipe_named("sudoku-extreme-attention")
+    assert hrm.model == HRMConfig(task="sudoku9", forward_dtype="auto")
+    assert hrm.data == trm.data
+    steps = 20_000 * 1000 // 768
+    assert hrm.training == replace(trm.training, total_steps=steps, ema_decay=0.0)
+
+
+VARIED = (
+    "total_steps ema_decay eval_every weight_decay puzzle_emb_lr puzzle_emb_weight_decay".split()
+)
+"""Training settings in which the published recipes differ."""
+
+
+@pytest.mark.parametrize(
+    "name", [f"{model}{data}" for model in ("", "hrm-") for data in ("maze-hard", "arc-1", "arc-2")]
+)
+def test_all_other_settings_are_the_defaults(name: str):
+    """The fidelity report compares the defaults, such as `refill`, with the originals'."""
+    training, usual = recipe_named(name).training, TrainingConfig()
+    assert replace(training, **{key: getattr(usual, key) for key in VARIED}) == usual
 
 
 @pytest.mark.parametrize(
@@ -209,6 +234,7 @@ def test_the_adamw_preset():
     assert (training.optimizer, training.lr, training.weight_decay) == ("adamw", 1e-4, 0.1)
     assert (training.beta1, training.beta2, training.lr_min_ratio) == (0.9, 0.95, 1.0)
     assert (training.global_batch_size, training.warmup_steps) == (768, 2000)
+    assert (training.ema_decay, training.puzzle_emb_weight_decay) == (0.0, 0.1)
     assert training.total_steps == 100_000
 
 

@@ -88,6 +88,22 @@ MUTANTS = [
         "Forward dtype",
     ),
     Mutant(
+        "weights in fp32, rounded in the result alone",
+        "layers.linear:Linear.forward",
+        {
+            "F.linear(x, self.weight.to(x.dtype), bias)": (
+                "F.linear(x.float(), self.weight, self.bias).to(x.dtype)"
+            )
+        },
+        "Linear layers cast",
+    ),
+    Mutant(
+        "embeddings in fp32",
+        "layers.embedding:Embedding.forward",
+        {"self.weight.to(self.dtype)": "self.weight"},
+        "Embeddings cast",
+    ),
+    Mutant(
         "norm without epsilon",
         "layers.norm:rms_norm",
         {" + eps": ""},
@@ -143,10 +159,31 @@ MUTANTS = [
         "Rotary angles",
     ),
     Mutant(
+        "rotation in bf16",
+        "layers.rotary:apply_rotary",
+        {
+            "wide = x.to(torch.promote_types(x.dtype, torch.float32))": (
+                "wide, cos, sin = x, cos.to(x.dtype), sin.to(x.dtype)"
+            )
+        },
+        "Rotary positions in fp32",
+    ),
+    Mutant(
         "rotary tables saved",
         "layers.rotary:RotaryEmbedding.__init__",
         {'"cos", angles.cos(), persistent=False': '"cos", angles.cos()'},
         "Rotary tables",
+    ),
+    Mutant(
+        "attention in bf16 at its end",
+        "layers.attention:Attention.forward",
+        {
+            "self.o_proj(attended.transpose(1, 2).flatten(2))": (
+                "self.o_proj(attended.transpose(1, 2).flatten(2).bfloat16()).to(x.dtype)"
+            )
+        },
+        "fp32 and float64",
+        "TRM",
     ),
     Mutant(
         "causal attention",
@@ -393,6 +430,12 @@ MUTANTS = [
         "Detached between steps",
     ),
     Mutant(
+        "a bias in the head of the answer",
+        "models.recursive:RecursiveModel.__init__",
+        {"Linear(dim, config.vocab_size)": "Linear(dim, config.vocab_size, bias=True)"},
+        "Number of parameters",
+    ),
+    Mutant(
         "slots start in use",
         "training.slots:Slots.empty",
         {"torch.ones_like(counts, dtype=torch.bool)": "torch.zeros_like(counts, dtype=torch.bool)"},
@@ -554,6 +597,12 @@ MUTANTS = [
         "Logged accuracies",
     ),
     Mutant(
+        "accuracies of halted slots as means over all",
+        "training.puzzles:mean_metrics",
+        {"value / halted": "value / examples"},
+        "Logged accuracies",
+    ),
+    Mutant(
         "gradient not divided by the batch",
         "training.puzzles:train_step",
         {"world.size / config.global_batch_size": "world.size"},
@@ -591,6 +640,79 @@ MUTANTS = [
         "training.puzzles:train_step",
         {"    state.end_turn(slots)\n": ""},
         "Carry across training steps",
+        "TRM",
+    ),
+    Mutant(
+        "the q head outside the optimiser",
+        "training.optimizers:make_optimizers",
+        {
+            "AdamATan2(model.parameters(), **adam)": (
+                "AdamATan2([p for n, p in model.named_parameters() if 'q_head' not in n], **adam)"
+            )
+        },
+        "Optimisers in a training step",
+        "TRM",
+    ),
+    Mutant(
+        "the rate of the update before",
+        "training.puzzles:train_step",
+        {"state.step + 1, time_used": "max(1, state.step), time_used"},
+        "Optimisers in a training step",
+        "HRM",
+    ),
+    Mutant(
+        "puzzle rows without a warm-up",
+        "training.weight_state:WeightState.set_learning_rate",
+        {"base * factor": "base * (factor if 'params' in group else 1.0)"},
+        "Optimisers in a training step",
+        "TRM",
+    ),
+    Mutant(
+        "the average taken before the update",
+        "training.puzzles:train_step",
+        {
+            "    for optimizer in state.optimizers:": (
+                "    if state.ema is not None:\n        state.ema.update()\n"
+                "    for optimizer in state.optimizers:"
+            ),
+            "        state.ema.update()\n    state.end_turn": "        pass\n    state.end_turn",
+        },
+        "Optimisers in a training step",
+        "TRM-MLP",
+    ),
+    Mutant(
+        "no noise in training",
+        "training.puzzles:train_step",
+        {"                state.model.relaxation(state.generator(number + 1)),\n": ""},
+        "Noise and random starts in use (EqR)",
+        "TRM",
+    ),
+    Mutant(
+        "the same noise at every step",
+        "training.puzzles:train_step",
+        {"state.generator(number + 1)": "torch.Generator().manual_seed(number)"},
+        "Noise and random starts in use (EqR)",
+        "HRM",
+    ),
+    Mutant(
+        "the same random starts at every step",
+        "training.state:TrainState.initial_state",
+        {"self.generator(0)": "torch.Generator().manual_seed(0)"},
+        "Noise and random starts in use (EqR)",
+        "TRM-MLP",
+    ),
+    Mutant(
+        "one random start for all slots",
+        "training.state:TrainState.initial_state",
+        {"len(self.slots.steps)": "1"},
+        "Noise and random starts in use (EqR)",
+        "TRM",
+    ),
+    Mutant(
+        "no noise in evaluation",
+        "inference.think:think",
+        {"float(number), relax=relax": "float(number)"},
+        "Noise and random starts in use (EqR)",
         "TRM",
     ),
     Mutant(
@@ -712,6 +834,36 @@ MUTANTS = [
             "1 - self.decay": "(1 - self.decay) / (1 - self.decay**self.updates)",
         },
         "Averaged weights",
+    ),
+    Mutant(
+        "digit d as token d",
+        "data.sudoku.rules:Sudoku.parse",
+        {"self.meaning[symbol] for": "self.meaning[symbol] - 1 for"},
+        "Sudoku tokens",
+    ),
+    Mutant(
+        "goal before start",
+        "data.maze.rules:Maze.tokens",
+        {"SYMBOLS.index(symbol)": "'?#.GSo'.index(symbol)"},
+        "Maze tokens",
+    ),
+    Mutant(
+        "examples of a puzzle in their order",
+        "data.batches:_Stretch.examples",
+        {"in_order[np.lexsort((keys, visit))][: end - begin]": "in_order[: end - begin]"},
+        "Puzzles of several examples",
+    ),
+    Mutant(
+        "an epoch of all examples",
+        "data.puzzles:PuzzleSet.epoch_examples",
+        {"self.num_groups * self.metadata.mean_puzzle_examples": "float(len(self))"},
+        "Length of an epoch",
+    ),
+    Mutant(
+        "names without the originals' prefix",
+        "weights.official:to_official_name",
+        {"PREFIX + ": ""},
+        "Names of weights",
     ),
     Mutant(
         "labels 0 supervised",

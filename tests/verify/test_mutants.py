@@ -32,9 +32,9 @@ def test_mutants_are_many_and_differ():
     assert len(BY_NAME) == len(MUTANTS) >= 20
 
 
-def test_only_few_rows_have_no_mutant():
+def test_every_row_that_measures_code_has_a_mutant():
     spared = CHECKS.keys() - {mutant.caught_by for mutant in MUTANTS}
-    assert len(spared) <= 20, sorted(spared)
+    assert spared == {"Defaults", "Names of outputs, carry and metrics"}, "these compare tables"
 
 
 RECORDED = {

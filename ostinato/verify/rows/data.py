@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ostinato.data.batches import TrainingOrder, test_batches, training_batches
+from ostinato.data.maze import Maze
 from ostinato.data.metadata import Metadata
 from ostinato.data.puzzles import PuzzleSet
 from ostinato.data.sudoku import Sudoku
@@ -26,6 +27,14 @@ def tokens() -> float:
     sudoku, text = Sudoku(9), ".3" + SOLVED[2:40] + "0" + SOLVED[41:]
     expected = [1 if symbol in ".0" else int(symbol) + 1 for symbol in text]
     return apart(sudoku.parse(text), expected) + abs(sudoku.vocab_size - 11)
+
+
+@check("Maze tokens", "", "0 pad, then # free S G and o; vocabulary 6; the label marks the path")
+def maze_tokens() -> float:
+    """Tokens of a written maze and of its answer that differ."""
+    maze = Maze(3)
+    wrong = apart(maze.parse("S # ##  G"), [3, 2, 1, 2, 1, 1, 2, 2, 4]) + abs(maze.vocab_size - 6)
+    return wrong + apart(maze.parse_answer("S #o##ooG"), [3, 2, 1, 5, 1, 1, 5, 5, 4])
 
 
 @check("Supervised cells", "001 002", "all 81 of a Sudoku; elsewhere ignore_label_id → -100")

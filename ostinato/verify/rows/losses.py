@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 from ostinato.models import Output, State
+from ostinato.training.distributed import World
 from ostinato.training.losses import act_loss, stablemax
+from ostinato.training.puzzles import mean_metrics
 from ostinato.training.slots import Slots
 from ostinato.verify import reference
 from ostinato.verify.check import apart, check, relatively_apart
@@ -120,7 +122,7 @@ def continue_loss() -> float:
 
 @check("Logged accuracies", "002", "of slots that halted at this step and have a label", 1e-6)
 def logged() -> float:
-    """Count, cell and exact accuracy, q accuracy and steps, slot by slot."""
+    """Count, cell and exact accuracy, q accuracy and steps, slot by slot, and their means."""
     output, slots = case()
     expected = dict.fromkeys(("count", "accuracy", "exact", "q_halt", "steps"), 0.0)
     for b in range(12):
@@ -137,4 +139,10 @@ def logged() -> float:
     metrics = act_loss(output, slots)[1]
     names = {"exact": "exact_accuracy", "q_halt": "q_halt_accuracy"}
     ours = (metrics[f"halted_{names.get(name, name)}"] for name in expected)
-    return max(apart(a, b) for a, b in zip(ours, expected.values(), strict=True))
+    found = max(apart(a, b) for a, b in zip(ours, expected.values(), strict=True))
+
+    means = mean_metrics(metrics | {"examples": torch.tensor(12)}, 12, World())
+    count = expected.pop("count")
+    wished = {f"halted_{names.get(name, name)}": x / count for name, x in expected.items()}
+    wished |= {"halted_share": count / 12, "lm_loss": metrics["lm_loss"].item() / 12}
+    return max(found, *(apart(means[f"train/{name}"], x) for name, x in wished.items()))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ostinato.layers import SparseEmbedding
-from ostinato.models import TRMConfig
+from ostinato.models import HRMConfig, TRMConfig
 from ostinato.training.config import TrainingConfig
 from ostinato.training.ema import EMA
 from ostinato.training.optimizers import AdamATan2, SparseSignSGD, make_optimizers
@@ -159,33 +159,47 @@ def ema() -> float:
 
 @check("Defaults", "001 002", "the names and values of documents and official recipes")
 def defaults() -> int:
-    """Settings of TRM and of training that differ."""
-    model = {
+    """Settings of TRM, of HRM and of training that differ."""
+    shared = {
         "vocab_size": 11,
         "seq_len": 81,
         "hidden_size": 512,
         "num_heads": 8,
-        "L_layers": 2,
         "expansion": 4.0,
-        "H_cycles": 3,
-        "L_cycles": 6,
         "halt_max_steps": 16,
-        "puzzle_emb_len": 16,
+        "pos_encodings": "rope",
+        "puzzle_emb_ndim": 512,
+        "q_outputs": 2,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10_000.0,
+        "forward_dtype": "bfloat16",
+        "initial_state": "fixed",
+        "damping": 1.0,
+        "noise": 0.0,
     }
+    trm = {"H_cycles": 3, "L_cycles": 6, "L_layers": 2, "prefix_len": 16, "no_ACT_continue": True}
+    hrm = {"H_cycles": 2, "L_cycles": 2, "L_layers": 4, "prefix_len": 1, "no_ACT_continue": False}
     training = {
+        "total_steps": 65_104,
         "global_batch_size": 768,
+        "slot_turns": 1,
+        "refill": "aligned",
+        "optimizer": "adam_atan2",
         "lr": 1e-4,
+        "puzzle_emb_lr": 1e-4,
         "beta1": 0.9,
         "beta2": 0.95,
         "weight_decay": 1.0,
+        "puzzle_emb_weight_decay": 1.0,
         "warmup_steps": 2000,
         "lr_min_ratio": 1.0,
         "halt_exploration_prob": 0.1,
         "ema_decay": 0.999,
         "loss_type": "stablemax_cross_entropy",
+        "q_weight": 0.5,
+        "label_smoothing": 0.0,
         "grad_clip": 0.0,
     }
-    ours = [(TRMConfig(), model), (TrainingConfig(), training)]
+    ours = [(TRMConfig(), shared | trm), (TrainingConfig(), training)]
+    ours += [(HRMConfig(), shared | hrm | {"H_layers": 4})]
     return sum(getattr(c, key) != value for c, table in ours for key, value in table.items())

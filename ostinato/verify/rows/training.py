@@ -1,5 +1,6 @@
 """Whole training steps: gradient, batch, carry and the order of events."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -8,9 +9,11 @@ from torch import Tensor
 
 from ostinato.data.batches import Batch
 from ostinato.data.sudoku import SudokuData
+from ostinato.inference.think import think
 from ostinato.models import HRMConfig, TRMConfig
 from ostinato.training.config import Recipe, TrainingConfig
 from ostinato.training.distributed import World
+from ostinato.training.ema import EMA
 from ostinato.training.puzzles import train_step
 from ostinato.training.state import TrainState
 from ostinato.verify import reference
@@ -26,15 +29,23 @@ def started(
     name: str, model_settings: dict[str, Any] | None = None, **settings: Any
 ) -> tuple[TrainState, Recipe]:
     """A run in float64 with plain gradient descent, so that an update shows the gradient."""
+    state, recipe = started_in_full(name, model_settings, **settings)
+    state.optimizers = [torch.optim.SGD(state.model.parameters(), lr=LR)]
+    state.base_lrs = [LR, TABLE_LR]
+    return state, recipe
+
+
+def started_in_full(
+    name: str, model_settings: dict[str, Any] | None = None, **settings: Any
+) -> tuple[TrainState, Recipe]:
+    """A run in float64 with the optimisers of its settings."""
     model = specimen(name, **model_settings or {})
     assert isinstance(model.config, TRMConfig | HRMConfig)
     config = TrainingConfig(
         global_batch_size=BATCH,
         puzzle_emb_lr=TABLE_LR,
         puzzle_emb_weight_decay=TABLE_DECAY,
-        warmup_steps=0,
-        ema_decay=0.0,
-        **{"halt_exploration_prob": 0.0, **settings},
+        **{"warmup_steps": 0, "ema_decay": 0.0, "halt_exploration_prob": 0.0, **settings},
     )
     recipe = Recipe("fidelity", model.config, SudokuData(), config)
     state = TrainState.start(recipe, torch.device("cpu"), World())
@@ -42,8 +53,8 @@ def started(
     if state.model.rotary is not None:
         assert model.rotary is not None
         state.model.rotary.cos, state.model.rotary.sin = model.rotary.cos, model.rotary.sin
-    state.optimizers = [torch.optim.SGD(state.model.parameters(), lr=LR)]
-    state.base_lrs = [LR, TABLE_LR]
+    if state.ema is not None:
+        state.ema = EMA(state.model, state.ema.decay)  # of these weights
     return state, recipe
 
 
@@ -157,6 +168,72 @@ def updates(name: str) -> int:
     bootstrap = 0 if state.model.config.no_ACT_continue else STEPS
     wrong = abs(len(made) - STEPS) + abs(sum(forward) - STEPS)
     return wrong + abs(len(forward) - STEPS - bootstrap) + abs(state.step - STEPS)
+
+
+@check(
+    "Optimisers in a training step",
+    "002 004",
+    "AdamATan2 of all weights, then their average; one warm-up, for puzzle rows too",
+    1e-12,
+    MODELS,
+)
+def optimisers(name: str) -> float:
+    """Weights, averages and puzzle rows after each of 5 steps, from the gradients of that step."""
+    decay = 0.4
+    state, recipe = started_in_full(
+        name, lr=LR, weight_decay=decay, warmup_steps=4, ema_decay=0.9, grad_clip=0.0
+    )
+    weights, table = dict(state.model.named_parameters()), state.model.puzzle_emb
+    assert table is not None and state.ema is not None
+    theta = {key: p.detach().clone() for key, p in weights.items()}
+    m, v, average = ({key: k * p for key, p in theta.items()} for k in (0, 0, 1))
+    gradients: dict[str, Tensor] = {}
+
+    def note(*_: Any) -> None:
+        gradients.update({key: p.grad.clone() for key, p in weights.items() if p.grad is not None})
+
+    state.optimizers[0].register_step_pre_hook(note)
+    found = 0.0
+    for t, offered in enumerate(batches(name), start=1):
+        rows = table.weights.clone()
+        train_step(state, recipe, offered)
+        lr, table_lr = LR * min(1, t / 4), TABLE_LR * min(1, t / 4)
+        for key, g in gradients.items():
+            m[key], v[key] = 0.9 * m[key] + 0.1 * g, 0.95 * v[key] + 0.05 * g**2
+            angle = torch.atan2(m[key], (v[key] / (1 - 0.95**t)).sqrt())
+            theta[key] = theta[key] * (1 - lr * decay) - lr / (1 - 0.9**t) * angle
+            average[key] = 0.9 * average[key] + 0.1 * theta[key]
+            found = max(found, apart(weights[key], theta[key]))
+            found = max(found, apart(state.ema.shadow[key], average[key]))
+        ids = state.slots.puzzle_ids
+        moved = (table.weights - rows * (1 - table_lr * TABLE_DECAY))[ids].abs() / table_lr
+        found = max(found, apart(moved, moved.round().clamp(max=1)))  # the size of a sign
+    return found if len(gradients) == len(weights) else math.inf
+
+
+@check(
+    "Noise and random starts in use (EqR)",
+    "",
+    "drawn anew for every slot at every step of training, and for every puzzle in evaluation",
+    0.0,
+    MODELS,
+)
+def draws(name: str) -> int:
+    """Count the ways in which two states after a step on the same puzzle are equal."""
+    wrong = 0
+    for drawn in ({"noise": 0.1}, {"initial_state": "random"}):
+        state, recipe = started(name, {"halt_max_steps": 1, **drawn})
+        state.base_lrs = [0.0, 0.0]
+        one = batch(state.model)
+        offered = Batch(*(x[:1].expand(BATCH, *x.shape[1:]) for x in one))
+        trained = []
+        for _ in range(2):
+            train_step(state, recipe, offered)
+            trained.append(state.slots.state.z_H)
+        (step,) = think(state.model, offered.inputs, offered.puzzle_ids)
+        for states in (torch.cat(trained), step.state.z_H):
+            wrong += int(torch.pdist(states.flatten(1)).min() < 1e-6)
+    return wrong
 
 
 @check(
