@@ -160,16 +160,17 @@ def test_two_processes_draw_the_same_samples_as_one(start: Path, tmp_path: Path)
 def test_an_update_goes_by_the_mean_over_prompts_of_that_over_samples(
     method: str, clip: float, start: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Also what is logged of the samples; each step draws anew."""
+    """Also what is logged of the samples; each step draws by other random numbers."""
     recipe = tiny(method=method, init_from=str(start), accumulation=2, grad_clip=clip)
     state = PromptState.start(recipe, torch.device("cpu"), World())
     train_set = PromptSet.load(recipe.data.prepare(start.parent / "data", print), "train")
     tokenizer = load_tokenizer(start / "tokenizer.json")
     work = PromptWork(recipe, RunFolder(start), train_set, train_set, tokenizer, state)
-    seen, draw = [], work.sampler.draw
+    seen, asked, draw = [], [], work.sampler.draw
 
-    def watched(*arguments):
-        for judged in draw(*arguments):
+    def watched(prompts, places, samples, key):
+        asked.append((places, key))
+        for judged in draw(prompts, places, samples, key):
             seen.append(judged)
             yield judged
 
@@ -203,10 +204,9 @@ def test_an_update_goes_by_the_mean_over_prompts_of_that_over_samples(
     share = min(1.0, clip / norm) if clip else 1.0
     for name, parameter in state.model.named_parameters():
         torch.testing.assert_close(found[name], share * parameter.grad, rtol=1e-3, atol=1e-6)
-    before = seen[0].rollout.tokens
-    seen.clear()
     work.update(0.0)
-    assert not torch.equal(seen[0].rollout.tokens, before)
+    assert [places for places, _ in asked] == [[0, 1], [2, 3]] * 2
+    assert asked[0][1] == asked[1][1] != asked[2][1] == asked[3][1]
 
 
 def rollout(finished: list[list[bool]]) -> Rollout:
