@@ -11,6 +11,7 @@ from ostinato.kernels.products import Matrix
 from ostinato.kernels.step import PackedHead, Weights
 from ostinato.layers import HyperConnection, PackedTernaryLinear, RMSNorm
 from ostinato.layers.hyper_connections import Logits
+from ostinato.layers.ternary import ACTIVATION_LEVELS, SMALLEST_SCALE
 from ostinato.models.nanochat import Block, NanoChat
 
 LANE, LANES = 32, 4
@@ -21,7 +22,6 @@ SMALLEST_PACKED_HEAD = 2**21
 """Bytes."""
 PACKED_ROWS = 4096
 """Rows of the head that are packed at a time."""
-SMALLEST_SCALE, LEVELS = 1e-8, 127
 
 
 def pack_weights(model: NanoChat) -> Weights:
@@ -41,7 +41,7 @@ def pack_weights(model: NanoChat) -> Weights:
     constants = [
         config.rms_norm_eps,
         SMALLEST_SCALE,
-        LEVELS,
+        ACTIVATION_LEVELS,
         config.head_dim**-0.5,
         config.num_streams if legacy else 2,
         1 / config.num_streams if legacy else 1,

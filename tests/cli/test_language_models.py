@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import ostinato
 from ostinato.cli import main
+from ostinato.cli.sampling_arguments import SamplingArguments
 from ostinato.cli.serve import Serve
 from ostinato.data.text.conversations import read_conversations
 from ostinato.data.text.template import CHATML, Message
@@ -77,6 +78,15 @@ def test_generate_prints_what_the_library_gives(run: Path, capsys: pytest.Captur
     assert content["finish"] == pieces[-1].finish
 
 
+def test_people_get_a_cooler_text_than_the_library(run: Path, capsys: pytest.CaptureFixture[str]):
+    """Temperature 0.6, and the 50 likeliest tokens."""
+    sampling = ostinato.Sampling(temperature=0.6, top_k=50, seed=3)
+    assert SamplingArguments(seed=3).drawn() == sampling
+    pieces = list(ostinato.generate(ostinato.load(run), "the cat", None, sampling, 9))
+    content = json.loads(printed(["generate", "chat", "the cat", "--seed", "3", "--json"], capsys))
+    assert content["tokens"][:9] == [piece.token for piece in pieces]
+
+
 def test_generate_ends_at_a_stop_string(run: Path, capsys: pytest.CaptureFixture[str]):
     words = ["generate", "chat", "the cat", "--json", "--seed", "1"]
     whole = json.loads(printed(words, capsys))
@@ -98,6 +108,7 @@ def test_chat_answers_until_the_input_ends(
     assert "has not been trained to answer" in shown.out
     assert "The dialogue is forgotten." in shown.out
     assert "the question is empty" in shown.err
+    assert shown.err.startswith("seed ")
     assert "shorten it" in shown.err
 
 
@@ -117,6 +128,22 @@ def test_chat_and_the_server_multiply_in_the_way_asked_for(
     assert main(["chat", "chat", "--max-tokens", "2", "--product", "int8"]) == 0
     create_app(Serve(("chat",), product="int8").served())
     assert asked == ["int8", "int8"]
+
+
+def test_the_server_asks_for_the_key_in_its_environment(run: Path, monkeypatch: pytest.MonkeyPatch):
+    testclient = pytest.importorskip("fastapi.testclient")
+    status = []
+
+    def asked(self: Serve, app: object) -> None:
+        with testclient.TestClient(app, "http://127.0.0.1") as client:
+            for key in ("guess", "secret"):
+                headers = {"authorization": f"Bearer {key}"}
+                status.append(client.get("/v1/models", headers=headers).status_code)
+
+    monkeypatch.setattr(Serve, "listen", asked)
+    monkeypatch.setenv("OSTINATO_API_KEY", "secret")
+    assert main(["serve", "chat", "--product", "float", "--device", "cpu"]) == 0
+    assert status == [401, 200]
 
 
 def test_inspect_reads_streams_and_weights(run: Path, capsys: pytest.CaptureFixture[str]):

@@ -22,7 +22,11 @@ ATTACKS = {
     "an infinite loop": "while True: pass",
     "a long sleep": NAP,
     "a fork bomb": "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+    "many processes that only wait": "import os, time\nfor _ in range(40):\n"
+    "    if not os.fork(): time.sleep(60)",
+    "many open files": "kept = [open('/dev/null') for _ in range(100)]",
     "10 GB of memory": "x = bytearray(10**10)",
+    "10 GB that it does not touch": "import mmap\nx = mmap.mmap(-1, 10**10)",
     "a file of 1 GB": "with open('x', 'wb') as f:\n    for _ in range(1000): f.write(bytes(10**6))",
     "much output": "import os\nfor n in range(3, 64):\n"
     "    try:\n        while os.write(n, bytes(10**6)): pass\n    except OSError: pass\n1 / 0",
@@ -32,9 +36,10 @@ ATTACKS = {
     "signals ignored": "import signal\nfor n in range(1, 32):\n"
     "    try: signal.signal(n, signal.SIG_IGN)\n    except OSError: pass\n" + NAP,
     "another user's file": "open(FILE).read()",
-    "the environment of its parent": "import os\nassert any(\n"
-    "    b'OSTINATO_SECRET' in open(f'/proc/{n}/environ', 'rb').read()\n"
-    "    for n in os.listdir('/proc') if n.isdigit())",
+    "the environment of its parent": "import os\nfound = b''\nfor n in os.listdir('/proc'):\n"
+    "    try: found += open(f'/proc/{n}/environ', 'rb').read()\n"
+    "    except OSError: pass\n"
+    "assert b'OSTINATO_SECRET' in found",
     "a socket": "import socket\nsocket.create_connection(('127.0.0.1', PORT), 1)",
     "its folder deleted": "import os, shutil\nshutil.rmtree(os.getcwd())\nopen('x', 'w')",
     "folders that nobody may enter": "import os\nos.makedirs('a/b')\nos.chmod('a', 0)\n"

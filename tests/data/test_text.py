@@ -185,5 +185,6 @@ def test_settings_that_older_data_sets_lack_do_not_rename_them(corpus: Path, tmp
     facts = json.loads((folder / "text.json").read_text())
     assert "turn_tokens" not in facts and "text_field" not in facts
     assert TokenSet.load(folder, "train").tokenizer.turn_start is None
+    assert TextData().turn_tokens
     newer = replace(older, turn_tokens=True).prepare(tmp_path, silent)
     assert newer != folder and TokenSet.load(newer, "train").tokenizer.turn_start is not None

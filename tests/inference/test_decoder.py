@@ -22,7 +22,7 @@ SMALL = NanoChatConfig(
 VARIANTS: list[dict[str, Any]] = [
     {"num_streams": 1, "num_kv_heads": 1},
     {"num_streams": 4, "stream_mode": "dynamic", "tied_head": False, "num_kv_heads": 2},
-    {"num_streams": 2, "stream_mode": "legacy"},
+    {"num_streams": 4, "stream_mode": "legacy"},
     {"sub_norm": True, "group_size": 0, "hidden_size": 40},
     {"activation_group_size": 8, "num_loops": 2, "sandwich_norm": True},
     {"hidden_size": 256, "group_size": 128, "ffn_mult": 1.5},
@@ -84,6 +84,19 @@ def test_float32_is_as_exact_as_the_training_forward(
         made.read(text[:1], slot)
     logits = made.step(texts[:, 1].tolist(), range(5))
     assert (logits - wanted).abs().max() / wanted.abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_rounds_halves_as_training_does(way: Way):
+    """The first norm gives 1 for every entry, times its weight: its scale is 1 in int8."""
+    model = trained(rms_norm_eps=0.0, num_streams=1)
+    with torch.no_grad():
+        model.embed_tokens.weight.fill_(1.0)
+        halves = torch.arange(SMALL.hidden_size, dtype=torch.float64) - 10.5
+        model.get_parameter("blocks.0.attention_norm.weight").copy_(halves)[0] = 127.0
+        wanted = model(torch.tensor([[7]]))[0]
+    logits = Decoder(model, product=way).step([7], [0])
+    assert (logits - wanted).abs().max() / wanted.abs().max() <= 1e-9
 
 
 def test_weights_that_change_are_laid_out_again():

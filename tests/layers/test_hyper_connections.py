@@ -153,3 +153,25 @@ def test_collapse_is_sum_or_mean():
     assert torch.equal(collapse(s, "static"), s.sum(2))
     assert torch.equal(collapse(s, "dynamic"), s.sum(2))
     assert torch.equal(collapse(s, "legacy"), s.mean(2))
+
+
+@pytest.mark.parametrize("n", [2, 4])
+@pytest.mark.parametrize("index", [0, 1, 7])
+def test_starts_are_those_of_the_modes(n: int, index: int):
+    """Of `dynamic`, the recordings hold them."""
+    legacy, static = (
+        connection(n, mode, index).mixing(streams(n)) for mode in ("legacy", "static")
+    )
+    equal = torch.full((n,), 0.5, dtype=torch.float64).sigmoid()
+    torch.testing.assert_close(legacy.pre, equal)
+    torch.testing.assert_close(legacy.post, n * equal)
+    logits = torch.zeros(len(legacy.permutations), dtype=torch.float64)
+    logits[0] = 0 if n == 2 else 10
+    torch.testing.assert_close(legacy.permutations, logits.softmax(0))
+
+    bias = torch.tensor([1.0 if stream == index % n else -1.0 for stream in range(n)])
+    torch.testing.assert_close(static.pre, bias.double().sigmoid())
+    torch.testing.assert_close(static.post, 2 * bias.double().sigmoid())
+    others = len(static.permutations) - 1
+    by_hand = torch.tensor([0.95, *[0.05 / others] * others], dtype=torch.float64)
+    torch.testing.assert_close(static.permutations, by_hand, rtol=1e-6, atol=0)

@@ -64,6 +64,22 @@ def test_ternarize_is_the_absolute_mean_of_each_group(group_size: int):
     assert torch.equal(ternarize(weight, group_size).weight().sign(), codes.to(torch.float32))
 
 
+def test_both_quantisers_round_halves_away_from_zero():
+    """Their scales are exactly 1 here."""
+    weight = torch.tensor([[0.5, -0.5, 2.5, -0.5, 1.0, 1.0, 1.0, 1.0]])
+    codes, scales = ternarize(weight, 8)
+    assert scales.item() == 1 and codes.tolist() == [[1, -1, 1, -1, 1, 1, 1, 1]]
+    integers, scales = quantize_activations(torch.tensor([[127.0, 0.5, -0.5, 2.5, -4.5]]))
+    assert scales.item() == 1 and integers.tolist() == [[127, 1, -1, 3, -5]]
+
+
+@pytest.mark.parametrize(("size", "kept"), [(1e-7, 1e-7), (1e-9, 1e-8)])
+def test_a_scale_is_at_least_that_of_the_definition(size: float, kept: float):
+    x = torch.full((1, 8), size)
+    assert ternarize(x, 8).scales.item() == pytest.approx(kept)
+    assert quantize_activations(x).scales.item() == pytest.approx(kept / 127)
+
+
 def test_an_empty_group_is_harmless():
     codes, scales = ternarize(torch.zeros(2, 8), 4)
     assert codes.abs().max() == 0

@@ -229,11 +229,50 @@ def test_sizes_are_those_of_the_model(variant: dict[str, Any]):
     assert size_of(config, batch_size=4).activations > 3 * size.activations
 
 
+def test_the_start_is_the_documented_one():
+    """Sub-layer number k reads mainly stream k mod n."""
+    config = replace(
+        PRESETS["tiny"], num_layers=2, num_streams=4, tied_head=False, num_loops=2, sub_norm=True
+    )
+    model = NanoChat(config, torch.Generator().manual_seed(0))
+    weights, roles = dict(model.named_parameters()), model.parameter_roles()
+    for name, weight in weights.items():
+        if roles[name] in ("block matrix", "embedding", "head"):
+            assert weight.std().item() == pytest.approx(0.02, rel=0.02), name
+            assert abs(weight.mean().item()) < 1e-3, name
+        if roles[name] == "norm":
+            assert (weight == 1).all(), name
+    assert weights["embed_tokens.weight"].abs().max() < 0.05 < weights["lm_head.weight"].max()
+    assert (weights["exit_gate.bias"] == 0).all() and (weights["exit_gate.weight"] != 0).all()
+    read = [bias.argmax().item() for name, bias in weights.items() if name.endswith(".pre.bias")]
+    assert read == [0, 1, 2, 3]
+
+
+def test_defaults():
+    """The group of 128 and the width of the inner layer: see the presets."""
+    config = NanoChatConfig()
+    assert (config.rms_norm_eps, config.rope_theta) == (1e-6, 10_000.0)
+    assert (config.num_streams, config.stream_mode) == (2, "static")
+    assert (config.ternary, config.group_size) == (True, 128)
+    assert (config.quantize_activations, config.activation_group_size) == (True, 0)
+    assert (config.tied_head, config.sub_norm, config.sandwich_norm) == (True, False, False)
+    assert (config.num_loops, config.kv_heads) == (1, config.num_heads)
+
+
 def test_presets_are_as_large_as_documented():
     assert round(size_of(PRESETS["d20"]).parameters / 1e6, 1) == 18.0
+    assert round(size_of(PRESETS["nano-125m"]).parameters / 1e6) == 127
+    shapes = {
+        name: (c.hidden_size, c.num_layers, c.num_heads, c.seq_len) for name, c in PRESETS.items()
+    }
+    assert shapes["d20"] == (256, 6, 4, 256)
+    assert shapes["nano-125m"] == (768, 12, 12, 512)
+    assert shapes["nano-560m"] == (1024, 24, 16, 512)
     assert PRESETS["d20"].inner_size == 768
     assert PRESETS["nano-125m"].inner_size == 2176
     assert PRESETS["nano-560m"].inner_size == 2816
+    plain = replace(SMALL, ternary=False, group_size=0, ffn_mult=1.99)
+    assert plain.inner_size == 63, "a part of a unit is cut off before groups are filled"
     with pytest.raises(ValueError, match="choose from tiny, d20"):
         preset_named("d21")
 

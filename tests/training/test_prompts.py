@@ -11,15 +11,18 @@ import pytest
 import torch
 
 from ostinato.data.prompts import Prompt, PromptData, PromptSet
+from ostinato.data.prompts.arithmetic import ArithmeticTask
+from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.data.text.words import load_tokenizer
 from ostinato.evaluation import prompts as sampling
-from ostinato.models import NanoChatConfig
+from ostinato.inference.rollout import Rollout
+from ostinato.models import NanoChat, NanoChatConfig
 from ostinato.recipes.prompts import nanochat_maze_rl, started
 from ostinato.training.checkpoint import load_checkpoint
 from ostinato.training.config import PromptRecipe, PromptTrainingConfig
 from ostinato.training.distributed import World
 from ostinato.training.prompt_state import PromptState
-from ostinato.training.prompts import PromptWork
+from ostinato.training.prompts import PromptWork, answer_tokens
 from ostinato.training.run import run
 from ostinato.training.run_folder import RunFolder
 from tests.training.processes import CONTEXT, in_processes
@@ -150,6 +153,98 @@ def test_two_processes_draw_the_same_samples_as_one(start: Path, tmp_path: Path)
     for name, tensor in one.items():
         assert torch.equal(both[0][name], both[1][name]), name
         torch.testing.assert_close(both[0][name], tensor, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1e-3])
+@pytest.mark.parametrize("method", ["maxrl", "reinforce"])
+def test_an_update_goes_by_the_mean_over_prompts_of_that_over_samples(
+    method: str, clip: float, start: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Also what is logged of the samples; each step draws by other random numbers."""
+    recipe = tiny(method=method, init_from=str(start), accumulation=2, grad_clip=clip)
+    state = PromptState.start(recipe, torch.device("cpu"), World())
+    train_set = PromptSet.load(recipe.data.prepare(start.parent / "data", print), "train")
+    tokenizer = load_tokenizer(start / "tokenizer.json")
+    work = PromptWork(recipe, RunFolder(start), train_set, train_set, tokenizer, state)
+    seen, asked, draw = [], [], work.sampler.draw
+
+    def watched(prompts, places, samples, key):
+        asked.append((places, key))
+        for judged in draw(prompts, places, samples, key):
+            seen.append(judged)
+            yield judged
+
+    monkeypatch.setattr(work.sampler, "draw", watched)
+    (adam,) = state.optimizers
+    monkeypatch.setattr(adam, "step", lambda: None)
+    monkeypatch.setattr(adam, "zero_grad", lambda set_to_none: None)
+    sums = work.update(0.0)
+    found = {name: p.grad.clone() for name, p in state.model.named_parameters()}
+    state.model.zero_grad()
+    rewards = []
+    for judged in seen:
+        for row, prompt in enumerate(judged.prompts):
+            rewards.append(judged.rewards[row])
+            mean = judged.rewards[row].mean().item()
+            for sample in range(8):
+                advantage = judged.rewards[row, sample].item() - mean
+                if method == "maxrl":
+                    advantage = advantage / mean if mean else 0.0
+                kept = judged.rollout.written[row, sample]
+                text = torch.cat([prompt, judged.rollout.tokens[row, sample][kept]])
+                logarithms = state.model(text[None, :-1])[0].log_softmax(-1)
+                chosen = logarithms.gather(1, text[1:, None])[len(prompt) - 1 :]
+                (-advantage / 8 / 4 * chosen.sum()).backward()
+    shares = torch.stack(rewards).mean(1)
+    assert len(shares) == 4 and ((shares > 0) & (shares < 1)).any()
+    assert sums["reward"] == pytest.approx(shares.sum().item())
+    assert [sums["none_right"], sums["all_right"]] == [(shares == 0).sum(), (shares == 1).sum()]
+    norm = torch.stack([p.grad.norm() for p in state.model.parameters()]).norm().item()
+    assert sums["grad_norm"].item() == pytest.approx(norm, rel=1e-4)
+    share = min(1.0, clip / norm) if clip else 1.0
+    for name, parameter in state.model.named_parameters():
+        torch.testing.assert_close(found[name], share * parameter.grad, rtol=1e-3, atol=1e-6)
+    work.update(0.0)
+    assert [places for places, _ in asked] == [[0, 1], [2, 3]] * 2
+    assert asked[0][1] == asked[1][1] != asked[2][1] == asked[3][1]
+
+
+def rollout(finished: list[list[bool]]) -> Rollout:
+    """Completions of a token each."""
+    ends = torch.tensor(finished)
+    ones = torch.ones(*ends.shape, 1, dtype=torch.long)
+    return Rollout(ones, ones.bool(), ends, torch.zeros(ends.shape))
+
+
+def test_a_right_answer_that_is_cut_off_earns_nothing(start: Path):
+    tokenizer = load_tokenizer(start / "tokenizer.json")
+    sampler = sampling.Sampler(NanoChat(MODEL), ArithmeticTask(2), tokenizer, 1)
+    prompt = Prompt("40+2=", "42")
+    rewards = sampler.judge([prompt], rollout([[True, False, True]]), ["42", "42", "24"])
+    assert rewards.tolist() == [[1, 0, 0]]
+    assert PromptTrainingConfig().grad_clip == 1.0
+
+
+def test_scores_of_prompts_are_counted_by_hand():
+    rewards = torch.tensor([[0.0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]])
+
+    class Fixed(sampling.Sampler):
+        def __init__(self): ...
+
+        def draw(self, prompts, places, samples, key):
+            ended = rollout([[True] * samples] * len(places))
+            yield sampling.Judged(places, ended.tokens[:, 0], ended, rewards[places], [])
+
+    scores = sampling.evaluate(Fixed(), [Prompt("")] * 5, 4, 2, (0, 1))
+    wanted = {"pass@1": 7 / 20, "pass@4": 3 / 5, "none_right": 2 / 5, "all_right": 1 / 5}
+    assert {name: scores[name] for name in wanted} == pytest.approx(wanted)
+    assert scores["length"] == 1 and "pass@16" not in scores
+
+
+def test_right_answers_end_with_the_token_that_ends_texts():
+    tokenizer = BytePairTokenizer.train([], 257)
+    tokens = answer_tokens(tokenizer, "42")
+    assert tokens[-1] in tokenizer.end_tokens and tokenizer.decode(tokens[:-1]) == "42"
 
 
 def test_a_run_goes_on_in_a_new_folder(start: Path, tmp_path: Path):

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 import ostinato
 from ostinato.data.text import TextData, TokenSet
-from ostinato.data.text.token_set import WindowOrder
+from ostinato.data.text.token_set import IGNORE_LABEL, WindowOrder
 from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.files import Notice
 from ostinato.models import NanoChat, NanoChatConfig
@@ -254,6 +255,69 @@ def test_lion_by_hand():
             momentum[i] = 0.99 * momentum[i] + 0.01 * gradient
         lion.step()
         torch.testing.assert_close(weight.detach(), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_lion_takes_the_place_of_adamw_where_it_is_asked_for():
+    config = TextTrainingConfig(optimizer="lion")
+    _, other = make_optimizers(NanoChat(MODEL), config)
+    assert isinstance(other, Lion)
+    assert (other.defaults["lr"], other.defaults["betas"]) == (1e-4, (0.9, 0.99))
+
+
+def test_defaults():
+    config = TextTrainingConfig()
+    assert (config.optimizer, config.muon_lr, config.muon_scale) == ("adamw", 0.02, "original")
+    assert (config.grad_clip, config.decay_start, config.lr_min_ratio) == (1.0, 0.8, 0.1)
+    assert (config.decay_shape, config.label_smoothing, config.entropy_bonus) == ("cosine", 0, 0)
+    assert (config.exit_entropy, config.exit_entropy_end, config.gate_start) == (0.1, 0.05, 1)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1e-3])
+def test_a_step_goes_by_the_mean_over_labels_and_is_clipped(
+    clip: float, corpus: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The micro-batches have unequal numbers of labels."""
+    recipe = tiny(corpus, replace(MODEL, ternary=False), accumulation=2, grad_clip=clip)
+    state, labels = TextState.start(recipe, CPU, World()), windows()[:, 1:].clone()
+    labels[:3, 4:] = IGNORE_LABEL
+    logits = state.model(windows()[:, :-1])
+    F.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
+    wanted = [p.grad for p in state.model.parameters() if p.grad is not None]
+    state.model.zero_grad()
+    norm = torch.stack([gradient.norm() for gradient in wanted]).norm()
+    for optimizer in state.optimizers:
+        monkeypatch.setattr(optimizer, "step", lambda: None)
+        monkeypatch.setattr(optimizer, "zero_grad", lambda set_to_none: None)
+    sums = train_step(state, recipe, windows(), labels=labels)
+    found = [p.grad for p in state.model.parameters() if p.grad is not None]
+    torch.testing.assert_close(sums["grad_norm"], norm)
+    share = min(1.0, clip / norm.item()) if clip else 1.0
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, share * other, rtol=1e-4, atol=1e-7)
+
+
+def test_what_is_logged_of_a_step_is_counted_by_hand(corpus: Path, tmp_path: Path):
+    recipe = tiny(corpus, total_steps=1)
+    train(recipe, tmp_path / "run")
+    texts = TokenSet.load(next((tmp_path / "data").glob("text-*")), "train")
+    rows, labels = next(texts.batches(16, 4, recipe.training.seed))
+    logits = TextState.start(recipe, CPU, World()).model(rows[:, :-1]).detach().double()
+    nats = -logits.log_softmax(-1).gather(2, labels[..., None]).sum().item()
+    size = sum(len(texts.tokenizer.token_bytes(token)) for token in labels.flatten().tolist())
+    logged = {
+        name: metrics(tmp_path / "run", f"train/{name}")[0]
+        for name in ("cross_entropy", "perplexity", "bits_per_byte", "copy_rate")
+    }
+    assert logged == pytest.approx(
+        {
+            "cross_entropy": nats / 64,
+            "perplexity": math.exp(nats / 64),
+            "bits_per_byte": nats / math.log(2) / size,
+            "copy_rate": (logits.argmax(-1) == rows[:, :-1]).sum().item() / 64,
+        },
+        rel=1e-4,
+    )
+    assert logged["copy_rate"] > 0 and size != 64
 
 
 def test_data_that_do_not_fit_are_refused(corpus: Path, tmp_path: Path):

@@ -8,10 +8,24 @@ from pathlib import Path
 import pytest
 import torch
 
+from ostinato.data.text.token_set import IGNORE_LABEL
 from ostinato.models import NanoChatConfig
 from ostinato.training import text
+from ostinato.training.distributed import World
+from ostinato.training.loops import Passes, looped_loss
+from ostinato.training.text_state import TextState
+from ostinato.verify import reference
 from ostinato.weights.load import load
-from tests.training.test_text import MODEL, corpus, last_checkpoint, metrics, tiny, train
+from tests.training.test_text import (
+    CPU,
+    MODEL,
+    corpus,
+    last_checkpoint,
+    metrics,
+    tiny,
+    train,
+    windows,
+)
 
 __all__ = ["corpus"]
 LOOPED = replace(MODEL, num_loops=3, sandwich_norm=True)
@@ -71,6 +85,47 @@ def test_the_weight_of_the_entropy_falls_in_a_line(corpus: Path):
     config = tiny(corpus, LOOPED, total_steps=22, gate_start=0.5).training
     found = [config.exit_entropy_at(step) for step in (1, 6, 11, 22)]
     assert found == pytest.approx([0.1, 0.075, 0.05, 0.05])
+
+
+@pytest.mark.parametrize("step", [0, 11, 23])
+def test_the_loss_of_an_update_has_the_weight_of_its_number(step: int, corpus: Path):
+    """Σ p_t L_t - β H(p), with β falling from 0.1 in the first update to 0.05 in the last."""
+    recipe = tiny(corpus, LOOPED)
+    state = TextState.start(recipe, CPU, World())
+    state.step = step
+    loss, _ = state.loss(windows(), windows()[:, 1:], recipe.training, gate_only=False)
+    states = list(state.model.states(windows()[:, :-1]))
+    exits = torch.stack([state.model.exit_logits(x) for x in states])
+    logits = torch.stack([state.model.read_out(x) for x in states])
+    wanted = reference.stage_one(logits, exits, windows()[:, 1:], 0.1 - 0.05 * step / 23)
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("smooth", [0.0, 0.1])
+def test_labels_alone_count_and_the_plain_loss_of_the_last_pass_is_logged(smooth: float):
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 2, 4, 7, generator=rng, dtype=torch.float64)
+    exits = torch.randn(3, 2, 4, generator=rng, dtype=torch.float64)
+    inputs, labels = torch.randint(7, (2, 2, 4), generator=rng)
+    logits[2, 1, 3, inputs[1, 3]] = logits[2, 0, 1, inputs[0, 1]] = 9.0
+    labels[0, :3] = IGNORE_LABEL
+    loss, sums = looped_loss(Passes(logits, exits), inputs, labels, 0.1, smooth, gate_only=False)
+    counted = labels >= 0
+    logs, shares = logits[:, counted].log_softmax(-1), reference.exit_shares(exits[:, counted])
+    plain = -torch.stack([log.gather(1, labels[counted][:, None])[:, 0] for log in logs])
+    entropy = -(shares * shares.log()).sum()
+    losses = (1 - smooth) * plain - smooth * logs.mean(-1)
+    assert loss.item() == pytest.approx(((shares * losses).sum() - 0.1 * entropy).item())
+    wanted = {
+        "loss": loss.item(),
+        "cross_entropy": plain[2].sum().item(),
+        "copied": (logs[2].argmax(-1) == inputs[counted]).sum().item(),
+        "tokens": 5,
+        "exit_pass": sum((t * shares[t - 1]).sum().item() for t in (1, 2, 3)),
+        "exit_entropy": entropy.item(),
+    }
+    assert {name: value.item() for name, value in sums.items()} == pytest.approx(wanted)
+    assert wanted["copied"] > 0
 
 
 def test_a_trained_model_gets_its_gate_alone(corpus: Path, tmp_path: Path):

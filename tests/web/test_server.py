@@ -110,6 +110,15 @@ def test_what_cannot_be_done_is_refused_in_one_line(
     assert response.status_code == status and reason in error and "\n" not in error
 
 
+def test_it_listens_to_this_machine_alone_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch):
+    assert Serve(()).hosts() == ["127.0.0.1", "localhost"]
+    assert Serve((), host="0.0.0.0").hosts() == ["*"]
+    told: dict = {}
+    monkeypatch.setattr(uvicorn, "run", lambda app, **settings: told.update(settings))
+    Serve((), limits=LIMITS).listen(None)
+    assert (told["host"], told["limit_concurrency"]) == ("127.0.0.1", LIMITS.max_connections)
+
+
 @pytest.mark.parametrize("address", [OfATable], indirect=True)
 def test_where_no_rules_are_known_the_model_is_believed(address: str):
     for search in ({}, {"search": "noise"}):

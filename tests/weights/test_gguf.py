@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import ostinato
+from ostinato.data.text.template import CHATML
 from ostinato.data.text.tokenizer import BytePairTokenizer
 from ostinato.layers import PackedTernaryLinear, Ternary
 from ostinato.models.nanochat import NanoChat, NanoChatConfig
@@ -334,6 +335,20 @@ def test_the_tokenizer_is_inside(tmp_path: Path):
     loaded = ostinato.load(path)
     ours, theirs = (list(ostinato.generate(m, "the cat")) for m in (trained(SMALL), loaded))
     assert ours == theirs
+
+
+def test_a_model_that_chats_ends_its_turn(tmp_path: Path):
+    """llama.cpp reads the template and the token that ends an answer from the file."""
+    tokenizer = TOKENIZER.with_turns()
+    model = trained(replace(SMALL, vocab_size=tokenizer.vocab_size))
+    model.tokenizer_json, ends = tokenizer.to_json(), []
+    for model.chat_template in ("", CHATML):
+        write_gguf(model, tmp_path / "model.gguf", GGUFForm(OURS, "q4_0"))
+        reader = gguf.GGUFReader(tmp_path / "model.gguf")
+        ends.append(reader.get_field("tokenizer.ggml.eos_token_id").contents())
+        assert (reader.get_field("tokenizer.chat_template") is None) == (not model.chat_template)
+    assert reader.get_field("tokenizer.chat_template").contents() == CHATML
+    assert ends == [tokenizer.separator, tokenizer.turn_end]
 
 
 def rewritten(path: Path, change: str) -> Path:

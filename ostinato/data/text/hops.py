@@ -54,8 +54,7 @@ class HopData(TextData):
     """Number of training documents."""
     turn_tokens: bool = False
     modulus: Annotated[int, Range(2, len(DIGITS))] = 23
-    """Number of the values: 23 in the paper."""
-    """Number that values are taken modulo; their digits are letters above 9."""
+    """Number that values are taken modulo, 23 in the paper; their digits are letters above 9."""
     operators: Count = 4
     """Most operators of an expression in training and validation."""
     test_operators: Natural = 8
