@@ -114,7 +114,7 @@ class PuzzleWork(Work):
         return train_step(self.state, self.recipe, batch, time_used)
 
     def means(self, sums: dict[str, Tensor]) -> dict[str, float]:
-        means = mean_metrics(sums, self.recipe.training.global_batch_size, self.state.world)
+        means = mean_metrics(sums, self.state.world)
         return {**means, "lr": self.state.optimizers[-1].param_groups[0]["lr"]}
 
     def validate(self) -> dict[str, float]:
@@ -230,7 +230,7 @@ def supervision_step(
     return slots, loss, {"loss": loss.detach(), "examples": examples, **metrics}
 
 
-def mean_metrics(sums: dict[str, Tensor], batch_size: int, world: World) -> dict[str, float]:
+def mean_metrics(sums: dict[str, Tensor], world: World) -> dict[str, float]:
     """Turn metrics summed over steps and slots into means over examples, or over halted slots."""
     names = sorted(sums)
     total = world.sum(torch.stack([sums[name].to(torch.float32) for name in names])).tolist()

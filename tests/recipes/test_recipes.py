@@ -115,6 +115,8 @@ def test_tiny_ones_train(name: str, tmp_path: Path):
     [
         ("sudoku-extreme-mlp", 5_028_866),
         ("sudoku-extreme-attention", 6_828_034),
+        # Blocks without the 16 prefix tokens, embedding and head of 11 tokens, q head
+        ("sudoku-extreme-eqr", 2 * 3 * (81 * 256 + 512 * 1536) + 2 * 11 * 512 + 2 * 513),
         # Five tokens less than Sudoku has, as rows of the embedding and of the head
         ("maze-hard", 6_828_034 - 2 * 5 * 512),
         ("hrm-maze-hard", 27_275_266 - 2 * 5 * 512),
@@ -181,6 +183,15 @@ def test_settings_of_hrm_on_sudoku():
     assert hrm.data == trm.data
     steps = 20_000 * 1000 // 768
     assert hrm.training == replace(trm.training, total_steps=steps, ema_decay=0.0)
+
+
+def test_eqr_is_trm_with_random_starts_damping_and_noise():
+    trm, eqr = recipe_named("sudoku-extreme-mlp"), recipe_named("sudoku-extreme-eqr")
+    assert (eqr.model.initial_state, eqr.model.damping, eqr.model.noise) == ("random", 0.95, 0.01)
+    assert (eqr.model.prefix_len, eqr.model.seq_len) == (0, 81)
+    prefix = {"puzzle_emb_ndim": 512, "puzzle_emb_len": 16}
+    same = replace(eqr.model, **prefix, initial_state="fixed", damping=1.0, noise=0.0)
+    assert (same, eqr.data, eqr.training) == (trm.model, trm.data, trm.training)
 
 
 VARIED = (

@@ -141,7 +141,7 @@ def logged() -> float:
     ours = (metrics[f"halted_{names.get(name, name)}"] for name in expected)
     found = max(apart(a, b) for a, b in zip(ours, expected.values(), strict=True))
 
-    means = mean_metrics(metrics | {"examples": torch.tensor(12)}, 12, World())
+    means = mean_metrics(metrics | {"examples": torch.tensor(12)}, World())
     count = expected.pop("count")
     wished = {f"halted_{names.get(name, name)}": x / count for name, x in expected.items()}
     wished |= {"halted_share": count / 12, "lm_loss": metrics["lm_loss"].item() / 12}
