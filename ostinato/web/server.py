@@ -7,6 +7,7 @@ served by one process.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,6 +80,7 @@ def create_app(
 
     app = FastAPI(
         title="Ostinato",
+        version=version("ostinato"),
         docs_url=None,
         redoc_url=None,
         openapi_url="/v1/openapi.json",

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
@@ -299,3 +300,7 @@ def test_an_address_in_use_is_told_from_a_signal(
     monkeypatch.setattr(uvicorn, "run", run)
     with pytest.raises(error):
         Serve(()).listen(None)
+
+
+def test_the_schema_has_the_version_of_the_package():
+    assert SCHEMA.raw_schema["info"] == {"title": "Ostinato", "version": version("ostinato")}
