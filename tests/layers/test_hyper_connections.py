@@ -124,11 +124,11 @@ def test_streams_part_at_the_start_values(n: int, mode: Mode):
     ],
 )
 def test_weights_of_the_permutations_at_the_start(mode: Mode, n: int, identity: float):
-    """With two streams and `legacy` they are mixed in equal parts: the identity copies inputs."""
+    """Check `legacy` with two streams: it mixes them in equal parts, where the identity copies."""
     weights = connection(n, mode).mixing(streams(n)).permutations.reshape(-1, math.factorial(n))
     rest = (1 - identity) / (weights.shape[1] - 1)
     wanted = torch.tensor([identity] + [rest] * (weights.shape[1] - 1)).expand(len(weights), -1)
-    torch.testing.assert_close(weights, wanted.double(), rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(weights, wanted.double(), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("n", [2, 4])
@@ -157,21 +157,15 @@ def test_collapse_is_sum_or_mean():
 
 @pytest.mark.parametrize("n", [2, 4])
 @pytest.mark.parametrize("index", [0, 1, 7])
-def test_starts_are_those_of_the_modes(n: int, index: int):
-    """Of `dynamic`, the recordings hold them."""
+def test_reading_and_writing_at_the_start(n: int, index: int):
+    """Check the starts that no recording holds; those of `dynamic` are recorded."""
     legacy, static = (
         connection(n, mode, index).mixing(streams(n)) for mode in ("legacy", "static")
     )
     equal = torch.full((n,), 0.5, dtype=torch.float64).sigmoid()
     torch.testing.assert_close(legacy.pre, equal)
     torch.testing.assert_close(legacy.post, n * equal)
-    logits = torch.zeros(len(legacy.permutations), dtype=torch.float64)
-    logits[0] = 0 if n == 2 else 10
-    torch.testing.assert_close(legacy.permutations, logits.softmax(0))
 
     bias = torch.tensor([1.0 if stream == index % n else -1.0 for stream in range(n)])
     torch.testing.assert_close(static.pre, bias.double().sigmoid())
     torch.testing.assert_close(static.post, 2 * bias.double().sigmoid())
-    others = len(static.permutations) - 1
-    by_hand = torch.tensor([0.95, *[0.05 / others] * others], dtype=torch.float64)
-    torch.testing.assert_close(static.permutations, by_hand, rtol=1e-6, atol=0)

@@ -289,7 +289,7 @@ def test_stored_copies_stand_for_their_puzzle():
 
 
 def test_givens_without_a_label():
-    """As nano-trm may have them: the label -100 of a given is not supervised."""
+    """Read the labels of nano-trm too, where -100 leaves a given unsupervised."""
     data = SudokuData(size=4, num_train=5, num_validation=5, num_test=5)
     plain = data.puzzle_set("train", data.splits(print)["train"], print)
     labels = np.where(plain.inputs > 1, -100, plain.labels.astype(int))
