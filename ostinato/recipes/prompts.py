@@ -72,6 +72,7 @@ def nanochat_maze_rl() -> PromptRecipe:
             total_steps=900,
             lr=1e-3,
             muon_lr=2e-3,
+            muon_dtype="float32",
             lr_min_ratio=0.05,
             warmup_steps=5,
             eval_every=100,
