@@ -18,7 +18,7 @@ from ostinato.verify.run import Finding
 
 @dataclass(frozen=True)
 class Verify:
-    """Compare this implementation of TRM and HRM with the released one, number by number.
+    """Compare TRM and HRM with the released code and nanochat with its papers, number by number.
 
     Without arguments: the fidelity report, a measurement for each fact about the originals. With
     --golden: recorded runs of the original code, replayed. With RUN: whether a run is whole, its

@@ -1,4 +1,4 @@
-"""Implement the mathematics of TRM, HRM and loops again, plainly, to measure the package against.
+"""Implement the mathematics of TRM and HRM again, plainly, to measure the package against.
 
 Nothing here calls the code under test. All of it computes in the dtype of its arguments, which is
 float64. Weights come as a dictionary under the names of the package; `c` holds the settings.
@@ -149,69 +149,3 @@ def losses(
         if target is not None:
             total["continue"] = total["continue"] + cross_entropy(target[b], q[b, 1])
     return total
-
-
-def looped(w: Weights, c, tokens: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Run Ouro's blocks over and over: logits [batch, seq, vocab] and exit logits of each pass."""
-    x, logits, exits = w["embed_tokens.weight"][tokens], [], []
-
-    def norm(x: Tensor, name: str) -> Tensor:
-        return rms_norm(x, c.rms_norm_eps) * w[f"{name}.weight"]
-
-    for _ in range(c.num_loops):
-        for number in range(c.num_layers):
-            at = f"blocks.{number}"
-            mixed = causal(under(w, f"{at}.attention"), c, norm(x, f"{at}.attention_norm"))
-            x = x + norm(mixed, f"{at}.attention_out_norm")
-            h = norm(x, f"{at}.feedforward_norm")
-            gate = h @ w[f"{at}.feedforward.gate_proj.weight"].T
-            up = h @ w[f"{at}.feedforward.up_proj.weight"].T
-            down = (gate / (1 + torch.exp(-gate)) * up) @ w[f"{at}.feedforward.down_proj.weight"].T
-            x = x + norm(down, f"{at}.feedforward_out_norm")
-        x = norm(x, "final_norm")
-        logits.append(x @ w["lm_head.weight"].T)
-        exits.append(x @ w["exit_gate.weight"][0] + w["exit_gate.bias"])
-    return logits, exits
-
-
-def causal(w: Weights, c, x: Tensor) -> Tensor:
-    """Every position attends to itself and to earlier ones."""
-    q, k, v = ((x @ w[f"{n}_proj.weight"].T).unflatten(-1, (c.num_heads, -1)) for n in "qkv")
-    q, k = rotate(q, c.rope_theta), rotate(k, c.rope_theta)
-    scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(q.shape[-1])
-    future = torch.arange(x.shape[1])[None] > torch.arange(x.shape[1])[:, None]
-    shares = torch.softmax(scores.masked_fill(future, -math.inf), dim=-1)
-    return torch.einsum("bhqk,bkhd->bqhd", shares, v).flatten(2) @ w["o_proj.weight"].T
-
-
-def exit_shares(exits: Tensor) -> Tensor:
-    """Compute p_t from the exit logits [pass, batch, seq]."""
-    shares, there = [], torch.ones_like(exits[0])
-    for t in range(len(exits)):
-        leaves = torch.sigmoid(exits[t]) if t < len(exits) - 1 else torch.ones_like(there)
-        shares.append(there * leaves)
-        there = there * (1 - leaves)
-    return torch.stack(shares)
-
-
-def pass_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute the cross-entropy of every token after every pass."""
-    log_p = torch.log_softmax(logits, -1)
-    return -torch.stack([p.gather(-1, labels[..., None])[..., 0] for p in log_p])
-
-
-def stage_one(logits: Tensor, exits: Tensor, labels: Tensor, beta: float) -> Tensor:
-    """Compute Ouro's stage I loss, summed over tokens."""
-    p = exit_shares(exits)
-    entropy = -(p * torch.log(p)).sum()
-    return (p * pass_losses(logits, labels)).sum() - beta * entropy
-
-
-def stage_two(logits: Tensor, exits: Tensor, labels: Tensor) -> Tensor:
-    """Compute Ouro's stage II loss, summed over tokens, averaged over passes from the second."""
-    losses, total = pass_losses(logits, labels), torch.zeros((), dtype=logits.dtype)
-    for t in range(1, len(losses)):
-        improvement = torch.relu(losses[t - 1] - losses[t])
-        w = torch.sigmoid(50 * (improvement - 0.005))
-        total = total + cross_entropy(w, -exits[t]).sum()
-    return total / (len(losses) - 1)

@@ -14,7 +14,7 @@ from ostinato.training import text
 from ostinato.training.distributed import World
 from ostinato.training.loops import Passes, looped_loss
 from ostinato.training.text_state import TextState
-from ostinato.verify import reference
+from ostinato.verify import reference_text
 from ostinato.weights.load import load
 from tests.training.test_text import (
     CPU,
@@ -97,7 +97,7 @@ def test_the_loss_of_an_update_has_the_weight_of_its_number(step: int, corpus: P
     states = list(state.model.states(windows()[:, :-1]))
     exits = torch.stack([state.model.exit_logits(x) for x in states])
     logits = torch.stack([state.model.read_out(x) for x in states])
-    wanted = reference.stage_one(logits, exits, windows()[:, 1:], 0.1 - 0.05 * step / 23)
+    wanted = reference_text.stage_one(logits, exits, windows()[:, 1:], 0.1 - 0.05 * step / 23)
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-6)
 
 
@@ -111,7 +111,7 @@ def test_labels_alone_count_and_the_plain_loss_of_the_last_pass_is_logged(smooth
     labels[0, :3] = IGNORE_LABEL
     loss, sums = looped_loss(Passes(logits, exits), inputs, labels, 0.1, smooth, gate_only=False)
     counted = labels >= 0
-    logs, shares = logits[:, counted].log_softmax(-1), reference.exit_shares(exits[:, counted])
+    logs, shares = logits[:, counted].log_softmax(-1), reference_text.exit_shares(exits[:, counted])
     plain = -torch.stack([log.gather(1, labels[counted][:, None])[:, 0] for log in logs])
     entropy = -(shares * shares.log()).sum()
     losses = (1 - smooth) * plain - smooth * logs.mean(-1)

@@ -7,7 +7,8 @@ import pytest
 from safetensors.torch import save_file
 
 from ostinato.verify.golden import GoldenResult, read_golden, verify_folder, verify_golden
-from tests.verify.mutants import MUTANTS, apply
+from tests.verify.mutants import MUTANTS
+from tests.verify.mutate import apply
 
 FILE = Path(__file__).parents[1] / "golden/ouro.safetensors"
 KINDS = ["logits", "exit logit", "exit probabilities", "stage1 loss"]

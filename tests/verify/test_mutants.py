@@ -4,7 +4,8 @@ import pytest
 
 from ostinato.verify.check import Check
 from ostinato.verify.rows import TOPICS, checks_of
-from tests.verify.mutants import MUTANTS, Mutant, apply
+from tests.verify.mutants import MUTANTS
+from tests.verify.mutate import Mutant, apply
 from tests.verify.recordings import measured
 
 CHECKS = {check.name: check for topic in TOPICS for check in checks_of(topic)}

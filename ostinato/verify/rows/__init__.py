@@ -6,6 +6,7 @@ from ostinato.verify.check import Check
 from ostinato.verify.rows import (
     data,
     halting,
+    language,
     layers,
     loops,
     losses,
@@ -23,6 +24,7 @@ TOPICS: tuple[ModuleType, ...] = (
     training,
     optimizers,
     data,
+    language,
     loops,
     rewards,
 )

@@ -6,7 +6,7 @@ from torch import Tensor
 from ostinato.layers import log_exit_probabilities
 from ostinato.models import NanoChat, NanoChatConfig
 from ostinato.training.loops import EveryPass, Passes, stage_one, stage_two, token_losses
-from ostinato.verify import reference
+from ostinato.verify import reference_text
 from ostinato.verify.check import apart, check
 from ostinato.verify.specimens import exact_tables
 
@@ -39,7 +39,7 @@ def passes() -> tuple[Passes, list[Tensor], list[Tensor], Tensor]:
     tokens = torch.randint(CONFIG.vocab_size, (3, CONFIG.seq_len + 1), generator=generator)
     with torch.no_grad():
         ours = EveryPass(model)(tokens[:, :-1])
-    return ours, *reference.looped(weights, CONFIG, tokens[:, :-1]), tokens
+    return ours, *reference_text.logits(weights, CONFIG, tokens[:, :-1]), tokens
 
 
 @check("Looped blocks", "003", "the same blocks T times, the final norm after each pass", 1e-9)
@@ -53,7 +53,7 @@ def blocks() -> float:
 def exits() -> float:
     """Random gates, token by token, against float64."""
     ours, _, _, _ = passes()
-    return apart(log_exit_probabilities(ours.exits).exp(), reference.exit_shares(ours.exits))
+    return apart(log_exit_probabilities(ours.exits).exp(), reference_text.exit_shares(ours.exits))
 
 
 @check("Stage I loss", "003", "Σ p_t L_t - β H(p), β 0.1", 1e-9)
@@ -61,7 +61,7 @@ def first_stage() -> float:
     """Summed over random texts, against float64."""
     ours, _, _, tokens = passes()
     losses = token_losses(ours.logits, tokens[:, 1:])
-    expected = reference.stage_one(ours.logits, ours.exits, tokens[:, 1:], 0.1)
+    expected = reference_text.stage_one(ours.logits, ours.exits, tokens[:, 1:], 0.1)
     return apart(stage_one(losses, ours.exits, 0.1), expected)
 
 
@@ -70,5 +70,5 @@ def second_stage() -> float:
     """Summed over random texts, against float64."""
     ours, _, _, tokens = passes()
     losses = token_losses(ours.logits, tokens[:, 1:])
-    expected = reference.stage_two(ours.logits, ours.exits, tokens[:, 1:])
+    expected = reference_text.stage_two(ours.logits, ours.exits, tokens[:, 1:])
     return apart(stage_two(losses, ours.exits), expected)

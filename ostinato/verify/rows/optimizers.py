@@ -1,16 +1,16 @@
-"""AdamATan2, AdamW, sign-SGD on puzzle rows, learning rate and averaged weights."""
+"""Optimisers, which weights they train, learning rates and averaged weights."""
 
 import math
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ostinato.layers import SparseEmbedding
-from ostinato.models import HRMConfig, TRMConfig
-from ostinato.training.config import TrainingConfig
+from ostinato.models import HRMConfig, NanoChat, NanoChatConfig, TRMConfig
+from ostinato.training.config import TextTrainingConfig, TrainingConfig
 from ostinato.training.ema import EMA
-from ostinato.training.optimizers import AdamATan2, SparseSignSGD, make_optimizers
+from ostinato.training.optimizers import AdamATan2, Lion, Muon, SparseSignSGD, make_optimizers
 from ostinato.training.schedule import Schedule
 from ostinato.verify.check import apart, check
 from ostinato.verify.specimens import specimen
@@ -155,6 +155,79 @@ def ema() -> float:
     with average.applied():
         found = apart(module.weight, [[expected]]) + apart(module.counter, [3.0])
     return found + apart(module.weight, [[7.0]])
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Draw normally distributed numbers in float64."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@check("Muon", "003", "momentum 0.95, Nesterov; UVᵀ by five steps of Newton–Schulz", 1e-9)
+def muon() -> float:
+    """A tall and a wide matrix after 3 updates, against singular values in float64."""
+    found = 0.0
+    for shape in ((6, 4), (4, 7)):
+        weight = nn.Parameter(normal(*shape))
+        optimizer = Muon(
+            [weight],
+            torch.float64,
+            lr=0.02,
+            momentum=0.95,
+            weight_decay=0.1,
+            adjust_lr_fn="original",
+        )
+        theta, m = weight.detach().clone(), torch.zeros(shape, dtype=torch.float64)
+        for t in range(1, 4):
+            g = normal(*shape, seed=t)
+            weight.grad = g.clone()
+            optimizer.step()
+            m = 0.95 * m + 0.05 * g
+            U, S, V = torch.linalg.svd(0.05 * g + 0.95 * m, full_matrices=False)
+            S = S / S.square().sum().sqrt()
+            for _ in range(5):
+                S = 3.4445 * S - 4.775 * S**3 + 2.0315 * S**5
+            step = 0.02 * math.sqrt(max(1, shape[0] / shape[1]))
+            theta = theta * (1 - 0.02 * 0.1) - step * U @ torch.diag(S) @ V
+        found = max(found, apart(weight, theta))
+    return found
+
+
+@check("Lion", "003", "β 0.9 and 0.99: θ(1 - lr·wd) - lr·sign(0.9 m + 0.1 g)", 1e-12)
+def lion() -> float:
+    """Six weights after 5 updates, against a loop."""
+    weight = nn.Parameter(normal(6))
+    optimizer = Lion([weight], lr=0.01, weight_decay=0.1)
+    theta, m = weight.tolist(), [0.0] * 6
+    for t in range(1, 6):
+        g = normal(6, seed=t)
+        weight.grad = g.clone()
+        optimizer.step()
+        for i, gradient in enumerate(g.tolist()):
+            step = math.copysign(0.01, 0.9 * m[i] + 0.1 * gradient)
+            theta[i] = theta[i] * (1 - 0.01 * 0.1) - step
+            m[i] = 0.99 * m[i] + 0.01 * gradient
+    return apart(weight, theta)
+
+
+@check("Learning rate of language models", "003", "update k uses schedule(k), from 1", 1e-12)
+def schedule() -> float:
+    """Linear warm-up, constant to 80 % of the updates, then a cosine to 10 %; default settings."""
+    factor, found = TextTrainingConfig(total_steps=1000).schedule, 0.0
+    for k in range(1, 1001):
+        cosine = 0.1 + 0.9 * (1 + math.cos(math.pi * (k - 800) / 200)) / 2
+        expected = k / 100 if k < 100 else 1.0 if k <= 800 else cosine
+        found = max(found, abs(factor(k) - expected))
+    return found
+
+
+@check("Muon's weights", "003", "the matrices of the blocks, by role and not by shape")
+def roles() -> int:
+    """Weights of a model with maps, norms, head and connections that are put elsewhere."""
+    model, wrong = NanoChat(NanoChatConfig(group_size=0, stream_mode="dynamic", tied_head=False)), 0
+    for name, role in model.parameter_roles().items():
+        wanted = ".attention." in name or ".feedforward." in name
+        wrong += (role == "block matrix") != wanted
+    return wrong + (len(model.parameter_roles()) != len(list(model.parameters())))
 
 
 @check("Defaults", "001 002", "the names and values of documents and official recipes")
