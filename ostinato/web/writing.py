@@ -18,17 +18,9 @@ from ostinato.inference.batch import Batch, Engine, Full, Writing
 from ostinato.inference.decoder import Way
 from ostinato.inference.generate import Piece, byte_tokenizer_of
 from ostinato.models import NanoChat
+from ostinato.web.answers import AnswerForm, Form, TextForm, Written, usage
 from ostinato.web.limits import REFUSALS, Limits, Refused, error_body
-from ostinato.web.openai import (
-    AnswerForm,
-    Asked,
-    AskedAnswer,
-    AskedText,
-    Form,
-    TextForm,
-    Written,
-    usage,
-)
+from ostinato.web.openai import Asked, AskedAnswer, AskedText
 
 
 def speaks(model: NanoChat) -> bool:
@@ -126,14 +118,13 @@ class Desk:
         """Continue each prompt."""
         try:
             prompts = asked.prompts(self.tokenizer)
-            if asked.echo and asked.logprobs is not None:
+            if asked.echo and asked.wants_tokens:
                 raise ValueError("logprobs of the prompt are not known: leave out echo or logprobs")
         except ValueError as error:
             raise Refused(400, str(error)) from None
         answers = Answers(self.engine, self.writings(prompts, asked), bool(asked.stream))
-        return await self.respond(
-            request, answers, TextForm(self.name, self.tokenizer, asked), asked
-        )
+        form = TextForm(self.name, self.tokenizer, asked.wants_tokens, bool(asked.echo))
+        return await self.respond(request, answers, form, asked)
 
     async def chat(self, asked: AskedAnswer, request: Request) -> Response:
         """Answer in a conversation."""
@@ -147,9 +138,8 @@ class Desk:
         except ValueError as error:
             raise Refused(400, str(error)) from None
         answers = Answers(self.engine, self.writings([prompt], asked), bool(asked.stream))
-        return await self.respond(
-            request, answers, AnswerForm(self.name, self.tokenizer, asked), asked
-        )
+        form = AnswerForm(self.name, self.tokenizer, asked.wants_tokens)
+        return await self.respond(request, answers, form, asked)
 
     def writings(self, prompts: Sequence[Sequence[int]], asked: Asked) -> list[Writing]:
         """Return the texts that a request asks for. Raises Refused for an impossible one."""
