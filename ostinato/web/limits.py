@@ -31,12 +31,17 @@ class Limits:
     texts_at_once: Count = 8
     """Texts that are written at the same time."""
     max_connections: Count = 256
-    """Connections at the same time."""
+    """Requests that are answered at the same time, streams until their end; further ones are
+    refused."""
     max_waiting: Count = 16
     """Puzzle requests, and texts, that wait; further ones are refused."""
 
     def __post_init__(self):
         check_numbers(self)
+
+
+KEEP_ALIVE = 5
+"""Seconds after which an idle connection is closed."""
 
 
 def error_body(status: int, reason: str, code: str | None = None) -> dict[str, Any]:
@@ -67,14 +72,25 @@ class Refused(Exception):
 
 
 class Gate:
-    """Middleware that checks host and key and reads the whole body before anything else."""
+    """Middleware that counts requests, checks host and key, and reads the whole body."""
 
     def __init__(self, app: Any, limits: Limits, hosts: Sequence[str], key: str | None = None):
         self.app, self.limits, self.hosts, self.key = app, limits, hosts, key
+        self.answering = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        if self.answering >= self.limits.max_connections:
+            return await self.refuse(send, 503, "too many requests at once: try again later")
+        self.answering += 1
+        try:
+            await self.admit(scope, receive, send)
+        finally:  # an answer has been sent whole, or the client has gone
+            self.answering -= 1
+
+    async def admit(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on if it may be answered, once it has arrived."""
         if not self.is_host(scope):
             names = " or ".join(self.hosts)
             return await self.refuse(send, 400, f"wrong Host header: call the server {names}")
@@ -118,5 +134,6 @@ class Gate:
     async def refuse(self, send: Any, status: int, reason: str) -> None:
         from starlette.responses import JSONResponse
 
-        response = JSONResponse(error_body(status, reason), status, {"Connection": "close"})
+        headers = Refused(status, reason).headers | {"Connection": "close"}
+        response = JSONResponse(error_body(status, reason), status, headers)
         await response({"type": "http"}, None, send)  # pyright: ignore[reportArgumentType]

@@ -1,7 +1,6 @@
 """OpenAI's API with OpenAI's own client, on a real socket; answers compared with `generate`."""
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ import openai
 import pytest
 import schemathesis
 import torch
-import uvicorn
 from fastapi.testclient import TestClient
 from openai.types import completion_create_params as text_fields
 from openai.types.chat import completion_create_params as chat_fields
@@ -28,6 +26,7 @@ from ostinato.web.site import write_chat
 from ostinato.web.writing import speaks
 from tests.inference.stand_in import LookUp
 from tests.web.browser import CHROMIUM, opened
+from tests.web.listening import listening
 
 LIMITS = Limits(max_body=20_000, max_texts=4, texts_at_once=3, max_waiting=6)
 GREEDY = Sampling(temperature=0.0)
@@ -62,17 +61,9 @@ SCHEMA = schemathesis.openapi.from_asgi("/v1/openapi.json", APP)
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     site = tmp_path_factory.mktemp("site")
     write_chat(site, "tiny", speaks(MODEL))
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(100)  # requests wait until the server has begun
-        both = [Served("tiny", MODEL), Served("look-up", LookUp())]
-        app = create_app(both, site, LIMITS, key="secret")
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(10)
+    both = [Served("tiny", MODEL), Served("look-up", LookUp())]
+    with listening(create_app(both, site, LIMITS, key="secret")) as address:
+        yield address
 
 
 @pytest.fixture
@@ -328,7 +319,7 @@ def test_a_fault_of_the_model_is_told_and_ends_the_service():
     with TestClient(app) as client, pytest.MonkeyPatch.context() as patch:
         patch.setattr(Batch, "step", Faulty.step)
         patch.setattr(threading, "excepthook", lambda _: None)
-        asked = {"prompt": "one"}
+        asked = {"prompt": "one", "temperature": 0}  # does not end before the first step
         stream = client.post("/v1/completions", json=asked | {"stream": True}).text
         assert "look at the server's log" in stream and "[DONE]" not in stream
         assert client.get("/health").status_code == 503
