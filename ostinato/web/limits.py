@@ -44,27 +44,48 @@ KEEP_ALIVE = 5
 """Seconds after which an idle connection is closed."""
 
 
-def error_body(status: int, reason: str, code: str | None = None) -> dict[str, Any]:
-    """Return an error as OpenAI's API writes it, in one line."""
+def error_body(
+    status: int, reason: str, code: str | None = None, param: str | None = None
+) -> dict[str, Any]:
+    """Return an error as OpenAI's API writes it, in one line. `param` is the field to blame."""
     kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
     kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
     message = " ".join(reason.split())
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+NAMED: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+FIELDS = {"message": {"type": "string"}, "type": {"type": "string"}, "param": NAMED, "code": NAMED}
+ERROR = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": FIELDS,
+            "required": list(FIELDS),
+            "additionalProperties": False,
+        }
+    },
+    "required": ["error"],
+    "additionalProperties": False,
+}
+"""JSON schema of an error."""
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"description": HTTPStatus(status).phrase}
+    status: {
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/json": {"schema": ERROR}},
+    }
     for status in (400, 401, 404, 408, 413, 415, 422, 429, 503)
 }
 """Statuses of refusals, for the description of the API."""
 
 
 class Refused(Exception):
-    """Refuse a request with an HTTP status, a reason, and a code as OpenAI's API has it."""
+    """Refuse a request with an HTTP status, and what `error_body` tells."""
 
-    def __init__(self, status: int, reason: str, code: str | None = None):
+    def __init__(self, status: int, reason: str, code: str | None = None, param: str | None = None):
         super().__init__(reason)
-        self.status, self.reason, self.code = status, reason, code
+        self.status, self.body = status, error_body(status, reason, code, param)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -134,6 +155,7 @@ class Gate:
     async def refuse(self, send: Any, status: int, reason: str) -> None:
         from starlette.responses import JSONResponse
 
-        headers = Refused(status, reason).headers | {"Connection": "close"}
-        response = JSONResponse(error_body(status, reason), status, headers)
+        refusal = Refused(status, reason)
+        headers = refusal.headers | {"Connection": "close"}
+        response = JSONResponse(refusal.body, status, headers)
         await response({"type": "http"}, None, send)  # pyright: ignore[reportArgumentType]
