@@ -1,13 +1,21 @@
 """The forms of OpenAI's API: what a request may say (`answers.py` has how answers are written).
 
-Settings that would do nothing here are refused; null means everywhere that a field is not given.
-Two settings that OpenAI lacks are taken: top_k and min_p.
+null means everywhere that a field is not given. A field that would have no effect here may have the
+values that ask for nothing, such as a penalty of 0; with any other it is refused. Labels (`user`,
+`metadata` and the like) are not read. Two settings that OpenAI lacks are taken: top_k and min_p.
 """
 
 from abc import abstractmethod
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from ostinato.data.text.template import Message
@@ -18,16 +26,40 @@ MAX_STOPS = 4
 """Stop strings of a request, as in OpenAI's API."""
 
 
-def described(kinds: str) -> WrapValidator:
-    """Say in one line what a field of several kinds may be; pydantic only blames the first kind."""
+def in_words(reason: str) -> WrapValidator:
+    """Say in one line what is wrong with a field; pydantic writes one for each kind of value."""
 
     def check(value: Any, validate: Any) -> Any:
         try:
             return validate(value)
         except ValidationError:
-            raise PydanticCustomError("kinds", "give {kinds}", {"kinds": kinds}) from None
+            raise PydanticCustomError("in_words", "{reason}", {"reason": reason}) from None
 
     return WrapValidator(check)
+
+
+def described(kinds: str) -> WrapValidator:
+    """Say what a field of several kinds may be."""
+    return in_words(f"give {kinds}")
+
+
+def only(values: str) -> WrapValidator:
+    """Say which values of a field without effect ask for nothing."""
+    return in_words(f"without effect here: leave it out, or give {values}")
+
+
+def is_false(value: Any) -> Any:
+    """Return False. Raises ValueError for all else; in a literal, 0 would be False too."""
+    if value is not False:
+        raise ValueError
+    return value
+
+
+No = Annotated[Literal[False], BeforeValidator(is_false)]
+Zero = Annotated[float, Field(ge=0, le=0)]
+NoPenalty = Annotated[Zero | None, only("0")]
+Nothing = Annotated[Annotated[list[Any], Field(max_length=0)] | None, only("[]")]
+NoTool = Annotated[Literal["none", "auto"] | None, only('"none" or "auto"')]
 
 
 class Strict(BaseModel):
@@ -41,6 +73,7 @@ class StreamOptions(Strict):
     """Say what a stream tells besides texts."""
 
     include_usage: bool | None = None
+    include_obfuscation: Annotated[No | None, only("false")] = None
 
 
 class Asked(Strict):
@@ -64,12 +97,20 @@ class Asked(Strict):
     ] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    frequency_penalty: NoPenalty = None
+    presence_penalty: NoPenalty = None
+    logit_bias: Annotated[dict[str, Zero] | None, only("{}")] = None
     user: str | None = None
 
     def sampling(self, seed: int) -> Sampling:
         """Return how tokens are drawn. Raises ValueError for an impossible way."""
         names = {"temperature", "top_p", "top_k", "min_p"}
         return Sampling(**self.model_dump(include=names, exclude_none=True), seed=seed)
+
+    @property
+    def wants_usage(self) -> bool:
+        """Return whether a stream ends with the number of tokens."""
+        return bool(self.stream_options and self.stream_options.include_usage)
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -101,8 +142,13 @@ class AskedText(Asked):
     """null: begin a text, as an empty prompt does."""
     max_tokens: int | None = Field(None, ge=1)
     """Default: 16."""
-    logprobs: int | None = Field(None, ge=0, le=5)
+    logprobs: Annotated[
+        Annotated[int, Field(ge=0, le=5)] | No | None, described("a number from 0 to 5")
+    ] = None
     echo: bool | None = None
+    best_of: int | None = None
+    """The value of n: no text is left out."""
+    suffix: Annotated[Literal[""] | None, only('""')] = None
 
     @property
     def most_tokens(self) -> int:
@@ -114,7 +160,7 @@ class AskedText(Asked):
 
     @property
     def wants_tokens(self) -> bool:
-        return self.logprobs is not None
+        return self.logprobs is not None and self.logprobs is not False
 
     def prompts(self, tokenizer: Tokenizer) -> list[list[int]]:
         """Return the tokens of each prompt. Raises ValueError for a text that has none."""
@@ -131,6 +177,12 @@ class TextPart(Strict):
     text: str
 
 
+class TextFormat(Strict):
+    """Ask for text, and not for JSON."""
+
+    type: Annotated[Literal["text"], only('"text"')]
+
+
 class Turn(Strict):
     """Hold a message of a conversation, as clients write it or as this server has answered."""
 
@@ -138,6 +190,8 @@ class Turn(Strict):
     content: Annotated[
         str | list[TextPart], described("a text, or a list of parts of the type text")
     ]
+    tool_calls: Nothing = None
+    annotations: Nothing = None
 
     @property
     def message(self) -> Message:
@@ -154,6 +208,21 @@ class AskedAnswer(Asked):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
+    tools: Nothing = None
+    tool_choice: NoTool = None
+    parallel_tool_calls: bool | None = None
+    """No tools are called, one by one or in parallel."""
+    functions: Nothing = None
+    function_call: NoTool = None
+    response_format: TextFormat | None = None
+    modalities: Annotated[list[Literal["text"]] | None, only('["text"]')] = None
+    reasoning_effort: Annotated[Literal["none"] | None, only('"none"')] = None
+    verbosity: Annotated[Literal["medium"] | None, only('"medium"')] = None
+    service_tier: Annotated[Literal["auto", "default"] | None, only('"auto" or "default"')] = None
+    store: Annotated[No | None, only("false")] = None
+    metadata: dict[str, Any] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
 
     @property
     def most_tokens(self) -> int | None:

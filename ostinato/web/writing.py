@@ -119,6 +119,9 @@ class Desk:
         if asked.echo and asked.wants_tokens:
             reason = "logprobs of the prompt are not known: leave out echo or logprobs"
             raise Refused(400, reason, param="logprobs")
+        if asked.best_of not in (None, asked.n or 1):
+            reason = "best_of: without effect here: leave it out, or give the value of n"
+            raise Refused(422, reason, param="best_of")
         try:
             prompts = asked.prompts(self.tokenizer)
         except ValueError as error:
@@ -159,7 +162,7 @@ class Desk:
         if not 0 < texts <= self.limits.max_texts:
             reason = f"ask for 1 to {self.limits.max_texts} texts, not {texts}"
             raise Refused(422, reason, param=field if n == 1 or not prompts else "n")
-        if asked.stream_options and not asked.stream:
+        if asked.wants_usage and not asked.stream:
             reason = "stream_options: set stream to true as well"
             raise Refused(422, reason, param="stream_options")
         if "" in asked.stops:
@@ -214,7 +217,7 @@ class Desk:
                 if piece.text or piece.finish or form.wants_tokens:
                     yield form.event({"index": index, **form.delta(piece, starts[index])})
                 starts[index] += len(piece.text)
-            if asked.stream_options and asked.stream_options.include_usage:
+            if asked.wants_usage:
                 yield form.event(usage=usage(answers.answers))
             yield "data: [DONE]\n\n"
         except Refused as error:
