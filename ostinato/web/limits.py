@@ -41,7 +41,7 @@ class Limits:
 
 
 KEEP_ALIVE = 5
-"""Seconds after which an idle connection is closed."""
+"""Seconds that a connection may be idle after an answer."""
 
 
 def error_body(

@@ -45,7 +45,7 @@ def described(kinds: str) -> WrapValidator:
 
 def only(values: str) -> WrapValidator:
     """Say which values of a field without effect ask for nothing."""
-    return in_words(f"without effect here: leave it out, or give {values}")
+    return in_words(f"not supported here: leave it out, or give {values}")
 
 
 def is_false(value: Any) -> Any:

@@ -120,7 +120,7 @@ class Desk:
             reason = "logprobs of the prompt are not known: leave out echo or logprobs"
             raise Refused(400, reason, param="logprobs")
         if asked.best_of not in (None, asked.n or 1):
-            reason = "best_of: without effect here: leave it out, or give the value of n"
+            reason = "best_of: not supported here: leave it out, or give the value of n"
             raise Refused(422, reason, param="best_of")
         try:
             prompts = asked.prompts(self.tokenizer)

@@ -184,7 +184,7 @@ def test_logprobs_are_those_of_the_model(client: openai.OpenAI):
         ({"stop": [1]}, 422, "stop: give one stop string, or a list of at most 4"),
         ({"stop": ""}, 422, "stop"),
         ({"prompt": ["one", 2]}, 422, "prompt: give a text, a list of texts"),
-        ({"best_of": 2}, 422, "best_of: without effect here: leave it out, or give the value of n"),
+        ({"best_of": 2}, 422, "best_of: not supported here: leave it out, or give the value of n"),
         ({"extra_body": {"stream_options": {"x": 1}}}, 422, "stream_options.x: not known"),
         ({"prompt": "x" * 30_000}, 413, "large"),
     ],
