@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ostinato.web.limits import Limits
+from ostinato.web.limits import KEEP_ALIVE, Limits
 from ostinato.weights import DEFAULTS, packaged
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Serve:
                 host=self.host,
                 port=self.port,
                 log_level="warning",
-                limit_concurrency=self.limits.max_connections,
+                timeout_keep_alive=KEEP_ALIVE,
                 timeout_graceful_shutdown=5,
             )
         except SystemExit as error:

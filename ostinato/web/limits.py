@@ -31,7 +31,8 @@ class Limits:
     texts_at_once: Count = 8
     """Texts that are written at the same time."""
     max_connections: Count = 256
-    """Connections at the same time."""
+    """Requests that are answered at the same time, streams until their end; further ones are
+    refused."""
     max_waiting: Count = 16
     """Puzzle requests, and texts, that wait; further ones are refused."""
 
@@ -39,27 +40,52 @@ class Limits:
         check_numbers(self)
 
 
-def error_body(status: int, reason: str, code: str | None = None) -> dict[str, Any]:
-    """Return an error as OpenAI's API writes it, in one line."""
+KEEP_ALIVE = 5
+"""Seconds that a connection may be idle after an answer."""
+
+
+def error_body(
+    status: int, reason: str, code: str | None = None, param: str | None = None
+) -> dict[str, Any]:
+    """Return an error as OpenAI's API writes it, in one line. `param` is the field to blame."""
     kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
     kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
     message = " ".join(reason.split())
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+NAMED: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+FIELDS = {"message": {"type": "string"}, "type": {"type": "string"}, "param": NAMED, "code": NAMED}
+ERROR = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": FIELDS,
+            "required": list(FIELDS),
+            "additionalProperties": False,
+        }
+    },
+    "required": ["error"],
+    "additionalProperties": False,
+}
+"""JSON schema of an error."""
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"description": HTTPStatus(status).phrase}
+    status: {
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/json": {"schema": ERROR}},
+    }
     for status in (400, 401, 404, 408, 413, 415, 422, 429, 503)
 }
 """Statuses of refusals, for the description of the API."""
 
 
 class Refused(Exception):
-    """Refuse a request with an HTTP status, a reason, and a code as OpenAI's API has it."""
+    """Refuse a request with an HTTP status, and what `error_body` tells."""
 
-    def __init__(self, status: int, reason: str, code: str | None = None):
+    def __init__(self, status: int, reason: str, code: str | None = None, param: str | None = None):
         super().__init__(reason)
-        self.status, self.reason, self.code = status, reason, code
+        self.status, self.body = status, error_body(status, reason, code, param)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -67,14 +93,25 @@ class Refused(Exception):
 
 
 class Gate:
-    """Middleware that checks host and key and reads the whole body before anything else."""
+    """Middleware that counts requests, checks host and key, and reads the whole body."""
 
     def __init__(self, app: Any, limits: Limits, hosts: Sequence[str], key: str | None = None):
         self.app, self.limits, self.hosts, self.key = app, limits, hosts, key
+        self.answering = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        if self.answering >= self.limits.max_connections:
+            return await self.refuse(send, 503, "too many requests at once: try again later")
+        self.answering += 1
+        try:
+            await self.admit(scope, receive, send)
+        finally:  # an answer has been sent whole, or the client has gone
+            self.answering -= 1
+
+    async def admit(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on if it may be answered, once it has arrived."""
         if not self.is_host(scope):
             names = " or ".join(self.hosts)
             return await self.refuse(send, 400, f"wrong Host header: call the server {names}")
@@ -118,5 +155,7 @@ class Gate:
     async def refuse(self, send: Any, status: int, reason: str) -> None:
         from starlette.responses import JSONResponse
 
-        response = JSONResponse(error_body(status, reason), status, {"Connection": "close"})
+        refusal = Refused(status, reason)
+        headers = refusal.headers | {"Connection": "close"}
+        response = JSONResponse(refusal.body, status, headers)
         await response({"type": "http"}, None, send)  # pyright: ignore[reportArgumentType]

@@ -1,42 +1,65 @@
-"""The forms of OpenAI's API: what a request may say, and how answers are written.
+"""The forms of OpenAI's API: what a request may say (`answers.py` has how answers are written).
 
-Settings that would do nothing here are refused; null means everywhere that a field is not given.
-Two settings that OpenAI lacks are taken: top_k and min_p.
+null means everywhere that a field is not given. A field that would have no effect here may have the
+values that ask for nothing, such as a penalty of 0; with any other it is refused. Labels (`user`,
+`metadata` and the like) are not read. Two settings that OpenAI lacks are taken: top_k and min_p.
 """
 
-import json
-import secrets
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
+from abc import abstractmethod
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from ostinato.data.text.template import Message
-from ostinato.inference.batch import Writing
-from ostinato.inference.generate import Piece, Tokenizer
+from ostinato.inference.generate import Tokenizer
 from ostinato.inference.sampling import Sampling
 
-FINISH = {"end": "stop", "stop": "stop", "length": "length"}
-"""Reason to stop: ours → OpenAI's."""
 MAX_STOPS = 4
 """Stop strings of a request, as in OpenAI's API."""
 
 
-def described(kinds: str) -> WrapValidator:
-    """Say in one line what a field of several kinds may be; pydantic only blames the first kind."""
+def in_words(reason: str) -> WrapValidator:
+    """Say in one line what is wrong with a field; pydantic writes one for each kind of value."""
 
     def check(value: Any, validate: Any) -> Any:
         try:
             return validate(value)
         except ValidationError:
-            raise PydanticCustomError("kinds", "give {kinds}", {"kinds": kinds}) from None
+            raise PydanticCustomError("in_words", "{reason}", {"reason": reason}) from None
 
     return WrapValidator(check)
+
+
+def described(kinds: str) -> WrapValidator:
+    """Say what a field of several kinds may be."""
+    return in_words(f"give {kinds}")
+
+
+def only(values: str) -> WrapValidator:
+    """Say which values of a field without effect ask for nothing."""
+    return in_words(f"not supported here: leave it out, or give {values}")
+
+
+def is_false(value: Any) -> Any:
+    """Return False. Raises ValueError for all else; in a literal, 0 would be False too."""
+    if value is not False:
+        raise ValueError
+    return value
+
+
+No = Annotated[Literal[False], BeforeValidator(is_false)]
+Zero = Annotated[float, Field(ge=0, le=0)]
+NoPenalty = Annotated[Zero | None, only("0")]
+Nothing = Annotated[Annotated[list[Any], Field(max_length=0)] | None, only("[]")]
+NoTool = Annotated[Literal["none", "auto"] | None, only('"none" or "auto"')]
 
 
 class Strict(BaseModel):
@@ -50,6 +73,7 @@ class StreamOptions(Strict):
     """Say what a stream tells besides texts."""
 
     include_usage: bool | None = None
+    include_obfuscation: Annotated[No | None, only("false")] = None
 
 
 class Asked(Strict):
@@ -73,12 +97,20 @@ class Asked(Strict):
     ] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    frequency_penalty: NoPenalty = None
+    presence_penalty: NoPenalty = None
+    logit_bias: Annotated[dict[str, Zero] | None, only("{}")] = None
     user: str | None = None
 
     def sampling(self, seed: int) -> Sampling:
         """Return how tokens are drawn. Raises ValueError for an impossible way."""
         names = {"temperature", "top_p", "top_k", "min_p"}
         return Sampling(**self.model_dump(include=names, exclude_none=True), seed=seed)
+
+    @property
+    def wants_usage(self) -> bool:
+        """Return whether a stream ends with the number of tokens."""
+        return bool(self.stream_options and self.stream_options.include_usage)
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -94,6 +126,11 @@ class Asked(Strict):
     def likeliest(self) -> int:
         """Return how many likeliest tokens to report for each token."""
 
+    @property
+    @abstractmethod
+    def wants_tokens(self) -> bool:
+        """Return whether to report tokens and their log probabilities."""
+
 
 class AskedText(Asked):
     """Hold a request to continue texts."""
@@ -105,8 +142,13 @@ class AskedText(Asked):
     """null: begin a text, as an empty prompt does."""
     max_tokens: int | None = Field(None, ge=1)
     """Default: 16."""
-    logprobs: int | None = Field(None, ge=0, le=5)
+    logprobs: Annotated[
+        Annotated[int, Field(ge=0, le=5)] | No | None, described("a number from 0 to 5")
+    ] = None
     echo: bool | None = None
+    best_of: int | None = None
+    """The value of n: no text is left out."""
+    suffix: Annotated[Literal[""] | None, only('""')] = None
 
     @property
     def most_tokens(self) -> int:
@@ -115,6 +157,10 @@ class AskedText(Asked):
     @property
     def likeliest(self) -> int:
         return self.logprobs or 0
+
+    @property
+    def wants_tokens(self) -> bool:
+        return self.logprobs is not None and self.logprobs is not False
 
     def prompts(self, tokenizer: Tokenizer) -> list[list[int]]:
         """Return the tokens of each prompt. Raises ValueError for a text that has none."""
@@ -131,6 +177,12 @@ class TextPart(Strict):
     text: str
 
 
+class TextFormat(Strict):
+    """Ask for text, and not for JSON."""
+
+    type: Annotated[Literal["text"], only('"text"')]
+
+
 class Turn(Strict):
     """Hold a message of a conversation, as clients write it or as this server has answered."""
 
@@ -138,6 +190,8 @@ class Turn(Strict):
     content: Annotated[
         str | list[TextPart], described("a text, or a list of parts of the type text")
     ]
+    tool_calls: Nothing = None
+    annotations: Nothing = None
 
     @property
     def message(self) -> Message:
@@ -154,6 +208,21 @@ class AskedAnswer(Asked):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
+    tools: Nothing = None
+    tool_choice: NoTool = None
+    parallel_tool_calls: bool | None = None
+    """No tools are called, one by one or in parallel."""
+    functions: Nothing = None
+    function_call: NoTool = None
+    response_format: TextFormat | None = None
+    modalities: Annotated[list[Literal["text"]] | None, only('["text"]')] = None
+    reasoning_effort: Annotated[Literal["none"] | None, only('"none"')] = None
+    verbosity: Annotated[Literal["medium"] | None, only('"medium"')] = None
+    service_tier: Annotated[Literal["auto", "default"] | None, only('"auto" or "default"')] = None
+    store: Annotated[No | None, only("false")] = None
+    metadata: dict[str, Any] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
 
     @property
     def most_tokens(self) -> int | None:
@@ -163,142 +232,6 @@ class AskedAnswer(Asked):
     def likeliest(self) -> int:
         return self.top_logprobs or 0
 
-
-@dataclass
-class Written:
-    """Hold the pieces of an answer."""
-
-    writing: Writing
-    pieces: list[Piece] = field(default_factory=list)
-
     @property
-    def text(self) -> str:
-        return "".join(piece.text for piece in self.pieces)
-
-
-class Form(ABC):
-    """Write the answers to a request."""
-
-    prefix: str
-    object: str
-    chunk: str
-
-    def __init__(self, model: str, tokenizer: Tokenizer, wants_tokens: bool):
-        self.tokenizer, self.wants_tokens = tokenizer, wants_tokens
-        self.head = {
-            "id": f"{self.prefix}-{secrets.token_hex(12)}",
-            "created": int(time.time()),
-            "model": model,
-        }
-
-    def whole(self, answers: list[Written]) -> dict[str, Any]:
-        """Return the response to a request without a stream."""
-        choices = [{"index": index, **self.choice(each)} for index, each in enumerate(answers)]
-        return self.head | {"object": self.object, "choices": choices, "usage": usage(answers)}
-
-    def event(self, *choices: dict[str, Any], **more: Any) -> str:
-        """Return a server-sent event."""
-        content = self.head | {"object": self.chunk, "choices": choices, **more}
-        return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
-
-    @abstractmethod
-    def first(self, writing: Writing) -> dict[str, Any] | None:
-        """Return what a stream says before the first token."""
-
-    @abstractmethod
-    def delta(self, piece: Piece, start: int) -> dict[str, Any]:
-        """Return what a stream says of a token, whose text begins behind `start` characters."""
-
-    @abstractmethod
-    def choice(self, answer: Written) -> dict[str, Any]:
-        """Return a whole answer."""
-
-    def end(self, pieces: Sequence[Piece], start: int = 0) -> dict[str, Any]:
-        """Return the reason to stop, and what the tokens were."""
-        finish = FINISH.get(pieces[-1].finish) if pieces else None
-        logprobs = self.table(pieces, start) if self.wants_tokens and pieces else None
-        return {"finish_reason": finish, "logprobs": logprobs}
-
-    @abstractmethod
-    def table(self, pieces: Sequence[Piece], start: int) -> dict[str, Any]:
-        """Return the tokens of pieces and their log probabilities."""
-
-
-class TextForm(Form):
-    """Write as /v1/completions does."""
-
-    prefix, object, chunk = "cmpl", "text_completion", "text_completion"
-
-    def __init__(self, model: str, tokenizer: Tokenizer, asked: AskedText):
-        super().__init__(model, tokenizer, asked.logprobs is not None)
-        self.echo = bool(asked.echo)
-
-    def first(self, writing: Writing) -> dict[str, Any] | None:
-        return {"text": self.prompt(writing), **self.end([])} if self.echo else None
-
-    def delta(self, piece: Piece, start: int) -> dict[str, Any]:
-        return {"text": piece.text, **self.end([piece], start)}
-
-    def choice(self, answer: Written) -> dict[str, Any]:
-        prompt = self.prompt(answer.writing) if self.echo else ""
-        return {"text": prompt + answer.text, **self.end(answer.pieces)}
-
-    def prompt(self, writing: Writing) -> str:
-        return text_of(self.tokenizer, writing.tokens)
-
-    def table(self, pieces: Sequence[Piece], start: int) -> dict[str, Any]:
-        lengths = [len(piece.text) for piece in pieces]
-        return {
-            "tokens": [text_of(self.tokenizer, [piece.token]) for piece in pieces],
-            "token_logprobs": [piece.logprob for piece in pieces],
-            "top_logprobs": [
-                {text_of(self.tokenizer, [token]): logprob for token, logprob in piece.likeliest}
-                for piece in pieces
-            ],
-            "text_offset": list(accumulate(lengths[:-1], initial=start)),
-        }
-
-
-class AnswerForm(Form):
-    """Write as /v1/chat/completions does."""
-
-    prefix, object, chunk = "chatcmpl", "chat.completion", "chat.completion.chunk"
-
-    def __init__(self, model: str, tokenizer: Tokenizer, asked: AskedAnswer):
-        super().__init__(model, tokenizer, bool(asked.logprobs))
-
-    def first(self, writing: Writing) -> dict[str, Any]:
-        return {"delta": {"role": "assistant", "content": ""}, **self.end([])}
-
-    def delta(self, piece: Piece, start: int) -> dict[str, Any]:
-        return {"delta": {"content": piece.text} if piece.text else {}, **self.end([piece])}
-
-    def choice(self, answer: Written) -> dict[str, Any]:
-        message = {"role": "assistant", "content": answer.text, "refusal": None}
-        return {"message": message, **self.end(answer.pieces)}
-
-    def table(self, pieces: Sequence[Piece], start: int) -> dict[str, Any]:
-        return {
-            "content": [
-                self.entry(piece.token, piece.logprob)
-                | {"top_logprobs": [self.entry(*each) for each in piece.likeliest]}
-                for piece in pieces
-            ]
-        }
-
-    def entry(self, token: int, logprob: float) -> dict[str, Any]:
-        data = list(self.tokenizer.token_bytes(token, -1))
-        return {"token": text_of(self.tokenizer, [token]), "logprob": logprob, "bytes": data}
-
-
-def usage(answers: Sequence[Written]) -> dict[str, int]:
-    """Count the tokens; a prompt counts once, however many answers it gets."""
-    prompts = {id(answer.writing.tokens): len(answer.writing.tokens) for answer in answers}
-    read, written = sum(prompts.values()), sum(len(answer.pieces) for answer in answers)
-    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-
-
-def text_of(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
-    """Return the text of tokens; bytes that form no UTF-8 character become �."""
-    data = b"".join(tokenizer.token_bytes(token, -1) for token in tokens)
-    return data.decode("utf-8", "replace")
+    def wants_tokens(self) -> bool:
+        return bool(self.logprobs)

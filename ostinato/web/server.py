@@ -90,12 +90,12 @@ def create_app(
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> Response:
-        body = error_body(error.status, error.reason, error.code)
-        return JSONResponse(body, error.status, error.headers)
+        return JSONResponse(error.body, error.status, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return JSONResponse(error_body(422, fault(error.errors()[0])), 422)
+        first = error.errors()[0]
+        return JSONResponse(error_body(422, fault(first), param=field_of(first)), 422)
 
     @app.exception_handler(HTTPException)
     async def failed(request: Request, error: HTTPException) -> Response:
@@ -142,13 +142,23 @@ def create_app(
     return app
 
 
+def field_of(error: dict[str, Any]) -> str | None:
+    """Return the field that is wrong as OpenAI's API writes it, such as messages[0].content."""
+    if error["type"] == "json_invalid":
+        return None
+    places = error["loc"][1:]  # behind "body"
+    parts = (f"[{place}]" if isinstance(place, int) else f".{place}" for place in places)
+    return "".join(parts).removeprefix(".") if places else None
+
+
 def fault(error: dict[str, Any]) -> str:
     """Return what is wrong with a request, in one line that names the remedy."""
-    where = ".".join(str(part) for part in error["loc"] if part != "body")
     if error["type"] == "json_invalid":
-        return f"the body is not JSON: {error['ctx']['error']} at character {int(where) + 1}"
-    if not where:
+        place = error["loc"][-1] + 1
+        return f"the body is not JSON: {error['ctx']['error']} at character {place}"
+    field = field_of(error)
+    if field is None:
         return "send a JSON object, with the header Content-Type: application/json"
     if error["type"] in ("extra_forbidden", "none_required"):
-        return f"{where}: not known here, or without effect: leave it out"
-    return f"{where}: {error['msg']}"
+        return f"{field}: not known here, or without effect: leave it out"
+    return f"{field}: {error['msg']}"

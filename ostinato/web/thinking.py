@@ -84,14 +84,20 @@ class Line:
     async def solve(self, ask: Ask) -> StreamingResponse:
         """Stream the steps and the solutions of puzzles."""
         if len(ask.puzzles) > self.limits.max_puzzles:
-            raise Refused(422, f"puzzles: give at most {self.limits.max_puzzles}")
+            reason = f"puzzles: give at most {self.limits.max_puzzles}"
+            raise Refused(422, reason, param="puzzles")
         if ask.max_steps is not None and ask.max_steps > self.limits.max_steps:
-            raise Refused(422, f"max_steps: give at most {self.limits.max_steps}")
+            reason = f"max_steps: give at most {self.limits.max_steps}"
+            raise Refused(422, reason, param="max_steps")
+        puzzles, field = [], ""
         try:
-            puzzles = [read_puzzle(self.model, text)[0] for text in ask.puzzles]
+            for index, text in enumerate(ask.puzzles):
+                field = f"puzzles[{index}]"
+                puzzles.append(read_puzzle(self.model, text)[0])
+            field = "search"
             search = feasible(suited(search_of(ask), self.model), self.model)
         except ValueError as error:
-            raise Refused(400, str(error)) from None
+            raise Refused(400, f"{field}: {error}", param=field) from None
         if self.waiting >= self.limits.max_waiting:
             raise Refused(429, "too many requests: try again later")
         self.asked.inc(len(puzzles))

@@ -18,17 +18,9 @@ from ostinato.inference.batch import Batch, Engine, Full, Writing
 from ostinato.inference.decoder import Way
 from ostinato.inference.generate import Piece, byte_tokenizer_of
 from ostinato.models import NanoChat
-from ostinato.web.limits import REFUSALS, Limits, Refused, error_body
-from ostinato.web.openai import (
-    AnswerForm,
-    Asked,
-    AskedAnswer,
-    AskedText,
-    Form,
-    TextForm,
-    Written,
-    usage,
-)
+from ostinato.web.answers import AnswerForm, Form, TextForm, Written, usage
+from ostinato.web.limits import REFUSALS, Limits, Refused
+from ostinato.web.openai import Asked, AskedAnswer, AskedText
 
 
 def speaks(model: NanoChat) -> bool:
@@ -124,61 +116,75 @@ class Desk:
 
     async def complete(self, asked: AskedText, request: Request) -> Response:
         """Continue each prompt."""
+        if asked.echo and asked.wants_tokens:
+            reason = "logprobs of the prompt are not known: leave out echo or logprobs"
+            raise Refused(400, reason, param="logprobs")
+        if asked.best_of not in (None, asked.n or 1):
+            reason = "best_of: not supported here: leave it out, or give the value of n"
+            raise Refused(422, reason, param="best_of")
         try:
             prompts = asked.prompts(self.tokenizer)
-            if asked.echo and asked.logprobs is not None:
-                raise ValueError("logprobs of the prompt are not known: leave out echo or logprobs")
         except ValueError as error:
-            raise Refused(400, str(error)) from None
-        answers = Answers(self.engine, self.writings(prompts, asked), bool(asked.stream))
-        return await self.respond(
-            request, answers, TextForm(self.name, self.tokenizer, asked), asked
-        )
+            raise Refused(400, str(error), param="prompt") from None
+        writings = self.writings(prompts, asked, "prompt")
+        answers = Answers(self.engine, writings, bool(asked.stream))
+        form = TextForm(self.name, self.tokenizer, asked.wants_tokens, bool(asked.echo))
+        return await self.respond(request, answers, form, asked)
 
     async def chat(self, asked: AskedAnswer, request: Request) -> Response:
         """Answer in a conversation."""
         if asked.top_logprobs and not asked.logprobs:
-            raise Refused(422, "top_logprobs: set logprobs to true as well")
+            reason = "top_logprobs: set logprobs to true as well"
+            raise Refused(422, reason, param="top_logprobs")
         if not self.speaks:
-            raise Refused(400, "the model has not learnt to answer: use /v1/completions")
+            reason = "the model has not learnt to answer: use /v1/completions"
+            raise Refused(400, reason, param="model")
         try:
             messages = [turn.message for turn in asked.messages]
             prompt = prompt_tokens(self.tokenizer, messages)
         except ValueError as error:
-            raise Refused(400, str(error)) from None
-        answers = Answers(self.engine, self.writings([prompt], asked), bool(asked.stream))
-        return await self.respond(
-            request, answers, AnswerForm(self.name, self.tokenizer, asked), asked
-        )
+            raise Refused(400, str(error), param="messages") from None
+        writings = self.writings([prompt], asked, "messages")
+        answers = Answers(self.engine, writings, bool(asked.stream))
+        form = AnswerForm(self.name, self.tokenizer, asked.wants_tokens)
+        return await self.respond(request, answers, form, asked)
 
-    def writings(self, prompts: Sequence[Sequence[int]], asked: Asked) -> list[Writing]:
-        """Return the texts that a request asks for. Raises Refused for an impossible one."""
+    def writings(self, prompts: Sequence[Sequence[int]], asked: Asked, field: str) -> list[Writing]:
+        """Return the texts that a request asks for, with the prompts of a field.
+
+        Raises Refused for an impossible request.
+        """
         if asked.model not in (None, self.name):
             reason = f"there is no model {asked.model!r}: use {self.name}"
-            raise Refused(404, reason, "model_not_found")
+            raise Refused(404, reason, "model_not_found", "model")
         n = asked.n or 1
         texts = len(prompts) * n
         if not 0 < texts <= self.limits.max_texts:
-            raise Refused(422, f"ask for 1 to {self.limits.max_texts} texts, not {texts}")
-        if asked.stream_options and not asked.stream:
-            raise Refused(422, "stream_options: set stream to true as well")
+            reason = f"ask for 1 to {self.limits.max_texts} texts, not {texts}"
+            raise Refused(422, reason, param=field if n == 1 or not prompts else "n")
+        if asked.wants_usage and not asked.stream:
+            reason = "stream_options: set stream to true as well"
+            raise Refused(422, reason, param="stream_options")
         if "" in asked.stops:
-            raise Refused(422, "stop: a stop string must not be empty")
+            raise Refused(422, "stop: a stop string must not be empty", param="stop")
         seed = secrets.randbits(62) if asked.seed is None else asked.seed
+        try:
+            samplings = [asked.sampling(seed + number) for number in range(texts)]
+        except ValueError as error:  # the form bounds the other settings
+            raise Refused(400, str(error), param="temperature") from None
         found = []
-        for tokens in map(tuple, prompts):
+        for number, tokens in enumerate(map(tuple, prompts)):
             room = self.engine.config.seq_len - len(tokens) + 1
-            most = min(asked.most_tokens or room, room)
             try:
                 self.engine.check(tokens)
-                for _ in range(n):
-                    sampling = asked.sampling(seed + len(found))
-                    found.append(
-                        Writing(tokens, print, most, sampling, asked.stops, asked.likeliest)
-                    )
             except ValueError as error:
                 code = "context_length_exceeded" if room < 1 else None
-                raise Refused(400, str(error), code) from None
+                raise Refused(400, str(error), code, field) from None
+            most = min(asked.most_tokens or room, room)
+            found += [
+                Writing(tokens, print, most, sampling, asked.stops, asked.likeliest)
+                for sampling in samplings[number * n :][:n]
+            ]
         return found
 
     async def respond(
@@ -211,11 +217,11 @@ class Desk:
                 if piece.text or piece.finish or form.wants_tokens:
                     yield form.event({"index": index, **form.delta(piece, starts[index])})
                 starts[index] += len(piece.text)
-            if asked.stream_options and asked.stream_options.include_usage:
+            if asked.wants_usage:
                 yield form.event(usage=usage(answers.answers))
             yield "data: [DONE]\n\n"
         except Refused as error:
-            yield f"data: {json.dumps(error_body(error.status, error.reason, error.code))}\n\n"
+            yield f"data: {json.dumps(error.body)}\n\n"
         finally:
             self.count(answers)
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,17 +20,17 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from ostinato.cli.serve import Serve, name_of
 from ostinato.data.table import Table
-from ostinato.web.limits import Limits
+from ostinato.web.limits import KEEP_ALIVE, Limits
 from ostinato.web.server import Served, create_app
 from tests.inference.stand_in import LookUp
+from tests.web.listening import listening
 
 PUZZLE = ".1..3..12..4..3."
 LIMITS = Limits(
     max_body=4000, body_seconds=1.0, max_puzzles=8, max_steps=32, max_seconds=5.0, max_waiting=4
 )
-SCHEMA = schemathesis.openapi.from_asgi(
-    "/v1/openapi.json", create_app([Served("look-up", LookUp())], limits=LIMITS)
-)
+APP = create_app([Served("look-up", LookUp())], limits=replace(LIMITS, max_body=Limits.max_body))
+SCHEMA = schemathesis.openapi.from_asgi("/v1/openapi.json", APP)
 
 
 class Slow(LookUp):
@@ -56,15 +55,8 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     (tmp_path / "index.html").write_text("a page")
     model = getattr(request, "param", LookUp)()
     app = create_app([Served("look-up", model)], tmp_path, LIMITS)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(100)  # requests wait until the server has begun
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(10)
+    with listening(app) as address:
+        yield address
 
 
 def events(text: str) -> list[tuple[str, dict]]:
@@ -117,7 +109,9 @@ def test_it_listens_to_this_machine_alone_unless_told_otherwise(monkeypatch: pyt
     told: dict = {}
     monkeypatch.setattr(uvicorn, "run", lambda app, **settings: told.update(settings))
     Serve((), limits=LIMITS).listen(None)
-    assert (told["host"], told["limit_concurrency"]) == ("127.0.0.1", LIMITS.max_connections)
+    assert (told["host"], told["timeout_keep_alive"]) == ("127.0.0.1", KEEP_ALIVE)
+    # Uvicorn would refuse in plain text
+    assert "limit_concurrency" not in told
 
 
 @pytest.mark.parametrize("address", [OfATable], indirect=True)
