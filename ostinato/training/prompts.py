@@ -159,8 +159,10 @@ class PromptWork(Work):
             sums["loss"] += loss.detach().cpu().double()
         parameters = state.model.parameters()
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip or math.inf)
+        if norm != 0:  # else no prompt tells anything, and momentum alone would move the weights
+            for optimizer in state.optimizers:
+                optimizer.step()
         for optimizer in state.optimizers:
-            optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         state.step += 1
         sums["grad_norm"] += norm.cpu().double()

@@ -178,15 +178,15 @@ def to_markdown(sections: Iterable[Section], golden: Iterable[GoldenResult] = ()
     lines = [
         "# Fidelity",
         "",
-        "How far this package is from the released TRM and HRM code, and its language model from the",
-        "papers that it follows. Written by",
+        "How far this package is from the released TRM and HRM code, and nanochat from the papers",
+        "that it follows. Written by",
         "`ostinato verify --golden tests/golden --markdown docs/fidelity.md`; measured anew by the",
         "tests, which also break the implementation in many ways and see that a row notices.",
         "",
         f"{len(checks)} facts, {failed} of them not met. A difference is the largest one found,",
-        "against a few plain lines in float64 (`ostinato/verify/reference.py`, `reference_text.py`);",
-        "where none is allowed, violations are counted. Numbers in the second column are those of",
-        "the requirement documents.",
+        "against a few plain lines in float64 (`ostinato/verify/reference.py`, and",
+        "`reference_text.py` for nanochat); where none is allowed, violations are counted. Numbers",
+        "in the second column are those of the requirement documents.",
         "",
     ]
     for section in sections:

@@ -155,17 +155,44 @@ def test_two_processes_draw_the_same_samples_as_one(start: Path, tmp_path: Path)
         torch.testing.assert_close(both[0][name], tensor, rtol=0, atol=2e-3)
 
 
+def work_from(start: Path, **training) -> PromptWork:
+    recipe = tiny(init_from=str(start), **training)
+    state = PromptState.start(recipe, torch.device("cpu"), World())
+    train_set = PromptSet.load(recipe.data.prepare(start.parent / "data", print), "train")
+    tokenizer = load_tokenizer(start / "tokenizer.json")
+    return PromptWork(recipe, RunFolder(start), train_set, train_set, tokenizer, state)
+
+
+@pytest.mark.parametrize("reward", [0.0, 1.0])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_rewards_that_tell_nothing_change_nothing(
+    optimizer: str, reward: float, start: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever momentum is left from updates before."""
+    work = work_from(start, optimizer=optimizer, lr=1e-3)
+    assert all(work.update(0.0)["grad_norm"] > 0 for _ in range(2))
+    before = {name: tensor.clone() for name, tensor in work.state.model.state_dict().items()}
+    judge = work.sampler.judge
+    alike = lambda *asked: torch.full_like(judge(*asked), reward)  # noqa: E731
+    with monkeypatch.context() as patched:
+        patched.setattr(work.sampler, "judge", alike)
+        assert work.update(0.0)["grad_norm"] == 0
+    for name, tensor in work.state.model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert work.state.step == 3
+    work.update(0.0)
+    after = work.state.model.state_dict()
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in after.items())
+
+
 @pytest.mark.parametrize("clip", [0.0, 1e-3])
 @pytest.mark.parametrize("method", ["maxrl", "reinforce"])
 def test_an_update_goes_by_the_mean_over_prompts_of_that_over_samples(
     method: str, clip: float, start: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Also what is logged of the samples; each step draws by other random numbers."""
-    recipe = tiny(method=method, init_from=str(start), accumulation=2, grad_clip=clip)
-    state = PromptState.start(recipe, torch.device("cpu"), World())
-    train_set = PromptSet.load(recipe.data.prepare(start.parent / "data", print), "train")
-    tokenizer = load_tokenizer(start / "tokenizer.json")
-    work = PromptWork(recipe, RunFolder(start), train_set, train_set, tokenizer, state)
+    work = work_from(start, method=method, accumulation=2, grad_clip=clip)
+    state = work.state
     seen, asked, draw = [], [], work.sampler.draw
 
     def watched(prompts, places, samples, key):
