@@ -175,7 +175,7 @@ SEARCHES = {
     "symmetries": Search(early_exit=True, views=8, select="first"),
     "noise": Search(early_exit=True, rollouts=32, select="first"),
     "restarts": Search(early_exit=True, restarts=16, restart_depth=2, select="first"),
-    "cascade": Search(early_exit=True, depth=4, views=8, rollouts=32, select="first"),
+    "cascade": Search(early_exit=True, depth=4, views=32, rollouts=32, select="first"),
     "guesses": Search(early_exit=True, verify=True, guesses=64),
 }
 """Name → search. Those by the model alone come first, from the cheapest to the most powerful."""
