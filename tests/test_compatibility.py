@@ -43,8 +43,10 @@ def test_it_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_old_home_of_loading_still_works():
-    with pytest.warns(DeprecationWarning, match=r"ostinato\.weights\.load"):
-        from ostinato.models.pretrained import load, save_weights
+    with pytest.deprecated_call(match=r"load from ostinato\.weights\.load"):
+        from ostinato.models.pretrained import load
+    with pytest.deprecated_call(match=r"save_weights from ostinato\.weights\.save"):
+        from ostinato.models.pretrained import save_weights
     assert (load.__module__, save_weights.__module__) == (
         "ostinato.weights.load",
         "ostinato.weights.save",

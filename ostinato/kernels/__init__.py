@@ -1,6 +1,6 @@
 """One token of a language model in one compiled function; needs numba, the extra `fast`.
 
-Import the modules inside of functions only: the core of Ostinato runs without numba. Numba keeps
-the machine code in __pycache__, or in the user's cache folder if that cannot be written. It notices
-a change in a function's own file only: after one elsewhere in this folder, delete __pycache__.
+Import the modules inside of functions only: the core of Ostinato runs without numba.
+`ostinato.kernels.cache` keeps the machine code in __pycache__, or in the user's cache folder if
+that cannot be written.
 """

@@ -10,15 +10,16 @@ from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+from ostinato.kernels.cache import cached
+
 # Without reference counts (_nrt), for nothing is allocated: this halves compilation and time
-OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "_nrt": False, "error_model": "numpy"}
-compiled: Any = njit(**OPTIONS, fastmath={"contract", "reassoc", "nsz"})
-compiled_for_finite: Any = njit(**OPTIONS, fastmath=True)
-inlined: Any = njit(**OPTIONS, forceinline=True)
+OPTIONS: dict[str, Any] = {"nogil": True, "_nrt": False, "error_model": "numpy"}
+compiled: Any = cached(**OPTIONS, fastmath={"contract", "reassoc", "nsz"})
+inlined: Any = cached(**OPTIONS, forceinline=True)
 
 LANE = 32
 """Activations of a lane. A vector has those of two rows, for 512 bits; LLVM splits it in halves for

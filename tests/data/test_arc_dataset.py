@@ -140,6 +140,18 @@ def test_variants_are_all_different_and_few_where_few_exist():
     assert np.diff(some.splits["train"].group_indices).tolist() == [2, 13]
 
 
+def test_each_variant_that_is_wanted_is_drawn_five_times():
+    """As in TRM's builder: 5,000 draws for 1,000 variants. So where as many exist as are wanted,
+    each is missed with a chance of about 1 / e^5; 3 standard deviations."""
+    pair = {"input": [[0, 1, 2], [0, 3, 0]], "output": [[0]]}
+    task = task_from_json("task", {"train": [pair], "test": [{"input": [[0]]}]})
+    exist = 8 * 9 * 8 * 7  # no view has its black cells where another has, and three have colours
+    sets = build([task], [], [], num_aug=exist - 1, side=3, seed=0)
+    missed = exist - np.diff(sets.splits["train"].group_indices).item()
+    expected = (exist - 1) * (1 - 1 / exist) ** (5 * (exist - 1))  # the task itself is not missed
+    assert abs(missed - expected) < 3 * expected**0.5
+
+
 def test_draws_are_even():
     """All symmetries and places, and each pair in the corner as often: 5 standard deviations."""
     grids = np.random.default_rng(0).integers(10, size=(8, 2, 3)).tolist()

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,24 @@ def test_a_sandbox_may_end_by_itself_while_it_is_being_ended(monkeypatch: pytest
     process = subprocess.Popen(["sleep", "60"])
     sandbox._end(process)
     assert process.returncode == -9
+
+
+def test_a_loop_ends_even_without_its_guard(monkeypatch: pytest.MonkeyPatch):
+    """Without namespaces a program can end its guard, which keeps the time: the kernel then ends
+    it for its time of the processor."""
+    groups, end = [], sandbox._end
+    monkeypatch.setattr(sandbox, "_end", lambda guard: end(guard) or groups.append(guard.pid))
+    others = traces()[1]
+    try:
+        alone = "import os\nos.kill(os.getppid(), 9)\nwhile True: pass"
+        assert not passes(alone, SHORT, unsafe=True)
+        deadline = time.monotonic() + 30
+        while set(traces()[1]) - set(others):
+            assert time.monotonic() < deadline, "it runs on"
+            time.sleep(0.1)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(groups[0], 9)
 
 
 def test_without_namespaces_programs_are_refused_unless_the_user_insists(

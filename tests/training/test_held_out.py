@@ -1,6 +1,7 @@
 """Weights that have learnt what a run holds out are refused, whatever divides the data anew."""
 
 import contextlib
+import io
 import json
 import re
 import shutil
@@ -25,6 +26,7 @@ from ostinato.training.held_out import contents
 from ostinato.training.run import run
 from tests.data.test_sudoku_oracle import images_4x4
 from tests.tiny import DATA, TRAINING, tiny_config, tiny_recipe
+from tests.training.processes import how_it_ends, in_processes
 
 OTHER = replace(DATA, num_train=30, num_validation=30, num_test=20)
 ARC = {"vocab_size": 12, "seq_len": 9, "task": ""}
@@ -264,6 +266,26 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert f"of the 29 validation puzzles: take its {flags}, so that" in line
         assert not Path("more/config.json").exists()
         assert main([*more, *counts]) == 0
+
+
+def end_and_errors(words: list[str]) -> tuple[str, list[str]]:
+    """How a command ends, and the lines that it writes on standard error."""
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        end = how_it_ends(main, words)
+    return end, errors.getvalue().splitlines()
+
+
+def test_of_two_processes_the_first_says_it_and_both_end(start: Path, tmp_path: Path):
+    """As with every mistake, the other process leaves quietly."""
+    words = ["train", "sudoku4-tiny", "--device", "cpu", "--global-batch-size", "8"]
+    words += ["--data-root", str(tmp_path / "data"), "--run-folder", str(tmp_path / "new")]
+    words += ["--init-from", str(start), "--num-train", "30", "--num-validation", "30"]
+    words += ["--num-test", "20", "--total-steps", "1"]
+    (first, said), other = in_processes(2, end_and_errors, words)
+    assert (first, *other) == ("exit 2", "exit 1", [])
+    (line,) = [line for line in said if line.startswith("ostinato:")]
+    assert line == said[-1] and line.startswith(f"ostinato: {start} was trained on")
+    assert not (tmp_path / "new/config.json").exists()
 
 
 def test_a_model_that_ships_is_reported_in_one_line(

@@ -260,6 +260,21 @@ def test_llama_cpp_would_read_the_same_model(
     assert ostinato.load(path).config.num_streams == 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "architecture"),
+    [({"num_streams": 1}, "llama"), ({"num_streams": 1, "sub_norm": True}, "bitnet"), ({}, OURS)],
+)
+def test_the_file_tells_the_length_of_the_longest_text(
+    settings: dict[str, Any], architecture: str, tmp_path: Path
+):
+    """Under the key where llama.cpp looks for its context."""
+    model, path = trained(replace(SMALL, seq_len=13, **settings)), tmp_path / "model.gguf"
+    form, _ = export_gguf(model, path, text(model.config))
+    assert form.architecture == architecture
+    field = gguf.GGUFReader(path).get_field(f"{architecture}.context_length")
+    assert field is not None and field.contents() == 13
+
+
 def test_streams_are_alike_only_if_they_must_be():
     legacy = replace(SMALL, **ALIKE)
     assert streams_alike(NanoChat(legacy)) and streams_alike(trained(legacy, alike=True))

@@ -217,7 +217,11 @@ MUTANTS = [
     Mutant(
         "random starts that are the same at every position",
         "models.recursive:RecursiveModel.initial_state",
-        {"self.H_init.new_empty(shape)": "self.H_init.new_empty(shape)[:, :1]"},
+        {
+            "truncated_normal_(z, std=1.0, generator=generator)": (
+                "truncated_normal_(z[:, :1], std=1.0, generator=generator).expand(shape)"
+            )
+        },
         "Random starts (EqR)",
         "TRM",
     ),
