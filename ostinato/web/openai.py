@@ -2,7 +2,8 @@
 
 null means everywhere that a field is not given. A field that would have no effect here may have the
 values that ask for nothing, such as a penalty of 0; with any other it is refused. Labels (`user`,
-`metadata` and the like) are not read. Two settings that OpenAI lacks are taken: top_k and min_p.
+`metadata` and the like) are not read. Three settings that OpenAI lacks are taken: top_k, min_p and
+repetition_penalty.
 """
 
 from abc import abstractmethod
@@ -90,6 +91,8 @@ class Asked(Strict):
     """Default: 0, which takes every token."""
     min_p: float | None = Field(None, ge=0, le=1)
     """Default: 0."""
+    repetition_penalty: float | None = Field(None, ge=1e-3, le=1e3)
+    """Default: 1, which penalises nothing."""
     seed: int | None = Field(None, ge=0, lt=2**62)
     stop: Annotated[
         str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None,
@@ -104,7 +107,7 @@ class Asked(Strict):
 
     def sampling(self, seed: int) -> Sampling:
         """Return how tokens are drawn. Raises ValueError for an impossible way."""
-        names = {"temperature", "top_p", "top_k", "min_p"}
+        names = {"temperature", "top_p", "top_k", "min_p", "repetition_penalty"}
         return Sampling(**self.model_dump(include=names, exclude_none=True), seed=seed)
 
     @property

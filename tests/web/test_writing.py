@@ -203,9 +203,19 @@ def test_settings_that_leave_one_token_write_the_greedy_text(settings: dict, cli
     assert choice["text"] == alone("one")
 
 
+def test_a_repetition_penalty_is_that_of_generate(client: openai.OpenAI):
+    (choice,) = sent(
+        client, "/completions", {"prompt": "one", "temperature": 0, "repetition_penalty": 0.01}
+    )
+    penalized = Sampling(temperature=0.0, repetition_penalty=0.01)  # what was seen is likelier
+    expected = "".join(map(str, generate(MODEL, "one", None, penalized, 16)))
+    assert choice["text"] == expected != alone("one")
+
+
 def nulls(fields: type, *given: str) -> dict[str, None]:
     """Every field that OpenAI's client knows, but for those that are given, and our own."""
-    return dict.fromkeys((fields.__annotations__.keys() | {"top_k", "min_p"}) - set(given))
+    ours = {"top_k", "min_p", "repetition_penalty"}
+    return dict.fromkeys((fields.__annotations__.keys() | ours) - set(given))
 
 
 def sent(client: openai.OpenAI, path: str, body: dict) -> list[dict]:
@@ -220,6 +230,7 @@ def test_null_means_that_a_field_of_a_text_is_not_given(client: openai.OpenAI):
     assert choice["text"] == alone("one", 16) and choice["logprobs"] is None
 
     defaults = {"max_tokens": 16, "n": 1, "temperature": 1, "top_p": 1, "top_k": 0, "min_p": 0}
+    defaults["repetition_penalty"] = 1
     asked = {"prompt": "one", "seed": 7}
     expected = sent(client, "/completions", asked | defaults)
     unset = nulls(text_fields.CompletionCreateParamsNonStreaming, *asked)
