@@ -91,6 +91,8 @@ def open_session(path: Path) -> Any:
         raise ValueError("ONNX files need onnxruntime: pip install 'ostinato[export]'") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # Else a thread that waits takes a core from other programs, and even from the one it waits for
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors only
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -1,6 +1,7 @@
 """ONNX files: the same answers as PyTorch, every form of the weights, and refusals."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,18 @@ def test_every_step_is_that_of_pytorch(make: str, folder: Path):
     for ours, expected in steps:
         torch.testing.assert_close(ours.output, expected.output, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(ours.state, expected.state, atol=1e-4, rtol=1e-4)
+
+
+def test_threads_sleep_between_steps(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """A thread that looks for work again and again does so for some 50 ms."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    file, spent = ostinato.load(folder / "hrm.onnx"), 0.0
+    for _ in range(10):
+        list(ostinato.think(file, puzzles().repeat(20, 1), max_steps=1))
+        start = time.process_time()
+        time.sleep(0.05)
+        spent += time.process_time() - start
+    assert spent < 0.05
 
 
 def test_the_file_describes_itself_and_nothing_of_the_machine(folder: Path):
