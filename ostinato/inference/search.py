@@ -10,8 +10,8 @@ symmetry    symmetric views of the puzzle, whose answers are mapped back; a TRM 
 noise       Gaussian noise on the latent before every step, one rollout per draw (PTRM, arXiv
             2605.19943)
 restart     random first latents, with damping and a little noise at every call (EqR, arXiv
-            2605.21488); all starts at once, or one after the other. For models that were trained
-            from random latents: others are often sure of wrong answers there
+            2605.21488); all starts at once, or one after the other. Best for models that were
+            trained from random latents: others often settle on boards that change the givens
 guess       digits filled in one by one until the model solves the rest: a tree of boards, in which
             the rules say what is possible and the model what is likely (ours)
 
@@ -65,8 +65,8 @@ class Search:
     noise_on: Literal["z_L", "z_H", "both"] = "z_L"
     """Latent that gets the noise."""
     restarts: int = 0
-    """Number of attempts from a random start (EqR), for models trained with --initial-state
-    random; others are often sure of wrong answers there."""
+    """Number of attempts from a random start (EqR), best for models trained with --initial-state
+    random; others often settle on boards that change the givens."""
     restart_depth: int = 1
     """Steps from each start, in units of the usual number."""
     damping: float = 0.95
