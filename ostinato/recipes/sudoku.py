@@ -145,10 +145,10 @@ def sudoku16_tiny() -> Recipe:
 def sudoku9_easy() -> Recipe:
     """9×9 Sudoku with 32 to 44 givens, in 20 minutes to two hours.
 
-    It solves 98.8 % of 2,000 unseen puzzles (98.2 – 99.2) after 19 minutes of two cores with AMX (28
-    of one), in bfloat16. `--total-steps 1600` gives 95 % in half the time. Without
-    bfloat16 instructions it takes some two hours. The settings are those of `sudoku9`; with smaller
-    steps of Muon, and slots that do not take turns, an hour gave 93.5 %.
+    It solves 98.8 % of 2,000 unseen puzzles (98.2 – 99.2) after 19 minutes of two cores with AMX,
+    28 of one, in bfloat16. `--total-steps 1600` gives 95 % in half the time. Without bfloat16
+    instructions it takes some two hours. The settings are those of `sudoku9`; with smaller steps
+    of Muon, and slots that do not take turns, an hour gave 93.5 %.
 
     ostinato train sudoku9-easy --compile
     """
