@@ -5,6 +5,7 @@ As in `reference`, nothing here calls the code under test, and all of it compute
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import permutations
 
 import torch
@@ -24,12 +25,11 @@ def ternary(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
     """Return the codes -1, 0, 1 of a matrix and the weights that they stand for."""
     codes, used = torch.zeros_like(weight), torch.zeros_like(weight)
     rows, inputs = weight.shape
-    parts = [
-        (slice(r, r + 1), slice(i, i + group))
-        for r in range(rows)
-        for i in range(0, inputs, group or 1)
-    ]
-    for part in parts if group else [(slice(None), slice(None))]:
+    parts = [(slice(rows), slice(inputs))]  # one group for all
+    if group:
+        starts = range(0, inputs, group)
+        parts = [(slice(r, r + 1), slice(i, i + group)) for r in range(rows) for i in starts]
+    for part in parts:
         scale = max(weight[part].abs().mean().item(), 1e-8)
         codes[part] = rounded(weight[part] / scale).clamp(-1, 1)
         used[part] = codes[part] * scale
@@ -41,10 +41,10 @@ def integers(x: Tensor, group: int) -> tuple[Tensor, Tensor]:
     codes, used = torch.zeros_like(x), torch.zeros_like(x)
     size = group or x.shape[-1]
     for start in range(0, x.shape[-1], size):
-        part = x[..., start : start + size]
-        scale = part.abs().amax(-1, keepdim=True).clamp(min=1e-8) / 127
-        codes[..., start : start + size] = rounded(part / scale).clamp(-127, 127)
-        used[..., start : start + size] = codes[..., start : start + size] * scale
+        part = (..., slice(start, start + size))
+        scale = x[part].abs().amax(-1, keepdim=True).clamp(min=1e-8) / 127
+        codes[part] = rounded(x[part] / scale).clamp(-127, 127)
+        used[part] = codes[part] * scale
     return codes, used
 
 
@@ -119,18 +119,23 @@ def sum_of(parts: list[Tensor]) -> Tensor:
     return torch.stack(parts).sum(0)
 
 
+LAYERS = {"attention": attend, "feedforward": feed_forward}
+
+
+def sublayer(w: Weights, c, part: str, x: Tensor) -> Tensor:
+    """Run a part of a block, behind its norm and in front of another, if there is one."""
+    y = LAYERS[part](under(w, part), c, learned_norm(w, c, f"{part}_norm", x))
+    return learned_norm(w, c, f"{part}_out_norm", y)
+
+
 def one_pass(w: Weights, c, x: Tensor) -> Tensor:
     """Run all blocks on copies of x [batch, seq, dim], and the norm at the end."""
     streams = [x] * c.num_streams
     for number in range(c.num_layers):
-        for part, layer in (("attention", attend), ("feedforward", feed_forward)):
-            block = under(w, f"blocks.{number}")
-
-            def branch(x: Tensor, part: str = part, layer=layer, block: Weights = block) -> Tensor:
-                y = layer(under(block, part), c, learned_norm(block, c, f"{part}_norm", x))
-                return learned_norm(block, c, f"{part}_out_norm", y)
-
-            streams = connected(under(block, f"{part}_connection"), c, streams, branch)
+        block = under(w, f"blocks.{number}")
+        for part in LAYERS:
+            connection = under(block, f"{part}_connection")
+            streams = connected(connection, c, streams, partial(sublayer, block, c, part))
     total = sum_of(streams)
     if c.num_streams > 1 and c.stream_mode == "legacy":
         total = total / c.num_streams
