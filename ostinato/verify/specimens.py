@@ -41,6 +41,12 @@ MODELS = tuple(CONFIGS)
 BATCH = 6
 
 
+def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Draw normally distributed numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
 def specimen(name: str, **settings: Any) -> RecursiveModel:
     """Make a model with random q head and puzzle rows, which are zero in a new one."""
     config = replace(CONFIGS[name], **settings)

@@ -30,7 +30,7 @@ class Limits:
     """Texts that a request may ask for: prompts times n."""
     texts_at_once: Count = 8
     """Texts that are written at the same time."""
-    max_connections: Count = 256
+    max_requests: Count = 256
     """Requests that are answered at the same time, streams until their end; further ones are
     refused."""
     max_waiting: Count = 16
@@ -54,8 +54,13 @@ def error_body(
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-NAMED: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "null"}]}
-FIELDS = {"message": {"type": "string"}, "type": {"type": "string"}, "param": NAMED, "code": NAMED}
+TEXT_OR_NULL: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+FIELDS = {
+    "message": {"type": "string"},
+    "type": {"type": "string"},
+    "param": TEXT_OR_NULL,
+    "code": TEXT_OR_NULL,
+}
 ERROR = {
     "type": "object",
     "properties": {
@@ -102,7 +107,7 @@ class Gate:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        if self.answering >= self.limits.max_connections:
+        if self.answering >= self.limits.max_requests:
             return await self.refuse(send, 503, "too many requests at once: try again later")
         self.answering += 1
         try:

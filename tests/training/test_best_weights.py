@@ -1,4 +1,4 @@
-"""Which weights a run keeps."""
+"""A run keeps its best weights, and says which they are."""
 
 import json
 from dataclasses import replace

@@ -269,7 +269,7 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def end_and_errors(words: list[str]) -> tuple[str, list[str]]:
-    """How a command ends, and the lines that it writes on standard error."""
+    """Return how a command ends, and the lines that it writes on standard error."""
     with contextlib.redirect_stderr(io.StringIO()) as errors:
         end = how_it_ends(main, words)
     return end, errors.getvalue().splitlines()

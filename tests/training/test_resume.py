@@ -178,7 +178,7 @@ def test_time_limit_saves_and_leaves(tmp_path, data_root):
 
 
 def test_a_decay_by_time_ends_with_the_time(tmp_path, data_root, monkeypatch):
-    """With a clock that moves by 20 ms at every look."""
+    """The clock moves by 20 ms at every look."""
     clock = partial(next, itertools.count(step=0.02))
     monkeypatch.setattr("ostinato.training.puzzles.Loop", partial(Loop, clock=clock))
     recipe = tiny(total_steps=100_000, decay_by="time", lr_min_ratio=0.0, log_every=1)

@@ -1,4 +1,4 @@
-"""How many requests are answered at the same time: streams count until their end."""
+"""Requests that are answered at the same time are counted, streams until their end."""
 
 import socket
 import threading
@@ -38,7 +38,7 @@ def model() -> Iterator[Held]:
 
 @pytest.fixture
 def address(model: Held) -> Iterator[str]:
-    limits = Limits(max_connections=2, max_waiting=8)
+    limits = Limits(max_requests=2, max_waiting=8)
     with listening(create_app([Served("held", model)], limits=limits, key="secret")) as address:
         yield address
 

@@ -13,7 +13,7 @@ from ostinato.layers.ternary import quantize_activations, ternarize
 from ostinato.models import NanoChat, NanoChatConfig
 from ostinato.verify import reference, reference_text
 from ostinato.verify.check import apart, check
-from ostinato.verify.specimens import exact_tables
+from ostinato.verify.specimens import exact_tables, random
 
 TITLE = "Language model"
 SMALL = NanoChatConfig(
@@ -42,11 +42,6 @@ CONFIGS = {
 """Name in the report → settings; together they use every path but loops, which have rows of
 their own."""
 MODES: tuple[Mode, ...] = get_args(Mode)
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    """Draw normally distributed numbers in float64."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def hard(*shape: int) -> Tensor:

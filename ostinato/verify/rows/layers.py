@@ -21,16 +21,11 @@ from ostinato.layers.rotary import rotate_half
 from ostinato.models import TRM, TRMConfig
 from ostinato.verify import reference
 from ostinato.verify.check import apart, check
+from ostinato.verify.specimens import random
 
 TITLE = "Layers"
 HALF_ULP = 2.0**-8 * (1 + 1e-3)
 """Largest relative error of one rounding to bfloat16."""
-
-
-def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Draw normally distributed numbers."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
 def rounding_error(ours: Tensor, exact: Tensor) -> float:

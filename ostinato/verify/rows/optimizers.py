@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ostinato.layers import SparseEmbedding
 from ostinato.models import HRMConfig, NanoChat, NanoChatConfig, TRMConfig
@@ -13,7 +13,7 @@ from ostinato.training.ema import EMA
 from ostinato.training.optimizers import AdamATan2, Lion, Muon, SparseSignSGD, make_optimizers
 from ostinato.training.schedule import Schedule
 from ostinato.verify.check import apart, check
-from ostinato.verify.specimens import specimen
+from ostinato.verify.specimens import random, specimen
 
 TITLE = "Optimisers"
 LR, DECAY, BETAS = 0.05, 0.4, (0.9, 0.95)
@@ -157,17 +157,12 @@ def ema() -> float:
     return found + apart(module.weight, [[7.0]])
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    """Draw normally distributed numbers in float64."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 @check("Muon", "003", "momentum 0.95, Nesterov; UVᵀ by five steps of Newton–Schulz", 1e-9)
 def muon() -> float:
     """A tall and a wide matrix after 3 updates, against singular values in float64."""
     found = 0.0
     for shape in ((6, 4), (4, 7)):
-        weight = nn.Parameter(normal(*shape))
+        weight = nn.Parameter(random(*shape))
         optimizer = Muon(
             [weight],
             torch.float64,
@@ -178,7 +173,7 @@ def muon() -> float:
         )
         theta, m = weight.detach().clone(), torch.zeros(shape, dtype=torch.float64)
         for t in range(1, 4):
-            g = normal(*shape, seed=t)
+            g = random(*shape, seed=t)
             weight.grad = g.clone()
             optimizer.step()
             m = 0.95 * m + 0.05 * g
@@ -195,11 +190,11 @@ def muon() -> float:
 @check("Lion", "003", "β 0.9 and 0.99: θ(1 - lr·wd) - lr·sign(0.9 m + 0.1 g)", 1e-12)
 def lion() -> float:
     """Six weights after 5 updates, against a loop."""
-    weight = nn.Parameter(normal(6))
+    weight = nn.Parameter(random(6))
     optimizer = Lion([weight], lr=0.01, weight_decay=0.1)
     theta, m = weight.tolist(), [0.0] * 6
     for t in range(1, 6):
-        g = normal(6, seed=t)
+        g = random(6, seed=t)
         weight.grad = g.clone()
         optimizer.step()
         for i, gradient in enumerate(g.tolist()):

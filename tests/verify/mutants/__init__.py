@@ -1,28 +1,8 @@
 """Wrong implementations: single changes to the source, by the topic whose rows notice them."""
 
-from tests.verify.mutants import (
-    data,
-    halting,
-    language,
-    layers,
-    loops,
-    losses,
-    optimizers,
-    recursion,
-    rewards,
-    training,
-)
+from importlib import import_module
 
-TOPICS = (
-    layers,
-    recursion,
-    halting,
-    losses,
-    training,
-    optimizers,
-    data,
-    language,
-    loops,
-    rewards,
-)
-MUTANTS = [mutant for topic in TOPICS for mutant in topic.MUTANTS]
+from ostinato.verify.rows import TOPICS
+
+FILES = [topic.__name__.rpartition(".")[-1] for topic in TOPICS]
+MUTANTS = [mutant for name in FILES for mutant in import_module(f"{__name__}.{name}").MUTANTS]
